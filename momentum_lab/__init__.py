@@ -1,0 +1,1 @@
+"""Event-driven momentum trading on Interactive Brokers, from headline to chart."""

@@ -1,0 +1,58 @@
+"""Exchange calendars as plain values: when a session opens and closes, half days included."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import pandas as pd
+
+from momentum_lab.clock import utc
+from momentum_lab.core.market import NS_PER_S
+
+NEW_YORK = "America/New_York"
+
+
+@dataclass(frozen=True, slots=True)
+class TradingSession:
+    """One regular session, UTC epoch nanoseconds.
+
+    Attributes:
+        open_ns: the opening bell.
+        close_ns: the closing bell; early on a half day.
+    """
+
+    open_ns: int
+    close_ns: int
+
+    def holds(self, at_ns: int) -> bool:
+        """Whether an instant lies in the session."""
+        return self.open_ns <= at_ns < self.close_ns
+
+
+@lru_cache(maxsize=16)
+def _year(year: int) -> Any:
+    # Imported late: the package takes seconds to load, and a rule needs no calendar.
+    import exchange_calendars  # noqa: PLC0415
+
+    return exchange_calendars.get_calendar("XNYS", start=f"{year}-01-01", end=f"{year}-12-31")
+
+
+def session_on_day_of(at_ns: int) -> TradingSession | None:
+    """Return the New York session on the New York date of an instant; None on a holiday.
+
+    Source: the XNYS calendar of `exchange_calendars`.
+    """
+    local = pd.Timestamp(utc(at_ns)).tz_convert(NEW_YORK)
+    date = local.tz_localize(None).normalize()
+    calendar = _year(date.year)
+    if not calendar.is_session(date):
+        return None
+    return TradingSession(
+        _epoch_ns(calendar.session_open(date)), _epoch_ns(calendar.session_close(date))
+    )
+
+
+def _epoch_ns(at: pd.Timestamp) -> int:
+    return int(at.timestamp()) * NS_PER_S

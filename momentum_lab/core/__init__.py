@@ -1,0 +1,1 @@
+"""The rules: pure functions and values. Standard library and numpy only."""

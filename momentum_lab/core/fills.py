@@ -1,0 +1,89 @@
+"""What a market does to an order: the quoted spread, slippage and commission.
+
+One model for the paper gateway and for research, so that a parameter set is judged by the
+costs it will be traded with. A market order pays the far side of the quote once and slippage
+on top; the spread is never charged a second time.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from momentum_lab.core.market import Instrument, Side
+from momentum_lab.errors import DataError
+
+
+@dataclass(frozen=True, slots=True)
+class SpreadModel:
+    """How a quote is derived where a tape holds trades only.
+
+    Attributes:
+        spread_usd: quoted spread where it was measured, US dollars; None where it was not.
+        spread_bps: spread assumed without a measurement, basis points of the price.
+        size_shares: shares shown on each side.
+    """
+
+    spread_usd: float | None = None
+    spread_bps: float = 1.0
+    size_shares: int = 500
+
+    def __post_init__(self) -> None:
+        """Refuse a spread that is not positive."""
+        for name in ("spread_usd", "spread_bps", "size_shares"):
+            value = getattr(self, name)
+            if value is not None and not (math.isfinite(value) and value > 0):
+                raise DataError(f"spread model: expected {name} > 0, found {value}")
+
+    def quote(self, price_usd: float, instrument: Instrument) -> tuple[float, float]:
+        """Return (bid, ask) on the tick grid round the price of the last trade.
+
+        The spread is a whole number of ticks, at least one, and the trade price lies inside it.
+        """
+        wanted = (
+            self.spread_usd if self.spread_usd is not None else price_usd * self.spread_bps / 1e4
+        )
+        ticks = max(1, instrument.ticks(wanted))
+        bid = instrument.floor(price_usd - ticks * instrument.tick_usd / 2)
+        bid = max(bid, instrument.tick_usd)
+        ask = instrument.ceil(bid + ticks * instrument.tick_usd)
+        return bid, ask
+
+
+@dataclass(frozen=True, slots=True)
+class FillModel:
+    """Slippage and commission of a market order.
+
+    Attributes:
+        slippage_spread_ratio: slippage as a part of the quoted spread, on top of the far side.
+        commission_per_share_usd: fixed-tier commission.
+        commission_min_usd: least commission of one order.
+
+    Source: slippage max(tick, 0.25 x spread) is this project's choice until measured on own
+    fills; commission is the fixed schedule of Interactive Brokers for US stocks.
+    """
+
+    slippage_spread_ratio: float = 0.25
+    commission_per_share_usd: float = 0.005
+    commission_min_usd: float = 1.0
+
+    def market_price(self, side: Side, *, bid: float, ask: float, instrument: Instrument) -> float:
+        """Return the price of a market order: far side of the quote plus slippage, on the grid.
+
+        Raises:
+            DataError: the quote is crossed, locked or not positive.
+        """
+        if not 0 < bid < ask:
+            raise DataError(
+                f"{instrument.symbol}: expected 0 < bid < ask, found bid {bid} ask {ask}"
+            )
+        slippage = max(instrument.tick_usd, self.slippage_spread_ratio * (ask - bid))
+        if side is Side.BUY:
+            return instrument.ceil(ask + slippage)
+        return max(instrument.floor(bid - slippage), instrument.tick_usd)
+
+    def commission_usd(self, shares: float) -> float:
+        """Return the commission of one order of `shares`, US dollars."""
+        if shares <= 0:
+            return 0.0
+        return max(self.commission_min_usd, self.commission_per_share_usd * shares)

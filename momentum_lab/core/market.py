@@ -1,0 +1,175 @@
+"""What a market shows: instruments, bars and quotes, and the arithmetic of prices.
+
+Prices are US dollars, quantities are shares, instants are UTC epoch nanoseconds.
+A bar is labelled by its start and may be used once its end has passed.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import Enum
+
+from momentum_lab.errors import DataError
+
+NS_PER_S = 1_000_000_000
+# Comparisons at a tick or a threshold tolerate this much binary rounding.
+EPSILON = 1e-9
+
+
+class Side(str, Enum):
+    """Direction of an order or of a position's first order."""
+
+    BUY = "BUY"
+    SELL = "SELL"
+
+    @property
+    def sign(self) -> int:
+        """+1 for BUY, -1 for SELL."""
+        return 1 if self is Side.BUY else -1
+
+    @property
+    def opposite(self) -> Side:
+        """The side that closes what this side opens."""
+        return Side.SELL if self is Side.BUY else Side.BUY
+
+
+@dataclass(frozen=True, slots=True)
+class Instrument:
+    """One listed stock as the broker knows it.
+
+    Attributes:
+        symbol: the broker's spelling, e.g. "SPY", "BRK B".
+        con_id: the broker's contract id, > 0.
+        tick_usd: smallest price step, US dollars.
+        primary_exchange: listing exchange, e.g. "ARCA".
+        long_name: the company or fund.
+        stock_type: "COMMON", "ETF", "ADR", ...
+        currency: ISO code; only "USD" is traded.
+    """
+
+    symbol: str
+    con_id: int
+    tick_usd: float = 0.01
+    primary_exchange: str = ""
+    long_name: str = ""
+    stock_type: str = "COMMON"
+    currency: str = "USD"
+
+    def __post_init__(self) -> None:
+        """Refuse an instrument that cannot be traded by id and tick."""
+        if not self.symbol:
+            raise DataError("an instrument needs a symbol, found an empty one")
+        if self.con_id <= 0:
+            raise DataError(f"{self.symbol}: expected con_id > 0, found {self.con_id}")
+        if not (math.isfinite(self.tick_usd) and self.tick_usd > 0):
+            raise DataError(f"{self.symbol}: expected tick_usd > 0, found {self.tick_usd}")
+
+    def floor(self, price_usd: float) -> float:
+        """Return the nearest price on the tick grid at or below `price_usd`."""
+        return self._on_grid(math.floor(price_usd / self.tick_usd + EPSILON))
+
+    def ceil(self, price_usd: float) -> float:
+        """Return the nearest price on the tick grid at or above `price_usd`."""
+        return self._on_grid(math.ceil(price_usd / self.tick_usd - EPSILON))
+
+    def ticks(self, price_usd: float) -> int:
+        """Return `price_usd` as a whole number of ticks, for exact comparisons."""
+        return round(price_usd / self.tick_usd)
+
+    def _on_grid(self, ticks: int) -> float:
+        return round(ticks * self.tick_usd, 10)
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """Open, high, low, close and volume of one interval.
+
+    Attributes:
+        start_ns: start of the interval, UTC epoch nanoseconds.
+        seconds: length of the interval.
+        volume: traded quantity, in the unit that the source states.
+    """
+
+    start_ns: int
+    seconds: int
+    open: float
+    high: float
+    low: float
+    close: float
+    volume: float
+
+    def __post_init__(self) -> None:
+        """Refuse a bar whose numbers contradict each other."""
+        prices = (self.open, self.high, self.low, self.close)
+        if not all(math.isfinite(price) and price > 0 for price in prices):
+            raise DataError(f"bar at {self.start_ns}: expected prices > 0, found {prices}")
+        if self.low > min(prices) or self.high < max(prices):
+            raise DataError(
+                f"bar at {self.start_ns}: open and close must lie in [low, high], found {prices}"
+            )
+        if not (math.isfinite(self.volume) and self.volume >= 0):
+            raise DataError(f"bar at {self.start_ns}: expected volume >= 0, found {self.volume}")
+        if self.seconds <= 0:
+            raise DataError(f"bar at {self.start_ns}: expected seconds > 0, found {self.seconds}")
+
+    @property
+    def end_ns(self) -> int:
+        """First instant after the interval: from here on the bar is known."""
+        return self.start_ns + self.seconds * NS_PER_S
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """The best bid and ask as last heard, with what else the line said.
+
+    Attributes:
+        symbol: the broker's spelling.
+        at_ns: arrival in market time.
+        bid: US dollars, None while unknown.
+        ask: US dollars, None while unknown.
+        bid_size: shares at the bid, None while unknown.
+        ask_size: shares at the ask, None while unknown.
+        last: price of the last trade, None while unknown.
+        halted: True once the broker said that trading is halted.
+        is_live: False for delayed or frozen data.
+    """
+
+    symbol: str
+    at_ns: int
+    bid: float | None = None
+    ask: float | None = None
+    bid_size: float | None = None
+    ask_size: float | None = None
+    last: float | None = None
+    halted: bool = False
+    is_live: bool = True
+
+    def why_not_tradable(self, *, now_ns: int, max_age_s: float) -> str | None:
+        """Return why no order may rest on this quote, or None when one may."""
+        if self.bid is None or self.ask is None:
+            return "no bid or no ask has been heard"
+        if not 0 < self.bid < self.ask:
+            return f"bid {self.bid:g} and ask {self.ask:g} are crossed, locked or not positive"
+        if self.halted:
+            return "trading is halted"
+        if not self.is_live:
+            return "the data are delayed or frozen"
+        age_s = (now_ns - self.at_ns) / NS_PER_S
+        if age_s > max_age_s:
+            return f"the quote is {age_s:.1f} s old, {max_age_s:g} s are allowed"
+        return None
+
+    @property
+    def mid(self) -> float | None:
+        """Middle of bid and ask, None while one of them is unknown."""
+        if self.bid is None or self.ask is None:
+            return None
+        return (self.bid + self.ask) / 2
+
+    @property
+    def spread(self) -> float | None:
+        """Ask minus bid, None while one of them is unknown."""
+        if self.bid is None or self.ask is None:
+            return None
+        return self.ask - self.bid

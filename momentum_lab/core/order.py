@@ -1,0 +1,95 @@
+"""The life cycle of an order, as far as we know it.
+
+Theory of operation. An order is an INTENT once it stands in our record, SENT once it left for the
+broker, WORKING once the broker confirmed it. Executions make it PARTIAL and FILLED. What the
+broker refuses is REJECTED, what it cancels is CANCELLED. When no answer comes, or the line breaks
+before one came, the order is UNKNOWN: never taken for rejected, never sent again, but looked up
+at the broker by its reference. An intent that the broker never heard of is ABSENT.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum
+
+from momentum_lab.core.lifecycle import advance
+
+
+class OrderState(str, Enum):
+    """Where an order stands."""
+
+    INTENT = "INTENT"
+    SENT = "SENT"
+    WORKING = "WORKING"
+    PARTIAL = "PARTIAL"
+    FILLED = "FILLED"
+    CANCELLED = "CANCELLED"
+    REJECTED = "REJECTED"
+    UNKNOWN = "UNKNOWN"
+    ABSENT = "ABSENT"
+
+    @property
+    def is_final(self) -> bool:
+        """No more executions are expected; a late one is still counted."""
+        return self in _FINAL
+
+
+class OrderEvent(str, Enum):
+    """What moves an order on."""
+
+    SEND = "send"
+    ACKNOWLEDGE = "acknowledge"
+    FILL_PART = "partial fill"
+    FILL_ALL = "complete fill"
+    CANCEL = "cancel"
+    REJECT = "reject"
+    SILENCE = "no answer in time, or line lost"
+    NOT_FOUND = "not found at the broker"
+
+
+_S, _E = OrderState, OrderEvent
+_FINAL = frozenset({_S.FILLED, _S.CANCELLED, _S.REJECTED, _S.ABSENT})
+
+
+def _table() -> Mapping[tuple[OrderState, OrderEvent], OrderState]:
+    table: dict[tuple[OrderState, OrderEvent], OrderState] = {(_S.INTENT, _E.SEND): _S.SENT}
+    # An execution is a fact in whatever state we believed the order to be: a fill after a cancel,
+    # a fill of an order that was reported refused or not found.
+    for state in OrderState:
+        table[state, _E.FILL_ALL] = _S.FILLED
+        table[state, _E.FILL_PART] = _S.PARTIAL if not state.is_final else state
+    # A part-fill report that arrives after the last one changes nothing.
+    table[_S.ABSENT, _E.FILL_PART] = _S.PARTIAL
+    for state in (_S.INTENT, _S.SENT, _S.WORKING, _S.UNKNOWN):
+        table[state, _E.ACKNOWLEDGE] = _S.WORKING
+        table[state, _E.CANCEL] = _S.CANCELLED
+        # A rejection may follow an acceptance.
+        table[state, _E.REJECT] = _S.REJECTED
+        table[state, _E.SILENCE] = _S.UNKNOWN
+        table[state, _E.NOT_FOUND] = _S.ABSENT
+    table[_S.PARTIAL, _E.ACKNOWLEDGE] = _S.PARTIAL
+    # The remainder of a partly filled order may be cancelled or refused.
+    table[_S.PARTIAL, _E.CANCEL] = _S.CANCELLED
+    table[_S.PARTIAL, _E.REJECT] = _S.CANCELLED
+    table[_S.PARTIAL, _E.SILENCE] = _S.UNKNOWN
+    # Filled in part, and no longer at the broker: the remainder is gone.
+    table[_S.PARTIAL, _E.NOT_FOUND] = _S.CANCELLED
+    # Reports are repeated and reordered; a final state stays.
+    for state in _FINAL:
+        for event in (_E.ACKNOWLEDGE, _E.CANCEL, _E.REJECT, _E.SILENCE, _E.NOT_FOUND):
+            table[state, event] = state
+    # The broker does know an order that was thought absent.
+    table[_S.ABSENT, _E.ACKNOWLEDGE] = _S.WORKING
+    return table
+
+
+ORDER_TABLE = _table()
+
+
+def advance_order(state: OrderState, event: OrderEvent) -> OrderState:
+    """Return the order state after `event`.
+
+    Raises:
+        IllegalTransitionError: the pair is not in `ORDER_TABLE`.
+    """
+    return advance(ORDER_TABLE, state, event)

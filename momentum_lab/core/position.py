@@ -1,0 +1,308 @@
+"""Positions: fills -> size, cost and profit; target, stop and time exits.
+
+Profit is always recomputed from the fills; nothing is accumulated on the side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Literal
+
+from momentum_lab.core.market import EPSILON, NS_PER_S, Instrument, Quote, Side
+from momentum_lab.core.shock import check_choice
+from momentum_lab.core.tunable import check_tunables, tunable
+from momentum_lab.errors import DataError
+
+StopKind = Literal["atr", "ratio"]
+
+
+class ExitReason(str, Enum):
+    """Why a position is closed; stable names that are stored."""
+
+    TAKE_PROFIT = "TAKE_PROFIT"
+    STOP_LOSS = "STOP_LOSS"
+    TIME_STOP = "TIME_STOP"
+    FLAT_BY_CLOSE = "FLAT_BY_CLOSE"
+    SESSION_END = "SESSION_END"
+
+
+@dataclass(frozen=True, slots=True)
+class ExitParameters:
+    """When a position is left."""
+
+    stop_atr_multiple: float = tunable(
+        4.0,
+        unit="x ATR",
+        low=0.1,
+        high=50,
+        step=0.1,
+        meaning="stop distance where stop_kind is atr",
+    )
+    target_r_multiple: float = tunable(
+        1.5,
+        unit="x stop distance",
+        low=0.1,
+        high=20,
+        step=0.1,
+        meaning="target distance where stop_kind is atr",
+    )
+    stop_loss_ratio: float = tunable(
+        0.015,
+        unit="ratio of entry",
+        low=0.0001,
+        high=0.5,
+        step=0.0005,
+        meaning="stop distance where stop_kind is ratio",
+    )
+    take_profit_ratio: float = tunable(
+        0.02,
+        unit="ratio of entry",
+        low=0.0001,
+        high=1,
+        step=0.0005,
+        meaning="target distance where stop_kind is ratio",
+    )
+    time_stop_s: float = tunable(
+        900.0, unit="s", low=1, high=23400, step=30, meaning="longest time in a position"
+    )
+    stop_kind: StopKind = "atr"
+
+    def __post_init__(self) -> None:
+        """Refuse values outside their declared range or set."""
+        check_tunables(self, prefix="exits.")
+        check_choice("exits.stop_kind", self.stop_kind, ("atr", "ratio"))
+
+
+@dataclass(frozen=True, slots=True)
+class Levels:
+    """Where a position is left, US dollars, on the tick grid."""
+
+    stop: float
+    target: float
+
+
+def exit_levels(
+    side: Side,
+    *,
+    entry_usd: float,
+    atr_usd: float,
+    instrument: Instrument,
+    parameters: ExitParameters,
+) -> Levels:
+    """Return stop and target of a position entered at `entry_usd`.
+
+    Both are rounded away from the entry, the convention of the field: the stop of a long down, its
+    target up. A short's target never falls below one tick.
+
+    Raises:
+        DataError: the levels do not enclose the entry.
+    """
+    if parameters.stop_kind == "atr":
+        distance = parameters.stop_atr_multiple * atr_usd
+        reward = parameters.target_r_multiple * distance
+    else:
+        distance = parameters.stop_loss_ratio * entry_usd
+        reward = parameters.take_profit_ratio * entry_usd
+    if side is Side.BUY:
+        levels = Levels(instrument.floor(entry_usd - distance), instrument.ceil(entry_usd + reward))
+        ordered = 0 < levels.stop < entry_usd < levels.target
+    else:
+        target = max(instrument.floor(entry_usd - reward), instrument.tick_usd)
+        levels = Levels(instrument.ceil(entry_usd + distance), target)
+        ordered = levels.target < entry_usd < levels.stop
+    if not ordered:
+        raise DataError(
+            f"{instrument.symbol}: stop {levels.stop} and target {levels.target} do not enclose"
+            f" the entry {entry_usd}"
+        )
+    return levels
+
+
+@dataclass(frozen=True, slots=True)
+class Fill:
+    """One execution.
+
+    Attributes:
+        exec_id: the broker's id.
+        order_ref: our reference of the order.
+        symbol: what was traded.
+        side: BUY or SELL.
+        shares: > 0.
+        price: US dollars.
+        at_ns: time of execution in market time.
+        commission_usd: None until the broker reported it.
+        con_id: the broker's contract id.
+    """
+
+    exec_id: str
+    order_ref: str
+    symbol: str
+    side: Side
+    shares: float
+    price: float
+    at_ns: int
+    commission_usd: float | None = None
+    con_id: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse an execution that cannot have happened."""
+        if not (self.shares > 0 and self.price > 0):
+            raise DataError(
+                f"fill {self.exec_id}: expected shares and price > 0,"
+                f" found {self.shares} at {self.price}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class PositionSummary:
+    """What a set of fills amounts to.
+
+    Attributes:
+        shares: signed, > 0 long.
+        entry_shares: shares traded in the direction of the first fill.
+        entry_price: average of those, None without fills.
+        exit_shares: shares traded against it.
+        exit_price: average of those, None before the first.
+        gross_usd: profit of the closed part before costs.
+        costs_usd: commissions reported so far.
+        costs_complete: every fill's commission has been reported.
+    """
+
+    shares: float
+    entry_shares: float
+    entry_price: float | None
+    exit_shares: float
+    exit_price: float | None
+    gross_usd: float
+    costs_usd: float
+    costs_complete: bool
+
+    @property
+    def net_usd(self) -> float:
+        """Profit of the closed part after costs."""
+        return self.gross_usd - self.costs_usd
+
+    @property
+    def is_flat(self) -> bool:
+        """Nothing is open."""
+        return abs(self.shares) < EPSILON
+
+
+def summarise(fills: Iterable[Fill], *, entry_side: Side) -> PositionSummary:
+    """Return position and profit of the fills of one trade, in whatever order they came.
+
+    Args:
+        fills: executions of one trade; repeats of an exec_id count once.
+        entry_side: direction of the trade.
+    """
+    unique = {fill.exec_id: fill for fill in fills}.values()
+    entries = [fill for fill in unique if fill.side is entry_side]
+    exits = [fill for fill in unique if fill.side is not entry_side]
+    entry_shares, entry_price = _average(entries)
+    exit_shares, exit_price = _average(exits)
+    closed = min(entry_shares, exit_shares)
+    gross = 0.0
+    if entry_price is not None and exit_price is not None:
+        gross = entry_side.sign * (exit_price - entry_price) * closed
+    return PositionSummary(
+        shares=entry_side.sign * (entry_shares - exit_shares),
+        entry_shares=entry_shares,
+        entry_price=entry_price,
+        exit_shares=exit_shares,
+        exit_price=exit_price,
+        gross_usd=gross,
+        costs_usd=sum(fill.commission_usd or 0.0 for fill in unique),
+        costs_complete=all(fill.commission_usd is not None for fill in unique),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class OpenPosition:
+    """What an exit decision needs to know.
+
+    Attributes:
+        symbol: what is held.
+        side: direction of the entry.
+        entry_ns: time of the first fill, market time.
+        levels: stop and target.
+        flat_by_ns: instant by which it must be flat, None without one.
+    """
+
+    symbol: str
+    side: Side
+    entry_ns: int
+    levels: Levels
+    flat_by_ns: int | None = None
+
+    def time_stop_ns(self, parameters: ExitParameters) -> int:
+        """Return the instant of the time stop."""
+        return self.entry_ns + int(parameters.time_stop_s * NS_PER_S)
+
+
+@dataclass(frozen=True, slots=True)
+class ExitSignal:
+    """Leave now, and why, with both sides of the comparison."""
+
+    reason: ExitReason
+    observed: float
+    limit: float
+    unit: str
+
+
+def decide_exit(
+    position: OpenPosition,
+    quote: Quote | None,
+    *,
+    now_ns: int,
+    max_quote_age_s: float,
+    parameters: ExitParameters,
+) -> ExitSignal | None:
+    """Return the exit that is due, or None.
+
+    The price of a long is the bid, of a short the ask: what closing it would get. In order: stop,
+    target, flat-by-close, time stop. The last two need no quote.
+
+    Args:
+        position: what is held.
+        quote: the line as last heard, None when silent.
+        now_ns: market time.
+        max_quote_age_s: an older quote triggers nothing.
+        parameters: the time stop.
+    """
+    by_price = _price_exit(position, quote, now_ns=now_ns, max_quote_age_s=max_quote_age_s)
+    if by_price is not None:
+        return by_price
+    if position.flat_by_ns is not None and now_ns >= position.flat_by_ns:
+        return ExitSignal(
+            ExitReason.FLAT_BY_CLOSE, now_ns / NS_PER_S, position.flat_by_ns / NS_PER_S, "s"
+        )
+    due_ns = position.time_stop_ns(parameters)
+    if now_ns >= due_ns:
+        held_s = (now_ns - position.entry_ns) / NS_PER_S
+        return ExitSignal(ExitReason.TIME_STOP, held_s, parameters.time_stop_s, "s")
+    return None
+
+
+def _price_exit(
+    position: OpenPosition, quote: Quote | None, *, now_ns: int, max_quote_age_s: float
+) -> ExitSignal | None:
+    if quote is None or quote.why_not_tradable(now_ns=now_ns, max_age_s=max_quote_age_s):
+        return None
+    price = quote.bid if position.side is Side.BUY else quote.ask
+    if price is None:
+        return None
+    sign, levels = position.side.sign, position.levels
+    if sign * (price - levels.stop) <= EPSILON:
+        return ExitSignal(ExitReason.STOP_LOSS, price, levels.stop, "USD")
+    if sign * (price - levels.target) >= -EPSILON:
+        return ExitSignal(ExitReason.TAKE_PROFIT, price, levels.target, "USD")
+    return None
+
+
+def _average(fills: list[Fill]) -> tuple[float, float | None]:
+    shares = sum(fill.shares for fill in fills)
+    if not fills:
+        return 0.0, None
+    return shares, sum(fill.shares * fill.price for fill in fills) / shares

@@ -1,0 +1,1 @@
+"""The running system. The files read in the order in which a headline travels."""

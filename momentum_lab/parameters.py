@@ -1,0 +1,361 @@
+"""YAML -> checked, frozen `Parameters`.
+
+A file is a mapping of sections. What a rule owns (shock, sizing, exits, backoff) is declared
+beside the rule; what no rule owns (mode, connection, news, guards, engine, execution, records) is
+declared here. A key that is left out takes its declared default; an unknown key, a wrong type or
+a value out of range stops the program before anything connects.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import typing
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from momentum_lab.core.connection import BackoffParameters
+from momentum_lab.core.position import ExitParameters
+from momentum_lab.core.shock import ShockParameters, check_choice
+from momentum_lab.core.sizing import SizingParameters
+from momentum_lab.core.tunable import check_tunables, tunable
+from momentum_lab.errors import ParameterError
+
+Mode = Literal["replay", "paper", "live"]
+
+# What a live session still needs; the list is the refusal of `mode: live`.
+MISSING_FOR_LIVE = (
+    "stop and target orders that rest at the broker and outlive a dead client",
+    "account-wide limits: daily loss, concurrent positions, orders per minute",
+    "kill switches from outside the session (stop, flatten, halt)",
+    "adoption of positions and orders that an earlier run left behind",
+    "a lock against a second session on the same account and strategy",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionParameters:
+    """Where the broker's gateway listens, and how long it may take to answer."""
+
+    host: str = "127.0.0.1"
+    port: int = tunable(
+        4002,
+        unit="TCP port",
+        low=1,
+        high=65535,
+        step=1,
+        meaning="7497 TWS paper, 4002 Gateway paper",
+    )
+    client_id: int = tunable(
+        17,
+        unit="id",
+        low=1,
+        high=999,
+        step=1,
+        meaning="fixed, one per strategy; 0 would bind manual orders",
+    )
+    connect_timeout_s: float = tunable(
+        20.0, unit="s", low=0.5, high=300, step=1, meaning="socket, handshake and start-up requests"
+    )
+    request_timeout_s: float = tunable(
+        10.0, unit="s", low=0.2, high=300, step=1, meaning="any one request"
+    )
+    probe_every_s: float = tunable(
+        10.0, unit="s", low=1, high=300, step=1, meaning="time request that proves the line alive"
+    )
+    max_clock_skew_s: float = tunable(
+        3.0,
+        unit="s",
+        low=1,
+        high=30,
+        step=0.5,
+        meaning="difference to the broker's clock; more is refused",
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse values outside their declared range."""
+        check_tunables(self, prefix="connection.")
+
+
+@dataclass(frozen=True, slots=True)
+class NewsParameters:
+    """Which headlines are heard, and which may trade."""
+
+    providers: tuple[str, ...] = ("BRFG", "DJNL")
+    max_age_s: float = tunable(
+        60.0, unit="s", low=1, high=3600, step=5, meaning="oldest headline that may trade"
+    )
+    max_future_s: float = tunable(
+        3.0, unit="s", low=0, high=60, step=1, meaning="how far a stamp may lie in the future"
+    )
+    queue_size: int = tunable(
+        1000,
+        unit="headlines",
+        low=1,
+        high=100000,
+        step=100,
+        meaning="room between feed and workers",
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse values outside their declared range."""
+        check_tunables(self, prefix="news.")
+
+
+@dataclass(frozen=True, slots=True)
+class GuardParameters:
+    """When nothing is entered, and when everything is left."""
+
+    quote_max_age_s: float = tunable(
+        5.0, unit="s", low=0.1, high=120, step=0.5, meaning="oldest quote that may be acted on"
+    )
+    spread_max_bps: float = tunable(
+        30.0, unit="bps", low=0.1, high=1000, step=1, meaning="widest spread at an entry"
+    )
+    entries_after_open_s: float = tunable(
+        900.0, unit="s", low=0, high=23400, step=60, meaning="no entry before this after the open"
+    )
+    entries_before_close_s: float = tunable(
+        1800.0,
+        unit="s",
+        low=0,
+        high=23400,
+        step=60,
+        meaning="no entry later than this before the close",
+    )
+    flat_before_close_s: float = tunable(
+        300.0,
+        unit="s",
+        low=0,
+        high=23400,
+        step=30,
+        meaning="positions are closed this before the close",
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse values outside their declared range."""
+        check_tunables(self, prefix="guards.")
+
+
+@dataclass(frozen=True, slots=True)
+class EngineParameters:
+    """How much work is done at once."""
+
+    workers: int = tunable(
+        4, unit="tasks", low=1, high=64, step=1, meaning="headlines prepared at the same time"
+    )
+    max_watches: int = tunable(
+        50, unit="watches", low=1, high=1000, step=1, meaning="headlines watched at the same time"
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse values outside their declared range."""
+        check_tunables(self, prefix="engine.")
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionParameters:
+    """How long an order may be silent."""
+
+    fill_timeout_s: float = tunable(
+        10.0,
+        unit="s",
+        low=0.2,
+        high=300,
+        step=1,
+        meaning="no fill by then: outcome unknown, reconcile",
+    )
+    exit_retry_s: float = tunable(
+        2.0,
+        unit="s",
+        low=0.1,
+        high=60,
+        step=0.5,
+        meaning="wait before a refused exit is tried again",
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse values outside their declared range."""
+        check_tunables(self, prefix="execution.")
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayParameters:
+    """How a recorded day is played."""
+
+    speed: float = tunable(
+        60.0,
+        unit="x",
+        low=1,
+        high=60,
+        step=1,
+        meaning="while a watch, an order or a position is open",
+    )
+    fast: float = tunable(
+        1800.0, unit="x", low=1, high=100000, step=60, meaning="while nothing is open"
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse values outside their declared range."""
+        check_tunables(self, prefix="replay.")
+
+
+@dataclass(frozen=True, slots=True)
+class RecordParameters:
+    """Where the record is kept."""
+
+    database: str = "data/trades.db"
+    runs: str = "data/runs"
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """One complete, checked parameter set."""
+
+    mode: Mode = "paper"
+    account: str = ""
+    strategy: str = "candle-shock"
+    universe: tuple[str, ...] = ()
+    connection: ConnectionParameters = field(default_factory=ConnectionParameters)
+    news: NewsParameters = field(default_factory=NewsParameters)
+    shock: ShockParameters = field(default_factory=ShockParameters)
+    sizing: SizingParameters = field(default_factory=SizingParameters)
+    exits: ExitParameters = field(default_factory=ExitParameters)
+    guards: GuardParameters = field(default_factory=GuardParameters)
+    engine: EngineParameters = field(default_factory=EngineParameters)
+    execution: ExecutionParameters = field(default_factory=ExecutionParameters)
+    backoff: BackoffParameters = field(default_factory=BackoffParameters)
+    replay: ReplayParameters = field(default_factory=ReplayParameters)
+    records: RecordParameters = field(default_factory=RecordParameters)
+
+    def __post_init__(self) -> None:
+        """Refuse combinations that no section can see on its own."""
+        check_choice("mode", self.mode, ("replay", "paper", "live"))
+        if not self.universe:
+            raise ParameterError("universe: expected at least one symbol, found none")
+        if self.mode == "replay" and self.connection.host not in ("127.0.0.1", "::1", "localhost"):
+            raise ParameterError(
+                "mode replay trades only at a gateway on this machine: expected"
+                f" connection.host 127.0.0.1, found {self.connection.host!r}"
+            )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the effective set as plain values, in the shape of a parameter file."""
+        return typing.cast("dict[str, Any]", json.loads(json.dumps(dataclasses.asdict(self))))
+
+    @property
+    def params_hash(self) -> str:
+        """First 16 hex digits of a digest of the effective set: same rules, same hash.
+
+        Where the record is kept and which port answers do not count.
+        """
+        content = self.as_dict()
+        content.pop("records")
+        content["connection"].pop("port")
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def load_parameters(path: Path) -> Parameters:
+    """Read and check one parameter file.
+
+    Raises:
+        ParameterError: names file, key, what was expected and what was found.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ParameterError(f"cannot read the parameter file {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ParameterError(f"{path}: not a text file in UTF-8") from error
+    try:
+        content = yaml.load(text, Loader=_UniqueKeys)  # noqa: S506 - derived from the safe loader
+    except yaml.YAMLError as error:
+        raise ParameterError(f"{path}: not readable as YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise ParameterError(f"{path}: expected a mapping of sections, found {content!r}")
+    try:
+        return check_parameters(content)
+    except ParameterError as error:
+        raise ParameterError(f"{path}: {error}") from error
+
+
+def check_parameters(content: Mapping[str, Any]) -> Parameters:
+    """Return the frozen set for the plain values of a file or of a notebook's cell.
+
+    Args:
+        content: section -> mapping of keys, or top-level key -> value.
+
+    Raises:
+        ParameterError: unknown key (with the nearest known one), wrong type, out of range.
+    """
+    return typing.cast("Parameters", _build(Parameters, content, prefix=""))
+
+
+def refuse_live(parameters: Parameters) -> None:
+    """Refuse a live session while parts that guard real money are missing.
+
+    Raises:
+        ParameterError: lists what is missing.
+    """
+    if parameters.mode == "live":
+        missing = "; ".join(MISSING_FOR_LIVE)
+        raise ParameterError(f"mode live is refused in this version, still missing: {missing}")
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """A safe loader that refuses a key given twice, where YAML silently takes the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[object] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=deep)
+            if key in seen:
+                line = key_node.start_mark.line + 1
+                raise ParameterError(f"line {line}: the key {key!r} is given twice")
+            seen.add(key)
+        return super().construct_mapping(node, deep=deep)
+
+
+def _build(cls: type[Any], content: object, *, prefix: str) -> Any:
+    if not isinstance(content, Mapping):
+        name = prefix.rstrip(".") or "parameters"
+        raise ParameterError(f"{name}: expected a mapping of keys, found {content!r}")
+    hints = typing.get_type_hints(cls)
+    known = [f.name for f in dataclasses.fields(cls)]
+    for key in content:
+        if key not in known:
+            raise ParameterError(f"{prefix}{key}: unknown key{_nearest(str(key), known)}")
+    values = {
+        key: _convert(hints[key], value, key=f"{prefix}{key}") for key, value in content.items()
+    }
+    return cls(**values)
+
+
+def _convert(hint: Any, value: object, *, key: str) -> Any:
+    if dataclasses.is_dataclass(hint):
+        return _build(
+            typing.cast("type[Any]", hint), value if value is not None else {}, prefix=f"{key}."
+        )
+    if typing.get_origin(hint) is tuple:
+        if not isinstance(value, (list, tuple)) or not all(isinstance(v, str) for v in value):
+            raise ParameterError(f"{key}: expected a list of words, found {value!r}")
+        return tuple(typing.cast("list[str]", value))
+    if hint is str or typing.get_origin(hint) is Literal:
+        if not isinstance(value, str):
+            raise ParameterError(f"{key}: expected a word, found {value!r}")
+        return value
+    # Numbers are checked by their tunable, which knows unit and range.
+    return value
+
+
+def _nearest(key: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(key, known, n=1)
+    if close:
+        return f", did you mean {close[0]!r}?"
+    return f"; known keys are {', '.join(known)}"

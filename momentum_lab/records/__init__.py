@@ -1,0 +1,1 @@
+"""What is remembered: the trade store (SQLite) and tapes (Parquet)."""
