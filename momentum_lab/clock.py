@@ -53,11 +53,20 @@ class SystemClock:
     def observe(self, server_ns: int) -> None:
         """Take note of a server-given stamp: the system's clock stays what it is."""
 
+    async def wait_for(self, event: anyio.Event, *, until_ns: int) -> bool:
+        """Return True once `event` is set, False once market time has reached `until_ns`."""
+        while not event.is_set():
+            left_ns = until_ns - self.now_ns()
+            if left_ns <= 0:
+                return False
+            # Naps are bounded: a step of the system's clock must not oversleep an exit.
+            with anyio.move_on_after(min(left_ns / NS_PER_S, 1.0)):
+                await event.wait()
+        return True
+
     async def sleep_until(self, at_ns: int) -> None:
         """Return once market time has reached `at_ns`."""
-        while (left_ns := at_ns - self.now_ns()) > 0:  # noqa: ASYNC110 - nobody sets an event
-            # Naps are bounded: a step of the system's clock must not oversleep an exit.
-            await anyio.sleep(min(left_ns / NS_PER_S, 1.0))
+        await self.wait_for(anyio.Event(), until_ns=at_ns)
 
 
 class ReplayClock:
@@ -102,18 +111,36 @@ class ReplayClock:
         while self._sleepers and self._sleepers[0][0] <= server_ns:
             heapq.heappop(self._sleepers)[2].set()
 
-    async def sleep_until(self, at_ns: int) -> None:
-        """Return once market time has reached `at_ns`."""
-        entry = (at_ns, next(self._numbers), anyio.Event())
+    async def wait_for(self, event: anyio.Event, *, until_ns: int) -> bool:
+        """Return True once `event` is set, False once market time has reached `until_ns`."""
+        due = anyio.Event()
+        entry = (until_ns, next(self._numbers), due)
         heapq.heappush(self._sleepers, entry)
         try:
-            while self._anchor_ns is None or self.now_ns() < at_ns:
-                with anyio.move_on_after(_LONGEST_NAP_S):
-                    await entry[2].wait()
+            while not event.is_set():
+                if self._anchor_ns is not None and self.now_ns() >= until_ns:
+                    return False
+                await _either(event, due, at_most_s=_LONGEST_NAP_S)
         finally:
             if entry in self._sleepers:
                 self._sleepers.remove(entry)
                 heapq.heapify(self._sleepers)
+        return True
+
+    async def sleep_until(self, at_ns: int) -> None:
+        """Return once market time has reached `at_ns`."""
+        await self.wait_for(anyio.Event(), until_ns=at_ns)
+
+
+async def _either(first: anyio.Event, second: anyio.Event, *, at_most_s: float) -> None:
+    async def cancel_after(event: anyio.Event) -> None:
+        await event.wait()
+        group.cancel_scope.cancel()
+
+    with anyio.move_on_after(at_most_s):
+        async with anyio.create_task_group() as group:
+            group.start_soon(cancel_after, first)
+            group.start_soon(cancel_after, second)
 
 
 Clock = SystemClock | ReplayClock

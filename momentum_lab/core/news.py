@@ -52,7 +52,6 @@ NOT_TICKERS = frozenset(
         "LNG",
         "NATO",
         "NYSE",
-        "NYSE",
         "OPEC",
         "PMI",
         "PR",

@@ -14,9 +14,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from momentum_lab.core.candle import MINUTE_NS, LiveCandles, latest, volume_unit_shares
 from momentum_lab.core.indicators import AtrKind, atr, sma
@@ -24,6 +26,8 @@ from momentum_lab.core.market import EPSILON, NS_PER_S, Bar, Side
 from momentum_lab.core.signal import Decision, Reason, TradeSignal, passed
 from momentum_lab.core.tunable import check_tunables, tunable
 from momentum_lab.errors import ParameterError
+
+_NIGHT_NS = 6 * 3600 * NS_PER_S
 
 Direction = Literal["long", "short", "both"]
 
@@ -172,7 +176,15 @@ def make_baseline(
         np.array([getattr(bar, name) for bar in closed], dtype=np.float64)
         for name in ("high", "low", "close", "volume")
     )
-    usual_range = float(atr(high, low, close, n=parameters.atr_bars, kind=parameters.atr_kind)[-1])
+    ranges = atr(
+        high,
+        low,
+        close,
+        n=parameters.atr_bars,
+        kind=parameters.atr_kind,
+        opens_session=_opens_session(closed),
+    )
+    usual_range = float(ranges[-1])
     floor = max(tick_usd / 2, 1e-4 * float(close[-1]))
     if not usual_range >= floor:
         return passed(
@@ -192,6 +204,12 @@ def make_baseline(
             unit="shares",
         )
     return Baseline(usual_range, usual_volume, closed[-1].end_ns)
+
+
+def _opens_session(bars: Sequence[Bar]) -> npt.NDArray[np.bool_]:
+    """Return where a bar follows a pause that no halt lasts: the night or a weekend."""
+    pauses = [0, *(bar.start_ns - before.end_ns for before, bar in pairwise(bars))]
+    return np.array(pauses) > _NIGHT_NS
 
 
 def open_watch(

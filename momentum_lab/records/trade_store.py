@@ -1,0 +1,560 @@
+"""The trade store: one SQLite file per account and strategy, through sqlite-utils.
+
+What must outlive a run stands here and nowhere else: which headlines were seen, what was decided
+about each, which orders were meant, what was filled. A trade's size, prices and profit are
+recomputed from its fills whenever one arrives; nothing is accumulated on the side.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlite_utils import Database
+
+from momentum_lab.clock import wall_ns
+from momentum_lab.core.market import Side
+from momentum_lab.core.news import Headline
+from momentum_lab.core.order import OrderEvent, OrderState, advance_order
+from momentum_lab.core.position import ExitReason, Fill, Levels, PositionSummary, summarise
+from momentum_lab.core.signal import Decision
+from momentum_lab.errors import RecordError
+from momentum_lab.records import schema
+
+# A lock held longer than this by a reader must not stall the loop of a live session.
+_BUSY_TIMEOUT_S = 0.05
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class OrderIntent:
+    """An order as it is written down before it is sent.
+
+    Attributes:
+        order_ref: our reference, unique for ever.
+        symbol: what to trade.
+        con_id: the broker's contract id.
+        side: BUY or SELL.
+        shares: whole shares, > 0.
+        created_ns: market time.
+        decision_id: of an entry, the decision it carries out.
+        levels: of an entry, stop and target that its size was computed with.
+        atr: of an entry, the baseline's average true range, US dollars.
+        trade_id: of an exit, the trade it closes.
+        exit_reason: of an exit, why.
+        bid: quote seen when it was decided.
+        ask: quote seen when it was decided.
+        signal_price: of an entry, price at which the shock was seen.
+    """
+
+    order_ref: str
+    symbol: str
+    con_id: int
+    side: Side
+    shares: int
+    created_ns: int
+    decision_id: int | None = None
+    levels: Levels | None = None
+    atr: float | None = None
+    trade_id: int | None = None
+    exit_reason: ExitReason | None = None
+    bid: float | None = None
+    ask: float | None = None
+    signal_price: float | None = None
+
+
+class TradeStore:
+    """Reads and writes one trade database; every write is one short transaction."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the file, or make it.
+
+        Args:
+            path: the SQLite file; its folder is made.
+
+        Raises:
+            RecordError: not a trade store, of a later version, or not writable.
+        """
+        self.path = path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            connection = sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S)
+        except (OSError, sqlite3.Error) as error:
+            raise RecordError(f"cannot open the trade store {path}: {error}") from error
+        self.db = Database(connection)
+        try:
+            self._prepare()
+        except (sqlite3.Error, RecordError) as error:
+            self.db.close()
+            if isinstance(error, RecordError):
+                raise
+            raise RecordError(f"{path} is not a usable trade store: {error}") from error
+
+    def _prepare(self) -> None:
+        self.db.execute("PRAGMA foreign_keys = ON")
+        found = int(next(iter(self.db.execute("PRAGMA user_version")))[0])
+        if found == 0 and not self.db.table_names():
+            self.db.enable_wal()
+            self.db.executescript(
+                f"BEGIN; {schema.TABLES} PRAGMA user_version = {schema.VERSION}; COMMIT;"
+            )
+        elif found != schema.VERSION:
+            raise RecordError(
+                f"{self.path}: expected a trade store of version {schema.VERSION},"
+                f" found version {found}"
+            )
+        # An intent must survive a power cut: it is what an unknown order is looked up by.
+        self.db.execute("PRAGMA synchronous = FULL")
+
+    def close(self) -> None:
+        """Close the file."""
+        self.db.close()
+
+    @contextmanager
+    def _write(self) -> Iterator[Database]:
+        try:
+            with self.db.atomic() as database:
+                yield database
+        except sqlite3.Error as error:
+            raise RecordError(f"{self.path}: could not be written: {error}") from error
+
+    def _rows(self, sql: str, *values: object) -> list[Row]:
+        try:
+            return list(self.db.query(sql, values))
+        except sqlite3.Error as error:
+            raise RecordError(f"{self.path}: could not be read: {error}") from error
+
+    # --- runs -----------------------------------------------------------------------------
+
+    def start_run(
+        self,
+        run_id: str,
+        *,
+        mode: str,
+        account: str,
+        strategy: str,
+        params_hash: str,
+        params: Mapping[str, Any],
+        revision: str,
+    ) -> None:
+        """Write the row of a run that begins; `account` is stored masked."""
+        with self._write() as db:
+            db.table("runs").insert(
+                {
+                    "run_id": run_id,
+                    "mode": mode,
+                    "account": masked(account),
+                    "strategy": strategy,
+                    "params_hash": params_hash,
+                    "params_json": json.dumps(params, sort_keys=True),
+                    "revision": revision,
+                    "started_wall_ns": wall_ns(),
+                }
+            )
+
+    def update_run(self, run_id: str, **values: object) -> None:
+        """Change columns of a run's row."""
+        with self._write() as db:
+            db.table("runs").update(run_id, values)
+
+    def end_run(self, run_id: str, *, reason: str, market_end_ns: int | None) -> None:
+        """Write how a run ended."""
+        self.update_run(
+            run_id, ended_wall_ns=wall_ns(), end_reason=reason, market_end_ns=market_end_ns
+        )
+
+    # --- headlines and decisions ----------------------------------------------------------
+
+    def add_headline(self, headline_id: str, run_id: str, headline: Headline) -> bool:
+        """Write a headline; return False, and count the repeat, when it has been seen before."""
+        with self._write() as db:
+            changed = db.execute(
+                "UPDATE headlines SET repeats = repeats + 1 WHERE headline_id = ?", [headline_id]
+            ).rowcount
+            if changed:
+                return False
+            db.table("headlines").insert(
+                {
+                    "headline_id": headline_id,
+                    "run_id": run_id,
+                    "provider": headline.provider,
+                    "article_id": headline.article_id,
+                    "published_ns": headline.published_ns,
+                    "received_ns": headline.received_ns,
+                    "text": headline.text,
+                    "symbols": json.dumps(headline.symbols),
+                    "extra": headline.extra,
+                }
+            )
+        return True
+
+    def add_decision(
+        self, headline_id: str, run_id: str, decision: Decision, *, at_ns: int, symbol: str | None
+    ) -> int:
+        """Write the one decision of a headline; return its id.
+
+        Raises:
+            RecordError: the headline has a decision already, or could not be written.
+        """
+        with self._write() as db:
+            return self._insert_decision(
+                db, headline_id, run_id, decision, at_ns=at_ns, symbol=symbol
+            )
+
+    def add_entry(
+        self,
+        headline_id: str,
+        run_id: str,
+        decision: Decision,
+        *,
+        at_ns: int,
+        intent: Callable[[int], OrderIntent],
+    ) -> OrderIntent:
+        """Write the decision to enter and the order it means, both or none.
+
+        Args:
+            headline_id: what is answered.
+            run_id: the run.
+            decision: outcome "enter".
+            at_ns: market time.
+            intent: makes the order of a decision's id.
+        """
+        with self._write() as db:
+            draft = intent(0)
+            decision_id = self._insert_decision(
+                db, headline_id, run_id, decision, at_ns=at_ns, symbol=draft.symbol
+            )
+            final = intent(decision_id)
+            self._insert_order(db, run_id, "entry", final)
+        return final
+
+    def undecided(self, run_id: str) -> list[str]:
+        """Return the headlines of a run that have no decision yet."""
+        rows = self._rows(
+            "SELECT headline_id FROM headlines LEFT JOIN decisions USING (headline_id)"
+            " WHERE headlines.run_id = ? AND decision_id IS NULL ORDER BY received_ns",
+            run_id,
+        )
+        return [row["headline_id"] for row in rows]
+
+    @staticmethod
+    def _insert_decision(
+        db: Database,
+        headline_id: str,
+        run_id: str,
+        decision: Decision,
+        *,
+        at_ns: int,
+        symbol: str | None,
+    ) -> int:
+        table = db.table("decisions").insert(
+            {
+                "headline_id": headline_id,
+                "run_id": run_id,
+                "decided_ns": at_ns,
+                "symbol": symbol,
+                "outcome": decision.outcome.value,
+                "reason": decision.reason.value,
+                "text": decision.text,
+                "observed": decision.observed,
+                "limit_value": decision.limit,
+                "unit": decision.unit,
+            }
+        )
+        return int(str(table.last_pk))
+
+    # --- orders and fills -----------------------------------------------------------------
+
+    def add_exit(self, run_id: str, intent: OrderIntent) -> None:
+        """Write an order that closes a trade, before it is sent."""
+        with self._write() as db:
+            self._insert_order(db, run_id, "exit", intent)
+
+    def advance_order(self, order_ref: str, event: OrderEvent, **values: object) -> OrderState:
+        """Move an order on in its life cycle; return its new state.
+
+        Args:
+            order_ref: our reference.
+            event: what happened.
+            values: further columns to set: order_id, perm_id, message.
+
+        Raises:
+            IllegalTransitionError: the life cycle has no such step.
+            RecordError: no such order.
+        """
+        with self._write() as db:
+            state = advance_order(self.order_state(order_ref), event)
+            db.table("orders").update(order_ref, {"state": state.value, **values})
+        return state
+
+    def order_state(self, order_ref: str) -> OrderState:
+        """Return the state of an order.
+
+        Raises:
+            RecordError: no such order.
+        """
+        return OrderState(self.order(order_ref)["state"])
+
+    def order(self, order_ref: str) -> Row:
+        """Return the row of an order.
+
+        Raises:
+            RecordError: no such order.
+        """
+        rows = self._rows("SELECT * FROM orders WHERE order_ref = ?", order_ref)
+        if not rows:
+            raise RecordError(f"{self.path}: no order {order_ref!r}")
+        return rows[0]
+
+    def knows_order(self, order_ref: str) -> bool:
+        """Whether an order is ours."""
+        return bool(self._rows("SELECT 1 AS yes FROM orders WHERE order_ref = ?", order_ref))
+
+    def unsettled_orders(self) -> list[Row]:
+        """Return the orders whose end is not known, oldest first."""
+        final = [state.value for state in OrderState if state.is_final]
+        marks = ", ".join("?" * len(final))
+        return self._rows(
+            f"SELECT * FROM orders WHERE state NOT IN ({marks}) ORDER BY created_ns, order_ref",  # noqa: S608 - question marks only
+            *final,
+        )
+
+    def exits_of(self, trade_id: int) -> list[Row]:
+        """Return the exit orders of a trade, oldest first."""
+        return self._rows(
+            "SELECT * FROM orders WHERE trade_id = ? ORDER BY created_ns, order_ref", trade_id
+        )
+
+    def book_fill(self, fill: Fill) -> Row | None:
+        """Write an execution and recompute its trade; return the trade's row.
+
+        A known exec_id changes nothing and gives None, so that repeats, replays after a reconnect
+        and reordered reports never count twice.
+
+        Raises:
+            RecordError: the order is not ours.
+        """
+        with self._write() as db:
+            if self._rows("SELECT 1 AS yes FROM fills WHERE exec_id = ?", fill.exec_id):
+                return None
+            order = self.order(fill.order_ref)
+            db.table("fills").insert(
+                {
+                    "exec_id": fill.exec_id,
+                    "order_ref": fill.order_ref,
+                    "run_id": order["run_id"],
+                    "symbol": fill.symbol,
+                    "con_id": fill.con_id or order["con_id"],
+                    "side": fill.side.value,
+                    "shares": fill.shares,
+                    "price": fill.price,
+                    "filled_ns": fill.at_ns,
+                    "commission_usd": fill.commission_usd,
+                }
+            )
+            self._advance_by_fills(db, order)
+            return self._recompute_trade(db, order)
+
+    def book_commission(self, exec_id: str, commission_usd: float) -> Row | None:
+        """Write the commission of an execution; return its trade's row, None if not ours."""
+        with self._write() as db:
+            changed = db.execute(
+                "UPDATE fills SET commission_usd = ? WHERE exec_id = ?", [commission_usd, exec_id]
+            ).rowcount
+            if not changed:
+                return None
+            row = self._rows("SELECT order_ref FROM fills WHERE exec_id = ?", exec_id)[0]
+            return self._recompute_trade(db, self.order(row["order_ref"]))
+
+    def filled_shares(self, order_ref: str) -> float:
+        """Return how many shares of an order have been executed."""
+        sql = "SELECT COALESCE(SUM(shares), 0) AS shares FROM fills WHERE order_ref = ?"
+        return float(self._rows(sql, order_ref)[0]["shares"])
+
+    @staticmethod
+    def _insert_order(db: Database, run_id: str, purpose: str, intent: OrderIntent) -> None:
+        levels = intent.levels
+        db.table("orders").insert(
+            {
+                "order_ref": intent.order_ref,
+                "run_id": run_id,
+                "purpose": purpose,
+                "decision_id": intent.decision_id,
+                "trade_id": intent.trade_id,
+                "exit_reason": intent.exit_reason.value if intent.exit_reason else None,
+                "symbol": intent.symbol,
+                "con_id": intent.con_id,
+                "side": intent.side.value,
+                "shares": intent.shares,
+                "stop": levels.stop if levels else None,
+                "target": levels.target if levels else None,
+                "atr": intent.atr,
+                "state": OrderState.INTENT.value,
+                "created_ns": intent.created_ns,
+                "bid": intent.bid,
+                "ask": intent.ask,
+                "signal_price": intent.signal_price,
+            }
+        )
+
+    def _advance_by_fills(self, db: Database, order: Row) -> None:
+        filled = self.filled_shares(order["order_ref"])
+        event = OrderEvent.FILL_ALL if filled >= order["shares"] else OrderEvent.FILL_PART
+        state = advance_order(OrderState(order["state"]), event)
+        db.table("orders").update(order["order_ref"], {"state": state.value})
+
+    # --- trades ---------------------------------------------------------------------------
+
+    def set_levels(self, trade_id: int, levels: Levels) -> None:
+        """Replace stop and target of a trade, once its average fill is known."""
+        with self._write() as db:
+            db.table("trades").update(trade_id, {"stop": levels.stop, "target": levels.target})
+
+    def trade(self, trade_id: int) -> Row:
+        """Return the row of a trade.
+
+        Raises:
+            RecordError: no such trade.
+        """
+        rows = self._rows("SELECT * FROM trades WHERE trade_id = ?", trade_id)
+        if not rows:
+            raise RecordError(f"{self.path}: no trade {trade_id}")
+        return rows[0]
+
+    def open_trades(self) -> list[Row]:
+        """Return the open trades of all runs, oldest first."""
+        return self._rows("SELECT * FROM trades WHERE state = 'OPEN' ORDER BY trade_id")
+
+    def open_shares(self, trade_id: int) -> float:
+        """Return the signed position of a trade, from its fills."""
+        return self._summary(self.trade(trade_id)).shares
+
+    def positions(self) -> dict[int, float]:
+        """Return con_id -> signed shares of all our open trades; flat ones are left out."""
+        found: dict[int, float] = {}
+        for trade in self.open_trades():
+            shares = self._summary(trade).shares
+            found[trade["con_id"]] = found.get(trade["con_id"], 0.0) + shares
+        return {con_id: shares for con_id, shares in found.items() if shares}
+
+    def _fills_of(self, decision_id: int, trade_id: int | None) -> list[Fill]:
+        rows = self._rows(
+            "SELECT fills.* FROM fills JOIN orders USING (order_ref)"
+            " WHERE decision_id = ? OR trade_id = ? ORDER BY filled_ns, exec_id",
+            decision_id,
+            trade_id,
+        )
+        return [
+            Fill(
+                row["exec_id"],
+                row["order_ref"],
+                row["symbol"],
+                Side(row["side"]),
+                row["shares"],
+                row["price"],
+                row["filled_ns"],
+                row["commission_usd"],
+                row["con_id"],
+            )
+            for row in rows
+        ]
+
+    def _summary(self, trade: Row) -> PositionSummary:
+        fills = self._fills_of(trade["decision_id"], trade["trade_id"])
+        return summarise(fills, entry_side=Side(trade["side"]))
+
+    def _recompute_trade(self, db: Database, order: Row) -> Row:
+        trade_id = order["trade_id"] or self._trade_of_decision(order["decision_id"])
+        if trade_id is None:
+            trade_id = self._open_trade(db, order)
+        trade = self.trade(trade_id)
+        fills = self._fills_of(trade["decision_id"], trade_id)
+        total = summarise(fills, entry_side=Side(trade["side"]))
+        closing = [fill for fill in fills if fill.side.value != trade["side"]]
+        is_closed = total.is_flat and bool(closing)
+        values: Row = {
+            "opened_ns": fills[0].at_ns,
+            "shares": total.entry_shares,
+            "entry_price": total.entry_price,
+            "exit_price": total.exit_price,
+            "costs_usd": total.costs_usd,
+            "state": "CLOSED" if is_closed else "OPEN",
+            "closed_ns": closing[-1].at_ns if is_closed else None,
+            "gross_usd": total.gross_usd if closing else None,
+            "net_usd": total.net_usd if is_closed else None,
+        }
+        if is_closed:
+            values["exit_reason"] = self.order(closing[-1].order_ref)["exit_reason"]
+        db.table("trades").update(trade_id, values)
+        return self.trade(trade_id)
+
+    def _trade_of_decision(self, decision_id: int) -> int | None:
+        rows = self._rows("SELECT trade_id FROM trades WHERE decision_id = ?", decision_id)
+        return rows[0]["trade_id"] if rows else None
+
+    def _open_trade(self, db: Database, order: Row) -> int:
+        fill = self._rows("SELECT * FROM fills WHERE order_ref = ?", order["order_ref"])[0]
+        table = db.table("trades").insert(
+            {
+                "decision_id": order["decision_id"],
+                "run_id": order["run_id"],
+                "symbol": order["symbol"],
+                "con_id": order["con_id"],
+                "side": order["side"],
+                "state": "OPEN",
+                "stop": order["stop"],
+                "target": order["target"],
+                "opened_ns": fill["filled_ns"],
+                "shares": fill["shares"],
+                "entry_price": fill["price"],
+                "costs_usd": 0.0,
+            }
+        )
+        return int(str(table.last_pk))
+
+    # --- the log of a run -----------------------------------------------------------------
+
+    def add_equity(self, run_id: str, *, at_ns: int, equity_usd: float) -> None:
+        """Write the account's net liquidation at an instant; a repeat replaces."""
+        with self._write() as db:
+            db.table("equity").insert(
+                {"run_id": run_id, "at_ns": at_ns, "equity_usd": equity_usd}, replace=True
+            )
+
+    def add_transition(
+        self, run_id: str, *, at_ns: int | None, state: str, event: str, cause: str
+    ) -> None:
+        """Write a step of the connection's life cycle."""
+        self._log("connection", run_id, at_ns=at_ns, state=state, event=event, cause=cause)
+
+    def add_incident(
+        self, run_id: str, *, at_ns: int | None, kind: str, text: str, symbol: str | None = None
+    ) -> None:
+        """Write something that a person should look at."""
+        self._log("incidents", run_id, at_ns=at_ns, kind=kind, text=text, symbol=symbol)
+
+    def _log(self, table: str, run_id: str, **values: object) -> None:
+        with self._write() as db:
+            db.table(table).insert({"run_id": run_id, "wall_ns": wall_ns(), **values})
+
+    def table(self, name: str, run_id: str) -> list[Row]:
+        """Return the rows of one table that belong to a run, in order of writing."""
+        if name not in self.db.table_names():
+            raise RecordError(f"{self.path}: no table {name!r}")
+        return self._rows(
+            f"SELECT * FROM [{name}] WHERE run_id = ? ORDER BY rowid",  # noqa: S608 - a known table
+            run_id,
+        )
+
+
+def masked(account: str) -> str:
+    """Return an account id of which only kind and last two characters can be read."""
+    keep = 2
+    if len(account) <= 2 * keep:
+        return "*" * len(account)
+    return account[:keep] + "*" * (len(account) - 2 * keep) + account[-keep:]
