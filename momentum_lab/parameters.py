@@ -69,6 +69,14 @@ class ConnectionParameters:
     probe_every_s: float = tunable(
         10.0, unit="s", low=1, high=300, step=1, meaning="time request that proves the line alive"
     )
+    first_connection_s: float = tunable(
+        600.0,
+        unit="s",
+        low=1,
+        high=86400,
+        step=10,
+        meaning="a session whose first connection takes longer ends",
+    )
     max_clock_skew_s: float = tunable(
         3.0,
         unit="s",
@@ -170,6 +178,14 @@ class ExecutionParameters:
         high=300,
         step=1,
         meaning="no fill by then: outcome unknown, reconcile",
+    )
+    drain_s: float = tunable(
+        60.0,
+        unit="s",
+        low=1,
+        high=600,
+        step=5,
+        meaning="how long the end of a session waits for its exits",
     )
     exit_retry_s: float = tunable(
         2.0,

@@ -1,0 +1,370 @@
+"""`ExecutionService`: gate, guards, size, intent, order, fill; it also closes positions.
+
+Its first act is the gate: not OPERATIONAL, no order. An intent stands in the store before the
+order leaves; without a record there is no entry. What happens to an order is learned from
+reports and, after a gap, from reconciliation; both end in the same booking, which counts an
+execution once. An order without an answer is UNKNOWN: nothing is sent again, its symbol is
+blocked, and the broker is asked for everything.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import anyio
+
+from momentum_lab.calendars import session_on_day_of
+from momentum_lab.clock import Clock, utc
+from momentum_lab.core.market import NS_PER_S, Quote, Side
+from momentum_lab.core.order import OrderEvent, OrderState
+from momentum_lab.core.position import ExitReason, Fill, Levels, exit_levels
+from momentum_lab.core.signal import Decision, Outcome, Reason, TradeSignal, passed
+from momentum_lab.core.sizing import size_position
+from momentum_lab.errors import ConnectionLostError, DataError, IllegalTransitionError, RecordError
+from momentum_lab.live.decisions import DecisionBook
+from momentum_lab.live.ibkr.connector import IBKRConnector
+from momentum_lab.live.ibkr.translate import CommissionReport, FillReport, OrderReport, Report
+from momentum_lab.parameters import Parameters
+from momentum_lab.records.trade_store import OrderIntent, Row
+
+_log = logging.getLogger(__name__)
+
+OnIncident = Callable[[str, str, str | None], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """An entry that passed every guard."""
+
+    shares: int
+    levels: Levels
+    quote: Quote
+    con_id: int
+
+
+class ExecutionService:
+    """Sends orders and books what becomes of them."""
+
+    def __init__(
+        self,
+        connector: IBKRConnector,
+        *,
+        book: DecisionBook,
+        clock: Clock,
+        parameters: Parameters,
+        on_incident: OnIncident,
+    ) -> None:
+        """Make a service that does nothing until `run()`.
+
+        Args:
+            connector: the door to the broker.
+            book: decisions and the store.
+            clock: market time.
+            parameters: the checked set.
+            on_incident: hears (kind, text, symbol).
+        """
+        self._connector = connector
+        self._book = book
+        self._store = book.store
+        self._clock = clock
+        self._parameters = parameters
+        self._on_incident = on_incident
+        self._settled: dict[str, anyio.Event] = {}
+        self._entering: set[str] = set()
+        self.blocked: dict[str, str] = {}
+        self.accepts_entries = True
+        self._opened_in, self.opened = anyio.create_memory_object_stream[int](float("inf"))
+
+    async def run(self) -> None:
+        """Book reports until cancelled."""
+        async for report in self._connector.reports:
+            self._hear(report)
+
+    # --- entries ---------------------------------------------------------------------------
+
+    async def enter(self, signal: TradeSignal) -> Decision:
+        """Trade a signal, or decide not to; return the decision, which has been recorded.
+
+        Returns once the order is filled, refused, or its outcome is unknown.
+        """
+        if not self._connector.is_operational():
+            return self._pass(
+                signal,
+                passed(Reason.NOT_OPERATIONAL, f"the connection is {self._connector.state.value}"),
+            )
+        plan = self._plan(signal)
+        if isinstance(plan, Decision):
+            return self._pass(signal, plan)
+        decision = Decision(
+            Outcome.ENTER, Reason.SHOCK, signal.text, signal.observed, signal.limit, "x ATR"
+        )
+        self._entering.add(signal.symbol)
+        try:
+            intent = self._store.add_entry(
+                signal.headline_key,
+                self._book.run_id,
+                decision,
+                at_ns=self._clock.now_ns(),
+                intent=lambda decision_id: self._entry_intent(signal, plan, decision_id),
+            )
+            _log.info(
+                "decision: %s enter %s %d shares: %s",
+                signal.symbol,
+                signal.side.value,
+                plan.shares,
+                signal.text,
+            )
+            await self._send(intent)
+        except RecordError as error:
+            # No record, no entry; and nothing more is entered until a person has looked.
+            self.accepts_entries = False
+            self._on_incident("record failed", str(error), signal.symbol)
+        finally:
+            self._entering.discard(signal.symbol)
+        return decision
+
+    def refuse_window(self, now_ns: int) -> Decision | None:
+        """Return the decision not to enter at this time of day, None when entries are allowed."""
+        guards = self._parameters.guards
+        session = session_on_day_of(now_ns)
+        if session is None:
+            return passed(Reason.OUTSIDE_SESSION, "the exchange is closed today")
+        first_ns = session.open_ns + int(guards.entries_after_open_s * NS_PER_S)
+        last_ns = session.close_ns - int(guards.entries_before_close_s * NS_PER_S)
+        if not first_ns <= now_ns < last_ns:
+            at = utc(now_ns).strftime("%H:%M:%S")
+            window = f"{utc(first_ns):%H:%M:%S} to {utc(last_ns):%H:%M:%S} UTC"
+            return passed(Reason.OUTSIDE_SESSION, f"{at} UTC is outside {window}")
+        return None
+
+    def _plan(self, signal: TradeSignal) -> _Plan | Decision:
+        now_ns = self._clock.now_ns()
+        refusal = self._refuse_symbol(signal.symbol) or self.refuse_window(now_ns)
+        if refusal is not None:
+            return refusal
+        instrument = self._connector.instrument(signal.symbol)
+        with self._connector.stream_quotes(signal.symbol) as stream:
+            quote = stream.quote
+        price = self._entry_price(quote, signal.side, now_ns)
+        if isinstance(price, Decision):
+            return price
+        if quote is None or instrument is None:
+            return passed(Reason.QUOTE_NOT_TRADABLE, "the line is silent")
+        try:
+            levels = exit_levels(
+                signal.side,
+                entry_usd=price,
+                atr_usd=signal.atr,
+                instrument=instrument,
+                parameters=self._parameters.exits,
+            )
+        except DataError as error:
+            return passed(Reason.SIZE_ZERO, str(error))
+        shares = self._shares(price, levels)
+        if isinstance(shares, Decision):
+            return shares
+        return _Plan(shares, levels, quote, instrument.con_id)
+
+    def _refuse_symbol(self, symbol: str) -> Decision | None:
+        if not self.accepts_entries:
+            return passed(Reason.SESSION_ENDING, "this session enters nothing more")
+        if symbol in self.blocked:
+            return passed(Reason.SYMBOL_BLOCKED, self.blocked[symbol])
+        busy = symbol in self._entering
+        busy = busy or any(row["symbol"] == symbol for row in self._store.open_trades())
+        busy = busy or any(row["symbol"] == symbol for row in self._store.unsettled_orders())
+        if busy:
+            return passed(Reason.SYMBOL_BUSY, f"{symbol} has a position or an order already")
+        return None
+
+    def _entry_price(self, quote: Quote | None, side: Side, now_ns: int) -> float | Decision:
+        guards = self._parameters.guards
+        why_not = (
+            "the line is silent"
+            if quote is None
+            else quote.why_not_tradable(now_ns=now_ns, max_age_s=guards.quote_max_age_s)
+        )
+        if why_not is not None or quote is None or quote.bid is None or quote.ask is None:
+            return passed(Reason.QUOTE_NOT_TRADABLE, why_not or "the line is silent")
+        spread_bps = (quote.ask - quote.bid) / ((quote.ask + quote.bid) / 2) * 1e4
+        if spread_bps > guards.spread_max_bps:
+            return passed(
+                Reason.SPREAD_TOO_WIDE,
+                f"the spread is {spread_bps:.1f} bps, {guards.spread_max_bps:g} are allowed",
+                observed=spread_bps,
+                limit=guards.spread_max_bps,
+                unit="bps",
+            )
+        return quote.ask if side is Side.BUY else quote.bid
+
+    def _shares(self, price: float, levels: Levels) -> int | Decision:
+        account = self._connector.account()
+        if account.equity_usd is None or account.buying_power_usd is None:
+            return passed(Reason.NO_EQUITY, "the account has not reported its equity in USD")
+        size = size_position(
+            equity_usd=account.equity_usd,
+            buying_power_usd=account.buying_power_usd,
+            entry_usd=price,
+            stop_usd=levels.stop,
+            parameters=self._parameters.sizing,
+        )
+        if size.shares < 1:
+            return passed(Reason.SIZE_ZERO, size.text, observed=0, limit=1, unit="shares")
+        _log.info("size: %s", size.text)
+        return size.shares
+
+    def _pass(self, signal: TradeSignal, decision: Decision) -> Decision:
+        self._book.decide(signal.headline_key, decision, symbol=signal.symbol)
+        return decision
+
+    def _entry_intent(self, signal: TradeSignal, plan: _Plan, decision_id: int) -> OrderIntent:
+        return OrderIntent(
+            order_ref=f"ml-{self._book.run_id}-d{decision_id}",
+            symbol=signal.symbol,
+            con_id=plan.con_id,
+            side=signal.side,
+            shares=plan.shares,
+            created_ns=self._clock.now_ns(),
+            decision_id=decision_id,
+            levels=plan.levels,
+            atr=signal.atr,
+            bid=plan.quote.bid,
+            ask=plan.quote.ask,
+            signal_price=signal.price,
+        )
+
+    # --- exits -----------------------------------------------------------------------------
+
+    async def close(self, trade_id: int, reason: ExitReason, quote: Quote | None) -> bool:
+        """Close what is open of a trade with a market order; return whether it is flat.
+
+        Nothing is sent while the connection is not OPERATIONAL or while an earlier exit of the
+        trade has no known end: the caller tries again.
+        """
+        if not self._connector.is_operational():
+            return False
+        shares = self._store.open_shares(trade_id)
+        if not shares:
+            return True
+        earlier = self._store.exits_of(trade_id)
+        if any(not OrderState(row["state"]).is_final for row in earlier):
+            return False
+        trade = self._store.trade(trade_id)
+        intent = OrderIntent(
+            order_ref=f"ml-{self._book.run_id}-t{trade_id}x{len(earlier) + 1}",
+            symbol=trade["symbol"],
+            con_id=trade["con_id"],
+            side=Side.SELL if shares > 0 else Side.BUY,
+            shares=round(abs(shares)),
+            created_ns=self._clock.now_ns(),
+            trade_id=trade_id,
+            exit_reason=reason,
+            bid=quote.bid if quote else None,
+            ask=quote.ask if quote else None,
+        )
+        self._store.add_exit(self._book.run_id, intent)
+        _log.info("exit: %s %s %d shares", intent.symbol, reason.value, intent.shares)
+        await self._send(intent)
+        return not self._store.open_shares(trade_id)
+
+    # --- orders ----------------------------------------------------------------------------
+
+    async def _send(self, intent: OrderIntent) -> None:
+        """Send an order that stands in the store, and wait for its end or its silence."""
+        try:
+            order_id = self._connector.place_order(intent)
+        except ConnectionLostError as error:
+            self._store.advance_order(
+                intent.order_ref, OrderEvent.NOT_FOUND, message=f"not sent: {error}"
+            )
+            return
+        # Reports are booked by another task, so none can slip in before the next await.
+        settled = self._settled[intent.order_ref] = anyio.Event()
+        try:
+            self._store.advance_order(intent.order_ref, OrderEvent.SEND, order_id=order_id)
+            with anyio.move_on_after(self._parameters.execution.fill_timeout_s):
+                await settled.wait()
+        finally:
+            del self._settled[intent.order_ref]
+        if not self._store.order_state(intent.order_ref).is_final:
+            await self._doubt(intent)
+
+    async def _doubt(self, intent: OrderIntent) -> None:
+        waited_s = self._parameters.execution.fill_timeout_s
+        self._store.advance_order(intent.order_ref, OrderEvent.SILENCE)
+        self._on_incident(
+            "order outcome unknown",
+            f"{intent.order_ref}: no final answer within {waited_s:g} s",
+            intent.symbol,
+        )
+        await self._connector.resynchronise(f"order {intent.order_ref} has no answer")
+
+    def _hear(self, report: Report) -> None:
+        try:
+            if isinstance(report, FillReport):
+                self.book_fill(report.fill)
+            elif isinstance(report, CommissionReport):
+                self._store.book_commission(report.exec_id, report.commission_usd)
+            else:
+                self.book_order(report)
+        except (RecordError, IllegalTransitionError) as error:
+            self.accepts_entries = False
+            self._on_incident("report not booked", f"{report}: {error}", None)
+
+    def book_fill(self, fill: Fill) -> None:
+        """Book an execution once; one of an order that is not ours is an incident."""
+        if not self._store.knows_order(fill.order_ref):
+            self._on_incident(
+                "foreign execution",
+                f"{fill.exec_id}: {fill.side.value} {fill.shares:g} at {fill.price:g} of an order"
+                f" that is not ours ({fill.order_ref or 'no reference'})",
+                fill.symbol,
+            )
+            return
+        trade = self._store.book_fill(fill)
+        if trade is None:
+            return
+        _log.info("fill: %s %s %g at %.2f", fill.symbol, fill.side.value, fill.shares, fill.price)
+        self._follow_entry(fill, trade)
+        if self._store.order_state(fill.order_ref).is_final:
+            self._settle(fill.order_ref)
+
+    def _follow_entry(self, fill: Fill, trade: Row) -> None:
+        """After a fill of an entry: levels from the average fill, and the trade is watched."""
+        order = self._store.order(fill.order_ref)
+        instrument = self._connector.instrument(fill.symbol)
+        if order["purpose"] != "entry":
+            return
+        if instrument is not None and order["atr"] is not None:
+            levels = exit_levels(
+                Side(trade["side"]),
+                entry_usd=trade["entry_price"],
+                atr_usd=order["atr"],
+                instrument=instrument,
+                parameters=self._parameters.exits,
+            )
+            self._store.set_levels(trade["trade_id"], levels)
+        self._opened_in.send_nowait(trade["trade_id"])
+
+    def book_order(self, report: OrderReport) -> None:
+        """Book a status or an error of an order."""
+        values: Row = {"order_id": report.order_id}
+        if report.perm_id:
+            values["perm_id"] = report.perm_id
+        if report.event is None:
+            _log.info("order: %s %s", report.order_ref, report.message)
+            return
+        if report.event is not OrderEvent.ACKNOWLEDGE:
+            values["message"] = report.message
+        state = self._store.advance_order(report.order_ref, report.event, **values)
+        if state is OrderState.REJECTED:
+            self._on_incident("order rejected", f"{report.order_ref}: {report.message}", None)
+        if state.is_final:
+            self._settle(report.order_ref)
+
+    def _settle(self, order_ref: str) -> None:
+        event = self._settled.get(order_ref)
+        if event is not None:
+            event.set()

@@ -1,0 +1,270 @@
+"""Objects of the broker's library <-> our values; sentinels and camelCase end here.
+
+Unset doubles, -1 and NaN become None. Wall-clock stamps that the library makes itself are never
+read: an execution has the broker's time, a quote the arrival in market time.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any
+
+import ib_insync
+
+from momentum_lab.core.candle import Trade
+from momentum_lab.core.market import NS_PER_S, Bar, Instrument, Quote, Side
+from momentum_lab.core.order import OrderEvent
+from momentum_lab.core.position import Fill
+from momentum_lab.errors import DataError
+from momentum_lab.records.trade_store import OrderIntent
+
+_log = logging.getLogger(__name__)
+
+_UNSET = 1e300
+_LIVE = 1
+_HALTED = (1.0, 2.0)
+_RT_VOLUME = 48
+_RT_VOLUME_FIELDS = 6
+_NS_PER_MS = 1_000_000
+
+# Errors on a new order after which it cannot work any more. 103 (duplicate id) is not among
+# them: the first order of that id may be live.
+FINAL_ORDER_ERRORS = frozenset({110, 200, 201, 203, 321, 387, 388, 426, 434, 451, 460, 10243})
+UPSTREAM_LOST = frozenset({1100, 2110})
+UPSTREAM_RESTORED = frozenset({1101, 1102})
+CLIENT_ID_TAKEN = 326
+
+_STATUS_EVENTS = {
+    "PreSubmitted": OrderEvent.ACKNOWLEDGE,
+    "Submitted": OrderEvent.ACKNOWLEDGE,
+    "Cancelled": OrderEvent.CANCEL,
+    "ApiCancelled": OrderEvent.CANCEL,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class FillReport:
+    """An execution."""
+
+    fill: Fill
+
+
+@dataclass(frozen=True, slots=True)
+class CommissionReport:
+    """What an execution cost."""
+
+    exec_id: str
+    commission_usd: float
+
+
+@dataclass(frozen=True, slots=True)
+class OrderReport:
+    """A status or an error of one of our orders.
+
+    Attributes:
+        order_ref: our reference.
+        event: the step of the life cycle, None where the message moves nothing.
+        order_id: the broker's handle in this connection.
+        perm_id: the broker's lasting id, 0 while unknown.
+        message: the broker's words.
+    """
+
+    order_ref: str
+    event: OrderEvent | None
+    order_id: int
+    perm_id: int
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class RawHeadline:
+    """A headline as the line brought it.
+
+    Attributes:
+        provider: provider code.
+        article_id: unique per provider.
+        stamp: publication, epoch seconds or milliseconds.
+        text: raw text.
+        extra: metadata string.
+        symbol: what the subscription was for; None on a broad tape.
+        subscribed_ns: market time of the subscription; what is older is a replay of old news.
+    """
+
+    provider: str
+    article_id: str
+    stamp: float
+    text: str
+    extra: str
+    symbol: str | None
+    subscribed_ns: int
+
+
+Report = FillReport | CommissionReport | OrderReport
+
+
+def stock(symbol: str, con_id: int = 0) -> ib_insync.Contract:
+    """Return the contract of a US stock, smart-routed."""
+    contract = ib_insync.Stock(symbol, "SMART", "USD")
+    contract.conId = con_id
+    return contract
+
+
+def news_tape(provider: str) -> ib_insync.Contract:
+    """Return the contract of everything one provider publishes."""
+    return ib_insync.Contract(
+        secType="NEWS", symbol=f"{provider}:{provider}_ALL", exchange=provider
+    )
+
+
+def instrument_of(details: ib_insync.ContractDetails) -> Instrument:
+    """Return the instrument of a contract's details.
+
+    Raises:
+        DataError: no contract, or one without id or tick.
+    """
+    contract = details.contract
+    if contract is None:
+        raise DataError("contract details without a contract")
+    return Instrument(
+        symbol=contract.symbol,
+        con_id=contract.conId,
+        tick_usd=details.minTick,
+        primary_exchange=contract.primaryExchange,
+        long_name=details.longName,
+        stock_type=details.stockType,
+        currency=contract.currency,
+    )
+
+
+def quote_of(symbol: str, ticker: ib_insync.Ticker, at_ns: int) -> Quote:
+    """Return what a ticker shows, as of its arrival."""
+    return Quote(
+        symbol=symbol,
+        at_ns=at_ns,
+        bid=_price(ticker.bid),
+        ask=_price(ticker.ask),
+        bid_size=_size(ticker.bidSize),
+        ask_size=_size(ticker.askSize),
+        last=_price(ticker.last),
+        halted=ticker.halted in _HALTED,
+        is_live=ticker.marketDataType == _LIVE,
+    )
+
+
+def trade_of(tick_type: int, value: str) -> Trade | None:
+    """Return the trade of an RTVolume text, None for any other tick.
+
+    The text is `price;size;epoch ms;day volume;vwap;single`. An empty price reports volume only.
+    """
+    if tick_type != _RT_VOLUME:
+        return None
+    parts = value.split(";")
+    if len(parts) != _RT_VOLUME_FIELDS or not parts[0]:
+        return None
+    try:
+        price, stamp, volume = float(parts[0]), int(parts[2]), float(parts[3])
+    except ValueError:
+        _log.warning("trade refused, expected numbers, found text=%r", value)
+        return None
+    if not (price > 0 and math.isfinite(volume) and volume >= 0):
+        return None
+    return Trade(stamp * _NS_PER_MS, price, volume)
+
+
+def fill_of(fill: ib_insync.Fill) -> Fill:
+    """Return our value of an execution.
+
+    Raises:
+        DataError: no time zone, size or price in it.
+    """
+    execution = fill.execution
+    if execution.time.tzinfo is None:
+        raise DataError(f"execution {execution.execId}: expected a time with a zone")
+    return Fill(
+        exec_id=execution.execId,
+        order_ref=execution.orderRef,
+        symbol=fill.contract.symbol,
+        side=Side.BUY if execution.side == "BOT" else Side.SELL,
+        shares=execution.shares,
+        price=execution.price,
+        at_ns=epoch_ns(execution.time),
+        commission_usd=commission_of(fill.commissionReport),
+        con_id=fill.contract.conId,
+    )
+
+
+def commission_of(report: ib_insync.CommissionReport) -> float | None:
+    """Return a commission, None while the broker has not reported it."""
+    if not report.execId or not math.isfinite(report.commission) or report.commission > _UNSET:
+        return None
+    return report.commission
+
+
+def bars_of(bars: Iterable[ib_insync.BarData], *, seconds: int) -> tuple[Bar, ...]:
+    """Return historical bars in time order; an impossible one is refused and logged."""
+    found = []
+    for bar in bars:
+        if not isinstance(bar.date, datetime) or bar.date.tzinfo is None:
+            raise DataError(f"expected a bar time with a zone, found {bar.date!r}")
+        try:
+            found.append(
+                Bar(epoch_ns(bar.date), seconds, bar.open, bar.high, bar.low, bar.close, bar.volume)
+            )
+        except DataError as error:
+            _log.warning("bar refused, %s", error)
+    return tuple(sorted(found, key=lambda item: item.start_ns))
+
+
+def market_order(intent: OrderIntent, *, account: str) -> ib_insync.Order:
+    """Return the market order of an intent; tif and session are always said outright."""
+    return ib_insync.MarketOrder(
+        intent.side.value,
+        intent.shares,
+        tif="DAY",
+        outsideRth=False,
+        orderRef=intent.order_ref,
+        account=account,
+        transmit=True,
+    )
+
+
+def status_event(status: str) -> OrderEvent | None:
+    """Return the step that a status text means, None where it moves nothing.
+
+    Fills are booked from executions, never from a status. `Inactive` may be a rejection or a
+    hold: the error beside it, or the look-up after the time limit, decides.
+    """
+    return _STATUS_EVENTS.get(status)
+
+
+def epoch_ns(at: datetime) -> int:
+    """Return a zone-aware datetime as UTC epoch nanoseconds."""
+    delta = at.astimezone(timezone.utc) - datetime(1970, 1, 1, tzinfo=timezone.utc)
+    return (delta.days * 86_400 + delta.seconds) * NS_PER_S + delta.microseconds * 1_000
+
+
+def tap(owner: Any, name: str, listener: Callable[..., None]) -> None:
+    """Let `listener` hear a callback of the library's wrapper before the wrapper does.
+
+    The library drops what we need: the request id of a headline, the text of a trade tick, and
+    whether a cancelled status came over the wire or was made up from an error code.
+    """
+    original = getattr(owner, name)
+
+    def both(*values: Any) -> None:
+        listener(*values)
+        original(*values)
+
+    setattr(owner, name, both)
+
+
+def _price(value: float) -> float | None:
+    return value if math.isfinite(value) and 0 < value < _UNSET else None
+
+
+def _size(value: float) -> float | None:
+    return value if math.isfinite(value) and 0 <= value < _UNSET else None

@@ -1,0 +1,153 @@
+"""`PositionManager`: watches open positions and asks for their exits.
+
+One task per open trade. Each quote and the next deadline is a look; the rules in
+`momentum_lab.core.position` decide. An exit that could not be sent, or has no known end yet, is
+asked for again; while the connection is not OPERATIONAL nothing is sent.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import anyio
+import anyio.abc
+
+from momentum_lab.calendars import session_on_day_of
+from momentum_lab.clock import Clock
+from momentum_lab.core.market import NS_PER_S, Quote, Side
+from momentum_lab.core.position import (
+    ExitReason,
+    ExitSignal,
+    Levels,
+    OpenPosition,
+    decide_exit,
+)
+from momentum_lab.errors import MomentumLabError
+from momentum_lab.live.execution_service import ExecutionService, OnIncident
+from momentum_lab.live.ibkr.connector import IBKRConnector
+from momentum_lab.parameters import Parameters
+from momentum_lab.records.trade_store import Row, TradeStore
+
+_log = logging.getLogger(__name__)
+
+
+class PositionManager:
+    """Closes each open trade for the first reason that comes."""
+
+    def __init__(
+        self,
+        connector: IBKRConnector,
+        execution: ExecutionService,
+        store: TradeStore,
+        *,
+        clock: Clock,
+        parameters: Parameters,
+        on_incident: OnIncident,
+    ) -> None:
+        """Make a manager that does nothing until `run()`."""
+        self._connector = connector
+        self._execution = execution
+        self._store = store
+        self._clock = clock
+        self._parameters = parameters
+        self._on_incident = on_incident
+        self._managed: set[int] = set()
+        self._flatten = anyio.Event()
+
+    async def run(self) -> None:
+        """Watch every trade that opens until cancelled."""
+        async with anyio.create_task_group() as group:
+            for trade in self._store.open_trades():
+                self._start(group, trade["trade_id"])
+            async for trade_id in self._execution.opened:
+                self._start(group, trade_id)
+
+    def flatten(self) -> None:
+        """Ask for the exit of everything that is open, now."""
+        self._flatten.set()
+        for line in self._connector.lines:
+            line.wake()
+
+    def _start(self, group: anyio.abc.TaskGroup, trade_id: int) -> None:
+        if trade_id not in self._managed:
+            self._managed.add(trade_id)
+            group.start_soon(self._manage, trade_id, name=f"trade {trade_id}")
+
+    async def _manage(self, trade_id: int) -> None:
+        try:
+            await self._watch(trade_id)
+        except MomentumLabError as error:
+            _log.exception("trade not managed any more: trade=%d", trade_id)
+            self._on_incident("trade not managed", f"trade {trade_id}: {error}", None)
+        finally:
+            self._managed.discard(trade_id)
+
+    async def _watch(self, trade_id: int) -> None:
+        symbol = self._store.trade(trade_id)["symbol"]
+        while self._connector.instrument(symbol) is None:
+            # An adopted trade may be known before its line is open.
+            await self._connector.wait_changed()
+        with self._connector.stream_quotes(symbol) as stream:
+            while True:
+                trade = self._store.trade(trade_id)
+                if trade["state"] == "CLOSED":
+                    self._report(trade)
+                    return
+                position = self._position(trade)
+                due = self._due(position, stream.quote)
+                if due is None:
+                    await stream.wait(until_ns=self._next_ns(position))
+                elif not await self._execution.close(trade_id, due.reason, stream.quote):
+                    await self._pause()
+
+    def _position(self, trade: Row) -> OpenPosition:
+        session = session_on_day_of(self._clock.now_ns())
+        before_ns = int(self._parameters.guards.flat_before_close_s * NS_PER_S)
+        return OpenPosition(
+            symbol=trade["symbol"],
+            side=Side(trade["side"]),
+            entry_ns=trade["opened_ns"],
+            levels=Levels(trade["stop"], trade["target"]),
+            flat_by_ns=session.close_ns - before_ns if session else None,
+        )
+
+    def _due(self, position: OpenPosition, quote: Quote | None) -> ExitSignal | None:
+        now_ns = self._clock.now_ns()
+        if self._flatten.is_set():
+            return ExitSignal(ExitReason.SESSION_END, now_ns / NS_PER_S, now_ns / NS_PER_S, "s")
+        return decide_exit(
+            position,
+            quote,
+            now_ns=now_ns,
+            max_quote_age_s=self._parameters.guards.quote_max_age_s,
+            parameters=self._parameters.exits,
+        )
+
+    def _next_ns(self, position: OpenPosition) -> int:
+        """Return the next instant at which time alone makes an exit due."""
+        due_ns = position.time_stop_ns(self._parameters.exits)
+        if position.flat_by_ns is not None:
+            due_ns = min(due_ns, position.flat_by_ns)
+        return due_ns
+
+    async def _pause(self) -> None:
+        """Wait before an exit is asked for again: for a while, or for the connection to change."""
+        with anyio.move_on_after(self._parameters.execution.exit_retry_s):
+            await self._connector.wait_changed()
+
+    def _report(self, trade: Row) -> None:
+        _log.info(
+            "trade closed: %s %s entry=%.2f exit=%.2f net_usd=%.2f",
+            trade["symbol"],
+            trade["exit_reason"],
+            trade["entry_price"],
+            trade["exit_price"],
+            trade["net_usd"],
+        )
+
+
+def open_text(rows: list[Row]) -> str:
+    """Return what is open in one line for people."""
+    return (
+        ", ".join(f"{row['symbol']} {row['side']} {row['shares']:g}" for row in rows) or "nothing"
+    )

@@ -1,0 +1,387 @@
+"""`LiveSession`: wires the services, runs them in one task group, drains, seals the record.
+
+A session runs from `run()` to the end of the trading session, to a stop request, or to a signal.
+At its end nothing more is entered, what is open is closed (while the connection allows it), every
+headline has its decision, and the result says plainly what is still open.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+
+import anyio
+import anyio.abc
+
+from momentum_lab.calendars import session_on_day_of
+from momentum_lab.clock import Clock, ReplayClock, SystemClock, utc, wall_ns
+from momentum_lab.core.connection import ConnectionEvent, ConnectionState
+from momentum_lab.core.market import NS_PER_S
+from momentum_lab.errors import BrokerError, MomentumLabError, RecordError
+from momentum_lab.live.decisions import DecisionBook
+from momentum_lab.live.detection_engine import DetectionEngine
+from momentum_lab.live.execution_service import ExecutionService
+from momentum_lab.live.ibkr.connector import IBKRConnector
+from momentum_lab.live.ibkr.synchronisation import BrokerSnapshot
+from momentum_lab.live.news_handler import Assignment, NewsHandler
+from momentum_lab.live.position_manager import PositionManager
+from momentum_lab.live.reconcile import reconcile
+from momentum_lab.parameters import Parameters, refuse_live
+from momentum_lab.records.capture import QuoteCapture
+from momentum_lab.records.trade_store import Row, TradeStore, masked
+
+_log = logging.getLogger(__name__)
+
+_EQUITY_EVERY_NS = 60 * NS_PER_S
+_REPORT_EVERY_NS = 1800 * NS_PER_S
+
+
+@dataclass(frozen=True, slots=True)
+class SessionResult:
+    """How a session ended.
+
+    Attributes:
+        run_id: the run.
+        end_reason: why it ended.
+        open_trades: rows of the trades that are still open; empty when flat.
+        database: the trade store.
+        folder: where log and captured quotes of the run are.
+    """
+
+    run_id: str
+    end_reason: str
+    open_trades: tuple[Row, ...]
+    database: Path
+    folder: Path
+
+
+@dataclass(slots=True)
+class LiveSession:
+    """One run of the trading system.
+
+    Attributes:
+        parameters: the checked set; `mode: live` is refused.
+        root: folder that the record's paths are relative to.
+        run_id: name of the run; made of the time when empty.
+    """
+
+    parameters: Parameters
+    root: Path = field(default_factory=Path)
+    run_id: str = ""
+    _clock: Clock = field(init=False)
+    _store: TradeStore = field(init=False)
+    _connector: IBKRConnector = field(init=False)
+    _execution: ExecutionService = field(init=False)
+    _manager: PositionManager = field(init=False)
+    _engine: DetectionEngine = field(init=False)
+    _book: DecisionBook = field(init=False)
+    _capture: QuoteCapture = field(init=False)
+    _stop: anyio.Event = field(init=False)
+    _is_ready: anyio.Event = field(init=False)
+    _stop_reason: str = ""
+    _failure: MomentumLabError | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a live session; name the run."""
+        refuse_live(self.parameters)
+        if not self.run_id:
+            self.run_id = new_run_id(self.parameters.mode)
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the run."""
+        return self.root / self.parameters.records.runs / self.run_id
+
+    @property
+    def database(self) -> Path:
+        """The trade store's file."""
+        return self.root / self.parameters.records.database
+
+    def stop(self, reason: str = "stop requested") -> None:
+        """Ask the session to end in good order; a second call changes nothing."""
+        if not self._stop.is_set():
+            self._stop_reason = reason
+            self._stop.set()
+
+    async def run(self) -> SessionResult:
+        """Trade until the session's end.
+
+        Raises:
+            ParameterError: account or universe refused, or no first connection in time.
+            RecordError: the store cannot be opened or written.
+        """
+        replay = self.parameters.replay
+        is_replay = self.parameters.mode == "replay"
+        self._clock = ReplayClock(replay.speed) if is_replay else SystemClock()
+        self._stop, self._is_ready = anyio.Event(), anyio.Event()
+        self._store = TradeStore(self.database)
+        try:
+            self._begin()
+            with _signals_call(lambda: self.stop("signal")):
+                await self._run_services()
+            return self._end()
+        finally:
+            self._store.close()
+
+    def _begin(self) -> None:
+        self._store.start_run(
+            self.run_id,
+            mode=self.parameters.mode,
+            account=self.parameters.account,
+            strategy=self.parameters.strategy,
+            params_hash=self.parameters.params_hash,
+            params=self.parameters.as_dict(),
+            revision=revision(),
+        )
+        self._connector = IBKRConnector(
+            self.parameters,
+            clock=self._clock,
+            on_transition=self._record_transition,
+            on_incident=self._record_incident,
+        )
+        self._book = DecisionBook(self._store, self._clock, run_id=self.run_id)
+        self._execution = ExecutionService(
+            self._connector,
+            book=self._book,
+            clock=self._clock,
+            parameters=self.parameters,
+            on_incident=self._record_incident,
+        )
+        self._manager = PositionManager(
+            self._connector,
+            self._execution,
+            self._store,
+            clock=self._clock,
+            parameters=self.parameters,
+            on_incident=self._record_incident,
+        )
+        self._capture = QuoteCapture(self.folder / "quotes.parquet")
+
+    async def _run_services(self) -> None:
+        queue: asyncio.Queue[Assignment] = asyncio.Queue(self.parameters.news.queue_size)
+        self._engine = DetectionEngine(
+            queue,
+            self._connector,
+            self._execution,
+            book=self._book,
+            clock=self._clock,
+            parameters=self.parameters,
+        )
+        news = NewsHandler(
+            self._connector.subscribe_to_news(),
+            queue,
+            book=self._book,
+            clock=self._clock,
+            parameters=self.parameters.news,
+        )
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._supervise, name="connector")
+            group.start_soon(self._execution.run, name="execution service")
+            group.start_soon(self._manager.run, name="position manager")
+            group.start_soon(self._engine.run, name="detection engine")
+            group.start_soon(news.run, name="news handler")
+            group.start_soon(self._keep_books, name="equity and quotes")
+            await self._until_the_end()
+            group.cancel_scope.cancel()
+        if self._failure is not None:
+            self._store.end_run(
+                self.run_id, reason=f"refused: {self._failure}", market_end_ns=self._now_or_none()
+            )
+            raise self._failure
+
+    async def _supervise(self) -> None:
+        try:
+            await self._connector.run(self._reconcile)
+        except MomentumLabError as error:
+            # Not a lost line, which the connector mends: going on would not help.
+            self._failure = error
+            self.stop(str(error))
+
+    async def _until_the_end(self) -> None:
+        end_ns = await self._end_of_day()
+        if end_ns is not None:
+            # Just before the end: the last quotes of the day can still close a position.
+            await self._clock.wait_for(self._stop, until_ns=end_ns)
+        if not self._stop.is_set():
+            self.stop("end of the trading session")
+        _log.info("session: ending reason=%s", self._stop_reason)
+        self._execution.accepts_entries = False
+        if self._failure is None:
+            await self._drain()
+        self._book.close()
+
+    async def _end_of_day(self) -> int | None:
+        """Return when today's session closes, once the clock is known; None when stopped first."""
+        limit_s = self.parameters.connection.first_connection_s
+        with anyio.move_on_after(limit_s):
+            async with anyio.create_task_group() as group:
+                group.start_soon(_cancel_after, self._stop, group.cancel_scope)
+                await self._is_ready.wait()
+                group.cancel_scope.cancel()
+        if not self._is_ready.is_set():
+            if not self._stop.is_set():
+                where = f"{self.parameters.connection.host}:{self.parameters.connection.port}"
+                self._failure = BrokerError(f"no connection to {where} within {limit_s:g} s")
+                self.stop(str(self._failure))
+            return None
+        now_ns = self._clock.now_ns()
+        self._store.update_run(self.run_id, market_start_ns=now_ns)
+        session = session_on_day_of(now_ns)
+        if session is None or now_ns >= session.close_ns:
+            self.stop("the exchange is closed for today")
+            return None
+        return session.close_ns
+
+    async def _drain(self) -> None:
+        """Close what is open, for as long as an exit may take."""
+        self._manager.flatten()
+        with anyio.move_on_after(self.parameters.execution.drain_s):
+            while self._store.open_trades() or self._store.unsettled_orders():  # noqa: ASYNC110 - the store sets no event
+                await anyio.sleep(0.05)
+
+    async def _reconcile(self, snapshot: BrokerSnapshot) -> None:
+        """Bring the record up to the broker's truth, before the connection is OPERATIONAL."""
+        self._store.update_run(self.run_id, account=masked(snapshot.account))
+        self._execution.blocked.clear()
+        for found in reconcile(snapshot, self._store, self._execution):
+            symbol = self._symbol_of(found.con_id)
+            text = (
+                f"{symbol}: the broker holds {found.broker_shares:g} shares,"
+                f" our fills make {found.store_shares:g}"
+            )
+            self._execution.blocked[symbol] = text
+            self._record_incident("position differs", text, symbol)
+        self._is_ready.set()
+
+    def _symbol_of(self, con_id: int) -> str:
+        known = {line.instrument.con_id: line.instrument.symbol for line in self._connector.lines}
+        known |= {row["con_id"]: row["symbol"] for row in self._store.open_trades()}
+        return known.get(con_id, f"contract {con_id}")
+
+    async def _keep_books(self) -> None:
+        """Sample equity and quotes, and say now and then that all is well."""
+        await self._is_ready.wait()
+        next_report_ns = self._clock.now_ns()
+        next_equity_ns = next_report_ns
+        while True:
+            now_ns = self._clock.now_ns()
+            for line in self._connector.lines:
+                if line.quote is not None:
+                    self._capture.add(line.quote)
+            if now_ns >= next_equity_ns:
+                next_equity_ns = now_ns + _EQUITY_EVERY_NS
+                self._record_equity(now_ns)
+            if now_ns >= next_report_ns:
+                next_report_ns = now_ns + _REPORT_EVERY_NS
+                self._report(now_ns)
+            await self._clock.sleep_until(now_ns + NS_PER_S)
+
+    def _record_equity(self, now_ns: int) -> None:
+        equity_usd = self._connector.account().equity_usd
+        if equity_usd is not None:
+            self._store.add_equity(self.run_id, at_ns=now_ns, equity_usd=equity_usd)
+
+    def _report(self, now_ns: int) -> None:
+        equity_usd = self._connector.account().equity_usd
+        _log.info(
+            "session: market_time=%s state=%s equity_usd=%s open=%d",
+            f"{utc(now_ns):%Y-%m-%d %H:%M:%S}Z",
+            self._connector.state.value,
+            "-" if equity_usd is None else f"{equity_usd:.2f}",
+            len(self._store.open_trades()),
+        )
+
+    def _end(self) -> SessionResult:
+        now_ns = self._now_or_none()
+        still_open = tuple(self._store.open_trades())
+        reason = self._stop_reason
+        if still_open:
+            held = ", ".join(
+                f"{row['symbol']} {row['side']} {row['shares']:g}" for row in still_open
+            )
+            self._record_incident("position left open", held, None)
+            reason = f"{reason}; still open: {held}"
+        self._capture.close()
+        self._store.end_run(self.run_id, reason=reason, market_end_ns=now_ns)
+        return SessionResult(self.run_id, reason, still_open, self.database, self.folder)
+
+    # --- what is written down --------------------------------------------------------------
+
+    def _now_or_none(self) -> int | None:
+        try:
+            return self._clock.now_ns()
+        except MomentumLabError:
+            return None
+
+    def _record_transition(
+        self, state: ConnectionState, event: ConnectionEvent, cause: str
+    ) -> None:
+        self._store.add_transition(
+            self.run_id,
+            at_ns=self._now_or_none(),
+            state=state.value,
+            event=event.value,
+            cause=cause,
+        )
+
+    def _record_incident(self, kind: str, text: str, symbol: str | None = None) -> None:
+        _log.warning("incident: %s: %s", kind, text)
+        try:
+            self._store.add_incident(
+                self.run_id, at_ns=self._now_or_none(), kind=kind, text=text, symbol=symbol
+            )
+        except RecordError:
+            _log.exception("incident not recorded")
+
+
+def new_run_id(mode: str) -> str:
+    """Return a run id that sorts by time, e.g. "20261122T143000Z-paper"."""
+    at = datetime.fromtimestamp(wall_ns() / NS_PER_S, tz=timezone.utc)
+    return f"{at:%Y%m%dT%H%M%S}Z-{mode}"
+
+
+def revision() -> str:
+    """Return the git revision of the checkout this code runs from, "unknown" without one."""
+    try:
+        found = subprocess.run(
+            ["git", "describe", "--always", "--dirty"],  # noqa: S607 - whichever git is the user's
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return found.stdout.strip()
+
+
+async def _cancel_after(event: anyio.Event, scope: anyio.CancelScope) -> None:
+    await event.wait()
+    scope.cancel()
+
+
+@contextmanager
+def _signals_call(callback: Callable[[], None]) -> Iterator[None]:
+    """Let SIGTERM and SIGINT call `callback` while inside; nothing where that is impossible."""
+    loop = asyncio.get_running_loop()
+    taken = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        try:
+            loop.add_signal_handler(number, callback)
+            taken.append(number)
+        except (NotImplementedError, RuntimeError, ValueError):  # noqa: PERF203 - two turns
+            # Not the main thread, or a platform without signal handlers.
+            _log.info("session: no handler for signal %s here", number.name)
+    try:
+        yield
+    finally:
+        for number in taken:
+            loop.remove_signal_handler(number)

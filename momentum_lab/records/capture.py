@@ -1,0 +1,73 @@
+"""Captured quotes: what a session saw on its lines, at most one row per symbol and second.
+
+Written in parts while the session runs, so that a crash loses at most the last minutes, and
+joined into one Parquet file at its end.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from momentum_lab.core.market import NS_PER_S, Quote
+from momentum_lab.errors import RecordError
+
+COLUMNS = ("symbol", "at_ns", "bid", "ask", "bid_size", "ask_size", "last")
+_ROWS_PER_PART = 20_000
+
+
+class QuoteCapture:
+    """Collects quotes and writes them to one Parquet file."""
+
+    def __init__(self, path: Path) -> None:
+        """Make a capture; files appear with the first full part.
+
+        Args:
+            path: the final file; its folder is made.
+        """
+        self.path = path
+        self._rows: list[tuple[object, ...]] = []
+        self._last_s: dict[str, int] = {}
+        self._parts: list[Path] = []
+
+    def add(self, quote: Quote) -> None:
+        """Keep a quote, unless its symbol has one of the same second already."""
+        second = quote.at_ns // NS_PER_S
+        if self._last_s.get(quote.symbol) == second:
+            return
+        self._last_s[quote.symbol] = second
+        self._rows.append(tuple(getattr(quote, name) for name in COLUMNS))
+        if len(self._rows) >= _ROWS_PER_PART:
+            self._write_part()
+
+    def close(self) -> None:
+        """Write what is left and join the parts.
+
+        Raises:
+            RecordError: the folder cannot be written.
+        """
+        if self._rows:
+            self._write_part()
+        if not self._parts:
+            return
+        try:
+            pd.concat([pd.read_parquet(part) for part in self._parts]).to_parquet(
+                self.path, index=False, compression="zstd"
+            )
+            for part in self._parts:
+                part.unlink()
+        except OSError as error:
+            raise RecordError(f"{self.path}: could not be written: {error}") from error
+        self._parts.clear()
+
+    def _write_part(self) -> None:
+        part = self.path.with_suffix(f".part{len(self._parts):04d}.parquet")
+        frame = pd.DataFrame(self._rows, columns=list(COLUMNS))
+        try:
+            part.parent.mkdir(parents=True, exist_ok=True)
+            frame.to_parquet(part, index=False)
+        except OSError as error:
+            raise RecordError(f"{part}: could not be written: {error}") from error
+        self._parts.append(part)
+        self._rows.clear()
