@@ -306,7 +306,8 @@ class ExecutionService:
             if isinstance(report, FillReport):
                 self.book_fill(report.fill)
             elif isinstance(report, CommissionReport):
-                self._store.book_commission(report.exec_id, report.commission_usd)
+                trade = self._store.book_commission(report.exec_id, report.commission_usd)
+                self._announce_close(trade)
             else:
                 self.book_order(report)
         except (RecordError, IllegalTransitionError) as error:
@@ -330,6 +331,21 @@ class ExecutionService:
         self._follow_entry(fill, trade)
         if self._store.order_state(fill.order_ref).is_final:
             self._settle(fill.order_ref)
+
+    def _announce_close(self, trade: Row | None) -> None:
+        """Say what a trade brought, once its last commission is known."""
+        if trade is None or trade["state"] != "CLOSED":
+            return
+        if self._store.costs_complete(trade["trade_id"]):
+            _log.info(
+                "trade closed: %s %s entry=%.2f exit=%.2f net_usd=%.2f costs_usd=%.2f",
+                trade["symbol"],
+                trade["exit_reason"],
+                trade["entry_price"],
+                trade["exit_price"],
+                trade["net_usd"],
+                trade["costs_usd"],
+            )
 
     def _follow_entry(self, fill: Fill, trade: Row) -> None:
         """After a fill of an entry: levels from the average fill, and the trade is watched."""

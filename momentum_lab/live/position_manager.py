@@ -91,7 +91,6 @@ class PositionManager:
             while True:
                 trade = self._store.trade(trade_id)
                 if trade["state"] == "CLOSED":
-                    self._report(trade)
                     return
                 position = self._position(trade)
                 due = self._due(position, stream.quote)
@@ -134,20 +133,3 @@ class PositionManager:
         """Wait before an exit is asked for again: for a while, or for the connection to change."""
         with anyio.move_on_after(self._parameters.execution.exit_retry_s):
             await self._connector.wait_changed()
-
-    def _report(self, trade: Row) -> None:
-        _log.info(
-            "trade closed: %s %s entry=%.2f exit=%.2f net_usd=%.2f",
-            trade["symbol"],
-            trade["exit_reason"],
-            trade["entry_price"],
-            trade["exit_price"],
-            trade["net_usd"],
-        )
-
-
-def open_text(rows: list[Row]) -> str:
-    """Return what is open in one line for people."""
-    return (
-        ", ".join(f"{row['symbol']} {row['side']} {row['shares']:g}" for row in rows) or "nothing"
-    )

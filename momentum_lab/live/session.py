@@ -163,6 +163,8 @@ class LiveSession:
             on_incident=self._record_incident,
         )
         self._capture = QuoteCapture(self.folder / "quotes.parquet")
+        # The calendar takes a second to load: now, not between a headline and its order.
+        session_on_day_of(wall_ns())
 
     async def _run_services(self) -> None:
         queue: asyncio.Queue[Assignment] = asyncio.Queue(self.parameters.news.queue_size)

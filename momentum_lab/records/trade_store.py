@@ -430,6 +430,10 @@ class TradeStore:
         """Return the open trades of all runs, oldest first."""
         return self._rows("SELECT * FROM trades WHERE state = 'OPEN' ORDER BY trade_id")
 
+    def costs_complete(self, trade_id: int) -> bool:
+        """Whether the commission of every fill of a trade has been reported."""
+        return self._summary(self.trade(trade_id)).costs_complete
+
     def open_shares(self, trade_id: int) -> float:
         """Return the signed position of a trade, from its fills."""
         return self._summary(self.trade(trade_id)).shares

@@ -5,9 +5,6 @@ connects, synchronises, lets the session reconcile its record with the broker's 
 subscriptions again, and only then is the connection OPERATIONAL. When the line breaks it comes
 back by itself, after a wait that grows and is capped. The tables of states and of waits are in
 `momentum_lab.core.connection`.
-
-Handlers of the library's events translate and hand on, nothing else: the library swallows what
-they raise, so each is wrapped and an exception becomes an incident.
 """
 
 from __future__ import annotations
@@ -31,9 +28,9 @@ from momentum_lab.core.connection import (
     backoff_s,
 )
 from momentum_lab.core.market import Bar, Instrument
-from momentum_lab.core.order import OrderEvent
-from momentum_lab.errors import BrokerError, ConnectionLostError, DataError, ParameterError
+from momentum_lab.errors import BrokerError, ConnectionLostError, ParameterError
 from momentum_lab.live.ibkr import translate
+from momentum_lab.live.ibkr.hearing import Ears, OnIncident
 from momentum_lab.live.ibkr.subscriptions import Line, Lines, QuoteStream
 from momentum_lab.live.ibkr.synchronisation import (
     BrokerSnapshot,
@@ -41,7 +38,7 @@ from momentum_lab.live.ibkr.synchronisation import (
     server_time_ns,
     take_snapshot,
 )
-from momentum_lab.live.ibkr.translate import RawHeadline, Report
+from momentum_lab.live.ibkr.translate import RawHeadline
 from momentum_lab.parameters import Parameters
 from momentum_lab.records.trade_store import OrderIntent
 
@@ -55,7 +52,6 @@ _NO_DATA_CODE = 162
 
 Reconcile = Callable[[BrokerSnapshot], Awaitable[None]]
 OnTransition = Callable[[ConnectionState, ConnectionEvent, str], None]
-OnIncident = Callable[[str, str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +73,6 @@ class IBKRConnector:
     Attributes:
         state: where the connection stands.
         lines: the registry of desired market data lines.
-        news: stream of raw headlines, read by the NewsHandler.
         reports: stream of executions, commissions and order messages, read by the
             ExecutionService. Nothing is ever dropped from it.
     """
@@ -108,19 +103,14 @@ class IBKRConnector:
         self._account = ""
         self._symbols: set[str] = set(parameters.universe)
         self._wants_news = False
-        self._news_sources: dict[int, str | None] = {}
-        self._subscribed_ns = 0
-        self._order_refs: dict[int, str] = {}
-        self._tickers: dict[int, str] = {}
+        self._was_operational = False
         self._lost = anyio.Event()
         self._lost_cause = ""
-        self._last_error = ""
         self._resync = anyio.Event()
         self._changed = anyio.Event()
         self._time_lock = anyio.Lock()
-        # Unbounded on purpose: an execution or a headline must never be dropped at this door.
-        self._news_in, self.news = anyio.create_memory_object_stream[RawHeadline](float("inf"))
-        self._reports_in, self.reports = _report_stream()
+        self._ears = Ears(self.lines, clock, on_incident)
+        self.reports = self._ears.reports
 
     # --- what the services ask -------------------------------------------------------------
 
@@ -159,7 +149,7 @@ class IBKRConnector:
             broker replays older ones on it.
         """
         self._wants_news = True
-        return self.news
+        return self._ears.news
 
     def stream_quotes(self, ticker: str) -> QuoteStream:
         """Return the stream of one symbol's latest quote; use it as a context manager.
@@ -221,7 +211,7 @@ class IBKRConnector:
             raise ConnectionLostError(f"order {order.order_ref}: state is {self.state.value}")
         ib = self._connected()
         order_id = ib.client.getReqId()
-        self._order_refs[order_id] = order.order_ref
+        self._ears.expect_order(order_id, order.order_ref)
         message = translate.market_order(order, account=self._account)
         message.orderId = order_id
         ib.placeOrder(translate.stock(order.symbol, order.con_id), message)
@@ -230,8 +220,7 @@ class IBKRConnector:
     async def resynchronise(self, why: str) -> None:
         """Leave OPERATIONAL and ask the broker for everything again, on the same socket."""
         if self.state is ConnectionState.OPERATIONAL:
-            self._step(ConnectionEvent.UPSTREAM_RESTORED, why)
-            self._resync.set()
+            self._hear_connection(ConnectionEvent.UPSTREAM_RESTORED, why)
 
     # --- the supervisor --------------------------------------------------------------------
 
@@ -242,13 +231,19 @@ class IBKRConnector:
             reconcile: called with the broker's truth before the connection is OPERATIONAL.
 
         Raises:
-            ParameterError: the account or the universe is refused, or the client id is taken at
-                the first attempt; trying again would not help.
+            ParameterError: the account or the universe is refused; trying again would not help.
+            BrokerError: the client id is taken before this connector was ever OPERATIONAL. Later
+                a taken id is the lingering socket of our own lost connection, and is retried.
         """
         failures = 0
         try:
             while True:
                 operational_s = await self._one_connection(reconcile)
+                if self._ears.client_id_taken and not self._was_operational:
+                    raise BrokerError(
+                        f"{self._address}: the client id is in use by another program;"
+                        " stop that one or choose another connection.client_id"
+                    )
                 if operational_s >= self._parameters.backoff.stable_s:
                     failures = 0
                 failures += 1
@@ -265,7 +260,6 @@ class IBKRConnector:
     async def _one_connection(self, reconcile: Reconcile) -> float:
         """Return how long one connection was OPERATIONAL, in seconds of transport time."""
         self._lost, self._lost_cause = anyio.Event(), ""
-        self._last_error = ""
         self._step(ConnectionEvent.ATTEMPT, self._address)
         operational_s = 0.0
         try:
@@ -287,20 +281,25 @@ class IBKRConnector:
         ib = ib_insync.IB()  # type: ignore[no-untyped-call]  # the library has no annotation here
         ib.RaiseRequestErrors = True
         self._ib = ib
-        self._listen(ib)
+        self._ears.attach(ib, self._hear_connection)
         settings = self._parameters.connection
-        try:
-            with anyio.fail_after(settings.connect_timeout_s):
-                await ib.connectAsync(
-                    settings.host,
-                    settings.port,
-                    clientId=settings.client_id,
-                    timeout=settings.connect_timeout_s / 2,
-                    account=self._parameters.account,
-                )
-        except (TimeoutError, OSError) as error:
-            told = self._last_error or str(error) or "no answer to the handshake"
-            raise ConnectionLostError(f"{self._address}: {told}") from error
+        # The library waits out its time limit after a refusal; the loss of the socket ends it.
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._watch_loss, group.cancel_scope, name="watch loss")
+            try:
+                with anyio.fail_after(settings.connect_timeout_s):
+                    await ib.connectAsync(
+                        settings.host,
+                        settings.port,
+                        clientId=settings.client_id,
+                        timeout=settings.connect_timeout_s / 2,
+                        account=self._parameters.account,
+                    )
+            except (TimeoutError, OSError) as error:
+                self._lose(str(error) or "no answer to the handshake")
+            group.cancel_scope.cancel()
+        if self._lost.is_set():
+            raise ConnectionLostError(f"{self._address}: {self._lost_cause}")
         return ib
 
     async def _synchronise_for_ever(self, ib: ib_insync.IB, reconcile: Reconcile) -> None:
@@ -326,12 +325,12 @@ class IBKRConnector:
 
     async def _subscribe(self, ib: ib_insync.IB) -> None:
         self.lines.forget()
-        self._tickers.clear()
-        self._news_sources.clear()
-        self._subscribed_ns = self._clock.now_ns()
-        for symbol in sorted(self._symbols):
-            line = self.lines.want(await self._look_up(ib, symbol))
-            self._open_line(ib, line)
+        self._ears.forget_subscriptions()
+        self._ears.subscribed_ns = self._clock.now_ns()
+        found = [await self._look_up(ib, symbol) for symbol in sorted(self._symbols)]
+        # All lines at once: a gateway that plays a tape starts its clock with the first.
+        for instrument in found:
+            self._open_line(ib, self.lines.want(instrument))
         if self._wants_news:
             for provider in self._parameters.news.providers:
                 await self._open_tape(ib, provider)
@@ -358,7 +357,7 @@ class IBKRConnector:
         contract = translate.stock(line.instrument.symbol, line.instrument.con_id)
         contract.exchange = "SMART"
         ticker = ib.reqMktData(contract, _CONTRACT_NEWS_TICKS, False, False)
-        self._remember(ib, ticker, line.instrument.symbol)
+        self._ears.expect_ticks(ib, ticker, line.instrument.symbol)
 
     async def _open_tape(self, ib: ib_insync.IB, provider: str) -> None:
         contract = translate.news_tape(provider)
@@ -375,13 +374,8 @@ class IBKRConnector:
             # The watch list's own headlines still come; one tape less is no reason to stop.
             self._on_incident("news tape", str(error))
             return
-        self._remember(ib, ib.reqMktData(contract, _TAPE_TICKS, False, False), None)
-
-    def _remember(self, ib: ib_insync.IB, ticker: ib_insync.Ticker, symbol: str | None) -> None:
-        request = next(key for key, known in ib.wrapper.reqId2Ticker.items() if known is ticker)
-        self._news_sources[request] = symbol
-        if symbol is not None:
-            self._tickers[id(ticker)] = symbol
+        ticker = ib.reqMktData(contract, _TAPE_TICKS, False, False)
+        self._ears.expect_ticks(ib, ticker, None)
 
     async def _probe(self, ib: ib_insync.IB) -> None:
         """Prove the line alive with time requests; in a replay they also carry the clock."""
@@ -415,12 +409,21 @@ class IBKRConnector:
 
     def _step(self, event: ConnectionEvent, cause: str) -> None:
         self.state = advance_connection(self.state, event)
+        self._was_operational = self._was_operational or self.is_operational()
         _log.info("connection: state=%s event=%s cause=%s", self.state.value, event.value, cause)
         self._on_transition(self.state, event, cause)
         changed, self._changed = self._changed, anyio.Event()
         changed.set()
         for line in self.lines:
             line.wake()
+
+    def _hear_connection(self, event: ConnectionEvent, cause: str) -> None:
+        if event is ConnectionEvent.LOST:
+            self._lose(cause)
+            return
+        self._step(event, cause)
+        if event is ConnectionEvent.UPSTREAM_RESTORED:
+            self._resync.set()
 
     def _lose(self, cause: str) -> None:
         if not self._lost.is_set():
@@ -430,115 +433,12 @@ class IBKRConnector:
     def _drop(self, cause: str) -> None:
         """Close the socket, if there is one, and say so once."""
         ib, self._ib = self._ib, None
+        self._ears.detach()
         if ib is not None:
             ib.disconnect()  # type: ignore[no-untyped-call]  # the library has no annotation here
         self.lines.forget()
         if self.state is not ConnectionState.DISCONNECTED:
             self._step(ConnectionEvent.LOST, cause)
-
-    # --- handlers of the library's events: translate and hand on ---------------------------
-
-    def _listen(self, ib: ib_insync.IB) -> None:
-        guarded = self._guarded
-        translate.tap(ib.wrapper, "tickNews", guarded(self._hear_headline))
-        translate.tap(ib.wrapper, "tickString", guarded(self._hear_trade))
-        translate.tap(ib.wrapper, "orderStatus", guarded(self._hear_status))
-        ib.disconnectedEvent += guarded(lambda: self._lose("the gateway closed the socket"))
-        ib.errorEvent += guarded(self._hear_error)
-        ib.pendingTickersEvent += guarded(self._hear_quotes)
-        ib.execDetailsEvent += guarded(self._hear_execution)
-        ib.commissionReportEvent += guarded(self._hear_commission)
-
-    def _guarded(self, handler: Callable[..., None]) -> Callable[..., None]:
-        def guarded(*values: Any) -> None:
-            try:
-                handler(*values)
-            except DataError as error:
-                _log.warning("refused: %s", error)
-                self._on_incident("bad datum", str(error))
-            except Exception as error:  # noqa: BLE001 - the library would swallow it
-                _log.exception("a handler failed")
-                self._on_incident("handler failed", f"{type(error).__name__}: {error}")
-
-        return guarded
-
-    def _hear_headline(
-        self, request: int, stamp: int, provider: str, article: str, text: str, extra: str
-    ) -> None:
-        raw = RawHeadline(
-            provider=provider,
-            article_id=article,
-            stamp=stamp,
-            text=text,
-            extra=extra,
-            symbol=self._news_sources.get(request),
-            subscribed_ns=self._subscribed_ns,
-        )
-        self._news_in.send_nowait(raw)
-
-    def _hear_trade(self, request: int, tick_type: int, value: str) -> None:
-        trade = translate.trade_of(tick_type, value)
-        symbol = self._news_sources.get(request)
-        line = self.lines.get(symbol) if symbol else None
-        if trade is None or line is None:
-            return
-        self._clock.observe(trade.at_ns)
-        line.hear_trade(trade)
-
-    def _hear_quotes(self, tickers: set[ib_insync.Ticker]) -> None:
-        now_ns = self._clock.now_ns()
-        heard = {self._tickers[id(t)]: t for t in tickers if id(t) in self._tickers}
-        for symbol in sorted(heard):
-            line = self.lines.get(symbol)
-            if line is not None:
-                line.hear_quote(translate.quote_of(symbol, heard[symbol], now_ns))
-
-    def _hear_status(self, order_id: int, status: str, *rest: Any) -> None:
-        order_ref = self._order_refs.get(order_id)
-        if order_ref is None:
-            return
-        # filled, remaining, average price, permanent id, ...
-        perm_id = int(rest[3])
-        event = translate.status_event(status)
-        self._reports_in.send_nowait(
-            translate.OrderReport(order_ref, event, order_id, perm_id, status)
-        )
-
-    def _hear_error(self, request: int, code: int, text: str, _contract: object) -> None:
-        if code in translate.UPSTREAM_LOST:
-            self._step(ConnectionEvent.UPSTREAM_LOST, f"{code} {text}")
-        elif code in translate.UPSTREAM_RESTORED:
-            self._step(ConnectionEvent.UPSTREAM_RESTORED, f"{code} {text}")
-            self._resync.set()
-        elif request in self._order_refs:
-            self._hear_order_error(request, code, text)
-        else:
-            _log.info("broker says: code=%d request=%d text=%s", code, request, text)
-            self._last_error = f"{code} {text}"
-
-    def _hear_order_error(self, order_id: int, code: int, text: str) -> None:
-        rejected = code in translate.FINAL_ORDER_ERRORS
-        event = OrderEvent.REJECT if rejected else None
-        report = translate.OrderReport(
-            self._order_refs[order_id], event, order_id, 0, f"{code} {text}"
-        )
-        self._reports_in.send_nowait(report)
-
-    def _hear_execution(self, _trade: object, fill: ib_insync.Fill) -> None:
-        self._reports_in.send_nowait(translate.FillReport(translate.fill_of(fill)))
-
-    def _hear_commission(
-        self, _trade: object, fill: ib_insync.Fill, report: ib_insync.CommissionReport
-    ) -> None:
-        commission = translate.commission_of(report)
-        if commission is not None:
-            self._reports_in.send_nowait(
-                translate.CommissionReport(fill.execution.execId, commission)
-            )
-
-
-def _report_stream() -> tuple[Any, MemoryObjectReceiveStream[Report]]:
-    return anyio.create_memory_object_stream[Report](float("inf"))
 
 
 def _is_confirmed_empty(error: ib_insync.RequestError) -> bool:
