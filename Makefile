@@ -1,0 +1,66 @@
+# momentum_lab: everything from one place, without activating an environment.
+# `make PY=python3.12 ...` chooses the interpreter, `make VENV=folder ...` another environment.
+
+PY ?= python3
+VENV ?= .venv
+OTHER_PYTHONS := 3.10 3.11 3.12 3.13
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test test-fast test-browser test-all lint format lock clean
+
+help: ## print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
+
+demo: $(VENV)/.ok ## install, then trade the sample day against the paper gateway
+	@$(VENV)/bin/momentum-lab demo
+
+test: lint ## check style, types and contracts; run all tests but the browser's
+	@$(VENV)/bin/python -m pytest -m "not browser"
+
+test-fast: $(VENV)/.ok ## run only the tests that need neither notebook, browser nor time
+	@$(VENV)/bin/python -m pytest -q -m "not notebook and not browser and not slow"
+
+test-browser: $(VENV)/.browser ## look at the notebooks in headless Chromium, if there is one
+	@$(VENV)/bin/python -m pytest -m browser || { code=$$?; [ $$code -eq 5 ] || exit $$code; }
+
+test-all: test test-browser ## the same, then the tests on every other supported Python found here
+	@mine=$$($(VENV)/bin/python -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
+	for version in $(OTHER_PYTHONS); do \
+	    [ "$$version" != "$$mine" ] || continue; \
+	    python=$$(bash .ci/python $$version) || { echo "Python $$version: not found, left out"; continue; }; \
+	    echo "Python $$version"; \
+	    $(MAKE) VENV=.venv-$$version PY="$$python" .venv-$$version/.ok; \
+	    .venv-$$version/bin/python -m pytest -q -m "not browser"; \
+	done
+
+lint: $(VENV)/.ok ## check format, style, types and the directions of imports
+	@$(VENV)/bin/ruff format --check --quiet . || { echo "Not formatted: run 'make format'."; exit 1; }
+	@$(VENV)/bin/ruff check --quiet .
+	@$(VENV)/bin/mypy --no-error-summary
+	@report=$$($(VENV)/bin/lint-imports --no-logo 2>&1) || { echo "$$report"; exit 1; }
+	@echo "format, style, types, import contracts: clean"
+
+format: $(VENV)/.ok ## format the code and repair what ruff can repair
+	@$(VENV)/bin/ruff format --quiet .
+	@$(VENV)/bin/ruff check --quiet --fix .
+
+lock: ## renew poetry.lock
+	@$(PY) .ci/lock.py
+
+clean: ## remove environments and caches; what runs have recorded is kept
+	@rm -rf .venv .venv-* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist
+	@find momentum_lab tests -name __pycache__ -prune -exec rm -rf {} +
+
+# A stamp is written last, so that a broken installation is tried again.
+$(VENV)/.ok: pyproject.toml poetry.lock
+	@command -v "$(PY)" >/dev/null || { echo "There is no '$(PY)' here: install Python 3.10 to 3.13, or name one by 'make PY=...'."; exit 1; }
+	@"$(PY)" .ci/install.py $(VENV) dev
+	@touch $@
+
+$(VENV)/.browser: $(VENV)/.ok
+	@$(VENV)/bin/python .ci/install.py $(VENV) dev,browser
+	@touch $@
