@@ -1,0 +1,1 @@
+"""The paper gateway: an independent program that speaks the TWS socket protocol."""

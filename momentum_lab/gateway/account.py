@@ -1,0 +1,88 @@
+"""The paper account: what it holds and is worth, and what it may still buy."""
+
+from __future__ import annotations
+
+from momentum_lab.gateway.books import Books
+from momentum_lab.gateway.checks import check_margin
+from momentum_lab.gateway.ledger import MARGIN_RATIO, Ledger, Valuation, added_gross_usd
+from momentum_lab.gateway.market import Market
+from momentum_lab.gateway.orders import Execution, Position, Ticket
+
+
+class Account:
+    """Cash, positions and margin at the market's prices.
+
+    Attributes:
+        code: the account's code, e.g. "DU1234567".
+        books: its orders and executions.
+        ledger: its cash and positions.
+        market: where prices and time come from.
+    """
+
+    def __init__(self, code: str, *, cash_usd: float, books: Books, market: Market) -> None:
+        """Open an account with cash."""
+        self.code = code
+        self.books = books
+        self.ledger = Ledger(cash_usd)
+        self.market = market
+
+    def value(self) -> Valuation:
+        """Return the account at the last known prices."""
+        return self.ledger.value(self.mark)
+
+    def mark(self, symbol: str) -> float | None:
+        """Return the price a position is valued at: the last known trade."""
+        trade = self.market.latest(symbol)
+        return None if trade is None else trade.price
+
+    def executions_today(self) -> list[Execution]:
+        """Return the fills since local midnight."""
+        hours, today = self.market.hours, self.market.hours.day(self.market.now_ns)
+        return [item for item in self.books.executions if hours.day(item.at_ns) == today]
+
+    def realized_today_usd(self, symbol: str | None = None) -> float:
+        """Return the profit after commissions realized since local midnight."""
+        return sum(
+            execution.realized_usd or 0.0
+            for execution in self.executions_today()
+            if symbol in (None, execution.symbol)
+        )
+
+    def positions_today(self) -> list[Position]:
+        """Return what is held, and with quantity 0 what was closed today."""
+        traded = {execution.symbol for execution in self.executions_today()}
+        return [
+            position
+            for position in self.ledger.positions.values()
+            if position.quantity or position.symbol in traded
+        ]
+
+    def check_margin(self, ticket: Ticket) -> None:
+        """Refuse an order whose margin the account does not have beside the working orders.
+
+        Raises:
+            RefusedError: the margin is missing.
+        """
+        # A child reduces what its parent opens; whether it fits is the parent's question.
+        if ticket.parent_id:
+            return
+        needed_usd = self.added_margin_usd(ticket)
+        if needed_usd > 0:
+            reserved_usd = sum(
+                self.added_margin_usd(other.ticket)
+                for other in self.books.unfinished()
+                if other.key != (ticket.client_id, ticket.order_id) and not other.ticket.parent_id
+            )
+            available_usd = self.value().available
+            check_margin(needed_usd=needed_usd + reserved_usd, available_usd=available_usd)
+
+    def added_margin_usd(self, ticket: Ticket) -> float:
+        """Return the margin that an order's fill would bind, 0 for one that reduces."""
+        symbol = ticket.instrument.symbol
+        added_usd = added_gross_usd(
+            self.ledger.position(symbol).quantity,
+            side=ticket.side,
+            shares=int(ticket.quantity),
+            price_usd=self.mark(symbol) or ticket.limit_usd or ticket.stop_usd or 0.0,
+        )
+        return max(0.0, MARGIN_RATIO * added_usd)

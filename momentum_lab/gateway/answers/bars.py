@@ -1,0 +1,72 @@
+"""Answers about bars: history, kept up to date or not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from momentum_lab.clock import utc
+from momentum_lab.core.market import NS_PER_S
+from momentum_lab.gateway import messages
+from momentum_lab.gateway.history import bars, no_data, parse_query
+from momentum_lab.gateway.refusal import RefusedError, invalid
+from momentum_lab.gateway.subscriptions import KeptBars
+from momentum_lab.gateway.wire import Request
+
+if TYPE_CHECKING:
+    from momentum_lab.gateway.session import Session
+
+
+def _historical_data(session: Session, request: Request) -> None:
+    hub, req_id = session.hub, request["req_id"]
+    stock = hub.catalog.stock(request["contract"])
+    line, market = hub.market.lines[stock.symbol], hub.market
+    keeps = request["keep_up_to_date"]
+    if keeps and request["end_date_time"]:
+        raise invalid("End date/time must be empty for a query that is kept up to date")
+    query = parse_query(request.values, line=line, hours=market.hours, now_ns=market.now_ns)
+    found = bars(line, query, now_ns=market.now_ns)
+    if not found:
+        raise no_data(stock.symbol, query.what)
+    session.send(
+        "historicalData",
+        req_id=req_id,
+        start=market.hours.text(query.start_ns),
+        end=market.hours.text(query.end_ns),
+        bars=[messages.bar(hub, query, item, version=session.version) for item in found],
+    )
+    if keeps:
+        kept = KeptBars(stock.symbol, query, found[-1], found[-1].start_ns)
+        session.subscriptions.bars[req_id] = kept
+
+
+def _cancel_historical_data(session: Session, request: Request) -> None:
+    req_id = request["req_id"]
+    if session.subscriptions.bars.pop(req_id, None) is None:
+        raise RefusedError(366, f"No historical data query found for ticker id:{req_id}")
+    raise RefusedError(162, f"API historical data query cancelled: {req_id}")
+
+
+def _head_timestamp(session: Session, request: Request) -> None:
+    stock = session.hub.catalog.stock(request["contract"])
+    line, now_ns = session.hub.market.lines[stock.symbol], session.hub.market.now_ns
+    if not line.n_known(now_ns):
+        raise no_data(stock.symbol, request["what_to_show"])
+    first_s = int(line.start_ns[0]) // NS_PER_S
+    if request["format_date"] == 2:  # noqa: PLR2004 - the protocol's number for epoch seconds
+        text = str(first_s)
+    else:
+        text = utc(first_s * NS_PER_S).strftime("%Y%m%d-%H:%M:%S")
+    session.send("headTimestamp", req_id=request["req_id"], timestamp=text)
+
+
+def _nothing(_session: Session, _request: Request) -> None:
+    """For cancels of requests that are answered at once."""
+
+
+ANSWERS: Mapping[str, Callable[[Session, Request], None]] = {
+    "reqHistoricalData": _historical_data,
+    "cancelHistoricalData": _cancel_historical_data,
+    "reqHeadTimeStamp": _head_timestamp,
+    "cancelHeadTimeStamp": _nothing,
+}

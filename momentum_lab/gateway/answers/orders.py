@@ -1,0 +1,137 @@
+"""Answers about orders and executions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+from momentum_lab.core.market import NS_PER_S, Side
+from momentum_lab.gateway import messages
+from momentum_lab.gateway.checks import rejected
+from momentum_lab.gateway.hours import Hours, find_zone
+from momentum_lab.gateway.orders import Execution, Order, Ticket
+from momentum_lab.gateway.refusal import invalid
+from momentum_lab.gateway.wire import Request
+
+if TYPE_CHECKING:
+    from momentum_lab.gateway.session import Session
+
+_SIDES = {"BUY": Side.BUY, "SELL": Side.SELL, "SSHORT": Side.SELL}
+_TOLD_SIDES = {"BUY": Side.BUY, "BOT": Side.BUY, "SELL": Side.SELL, "SLD": Side.SELL}
+_TIME = re.compile(r"^(\d{8})[- ]+(\d{2}:\d{2}:\d{2})(?:\s+(\S+))?$")
+
+
+def _place_order(session: Session, request: Request) -> None:
+    instrument = session.hub.catalog.stock(request["contract"])
+    side = _SIDES.get(request["action"])
+    if side is None:
+        raise rejected(f"Invalid side {request['action']}")
+    ticket = Ticket(
+        client_id=session.client_id or 0,
+        order_id=request["order_id"],
+        instrument=instrument,
+        side=side,
+        quantity=request["total_quantity"] or 0.0,
+        order_type=request["order_type"],
+        limit_usd=request["lmt_price"],
+        stop_usd=request["aux_price"],
+        tif=request["tif"],
+        outside_rth=request["outside_rth"],
+        order_ref=request["order_ref"],
+        account=request["account"],
+        parent_id=request["parent_id"],
+        oca_group=request["oca_group"],
+        oca_type=request["oca_type"],
+        transmit=request["transmit"],
+        what_if=request["what_if"],
+    )
+    session.hub.publish(session.hub.exchange.place(ticket))
+
+
+def _cancel_order(session: Session, request: Request) -> None:
+    hub = session.hub
+    hub.publish(hub.exchange.cancel(session.client_id or 0, request["order_id"]))
+
+
+def _global_cancel(session: Session, _request: Request) -> None:
+    session.hub.publish(session.hub.exchange.cancel_all())
+
+
+def _open_orders(session: Session, _request: Request) -> None:
+    _tell_open(session, session.hub.exchange.live_orders(session.client_id))
+
+
+def _all_open_orders(session: Session, _request: Request) -> None:
+    _tell_open(session, session.hub.exchange.live_orders())
+
+
+def _tell_open(session: Session, orders: list[Order]) -> None:
+    for order in orders:
+        session.send("openOrder", **messages.open_order(session.hub, order))
+        session.send("orderStatus", **messages.order_status(order))
+    session.send("openOrderEnd")
+
+
+def _auto_open_orders(_session: Session, _request: Request) -> None:
+    """There are no orders by hand that could be bound; the protocol answers with silence."""
+
+
+def _completed_orders(session: Session, _request: Request) -> None:
+    for order in session.hub.exchange.done_orders():
+        session.send("completedOrder", **messages.completed_order(session.hub, order))
+    session.send("completedOrdersEnd")
+
+
+def _executions(session: Session, request: Request) -> None:
+    hub, req_id = session.hub, request["req_id"]
+    since_ns = _since(request["time"], hub.market.hours)
+    found = [
+        item
+        for item in hub.account.executions_today()
+        if item.at_ns >= since_ns and _is_asked_for(item, request.values, hub.account.code)
+    ]
+    for item in found:
+        values = messages.execution(hub, item, version=session.version, req_id=req_id)
+        session.send("execDetails", **values)
+    session.send("execDetailsEnd", req_id=req_id)
+    for item in found:
+        session.send("commissionReport", **messages.commission(item))
+
+
+def _is_asked_for(item: Execution, wanted: Mapping[str, Any], account: str) -> bool:
+    return (
+        wanted["client_id"] in (0, item.client_id)
+        and wanted["account"] in ("", account)
+        and wanted["symbol"] in ("", item.symbol)
+        and wanted["sec_type"] in ("", "STK")
+        and (not wanted["side"] or _TOLD_SIDES.get(wanted["side"]) is item.side)
+    )
+
+
+def _since(text: str, hours: Hours) -> int:
+    if not text.strip():
+        return 0
+    match = _TIME.match(text.strip())
+    if match is None:
+        raise invalid(f"Invalid execution filter time: {text}")
+    date, clock, zone = match.groups()
+    try:
+        moment = datetime.strptime(f"{date} {clock}", "%Y%m%d %H:%M:%S")  # noqa: DTZ007
+        tz = timezone.utc if zone == "UTC" else find_zone(zone or hours.zone_name)
+    except ValueError as error:
+        raise invalid(f"Invalid execution filter time: {text}") from error
+    return round(moment.replace(tzinfo=tz).timestamp()) * NS_PER_S
+
+
+ANSWERS: Mapping[str, Callable[[Session, Request], None]] = {
+    "placeOrder": _place_order,
+    "cancelOrder": _cancel_order,
+    "reqGlobalCancel": _global_cancel,
+    "reqOpenOrders": _open_orders,
+    "reqAllOpenOrders": _all_open_orders,
+    "reqAutoOpenOrders": _auto_open_orders,
+    "reqCompletedOrders": _completed_orders,
+    "reqExecutions": _executions,
+}

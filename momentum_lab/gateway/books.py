@@ -1,0 +1,98 @@
+"""The exchange's memory: orders, executions and the counters of their ids."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from momentum_lab.gateway.hours import Hours
+from momentum_lab.gateway.orders import DONE, PENDING, Execution, Order, Ticket
+
+Key = tuple[int, int]
+NEVER_NS = 2**63 - 1
+FIRST_ORDER_ID = 1
+
+
+class Books:
+    """Every order and execution of the account; orders are replaced, never changed.
+
+    Attributes:
+        orders: (client id, order id) -> order, finished ones too, oldest first.
+        executions: every fill, in time order.
+        next_ids: client id -> lowest order id it may use next.
+        last_perm_id: the permanent id given last.
+        exec_prefix: first part of execution ids, different in every life of the account.
+        n_executions: execution ids given so far.
+    """
+
+    def __init__(self, *, last_perm_id: int, exec_prefix: str) -> None:
+        """Start empty."""
+        self.orders: dict[Key, Order] = {}
+        self.executions: list[Execution] = []
+        self.next_ids: dict[int, int] = {}
+        self.last_perm_id = last_perm_id
+        self.exec_prefix = exec_prefix
+        self.n_executions = 0
+        self._live: dict[str, list[Key]] = {}
+
+    def next_order_id(self, client_id: int) -> int:
+        """Return the lowest order id this client has never used."""
+        return self.next_ids.get(client_id, FIRST_ORDER_ID)
+
+    def register(self, ticket: Ticket, *, now_ns: int, hours: Hours) -> Order:
+        """Give a new order its permanent id and keep it, not yet transmitted."""
+        self.next_ids[ticket.client_id] = max(
+            ticket.order_id + 1, self.next_order_id(ticket.client_id)
+        )
+        self.last_perm_id += 1
+        is_day = ticket.tif in ("", "DAY")
+        return self.store(
+            Order(
+                ticket=ticket,
+                perm_id=self.last_perm_id,
+                status=PENDING,
+                placed_ns=now_ns,
+                expires_ns=hours.next_close_ns(now_ns) if is_day else NEVER_NS,
+            )
+        )
+
+    def store(self, order: Order) -> Order:
+        """Keep an order in place of its earlier self."""
+        self.orders[order.key] = order
+        keys = self._live.setdefault(order.symbol, [])
+        if order.is_done and order.key in keys:
+            keys.remove(order.key)
+        elif not order.is_done and order.key not in keys:
+            keys.append(order.key)
+        return order
+
+    def next_exec_id(self) -> str:
+        """Return an execution id that has never been given."""
+        self.n_executions += 1
+        return f"{self.exec_prefix}.{self.n_executions:08x}.01.01"
+
+    @property
+    def is_live(self) -> bool:
+        """Whether any order is not finished, untransmitted ones included."""
+        return any(self._live.values())
+
+    def live_keys(self, symbol: str) -> list[Key]:
+        """Return the unfinished orders of one symbol, oldest first."""
+        return list(self._live.get(symbol, ()))
+
+    def live(self, wanted: Callable[[Order], bool]) -> list[Order]:
+        """Return the transmitted unfinished orders that are wanted, oldest first."""
+        return [
+            order
+            for order in self.unfinished()
+            if order.status not in {*DONE, PENDING} and wanted(order)
+        ]
+
+    def unfinished(self) -> Iterable[Order]:
+        """Return every order that is not finished, oldest first within a symbol."""
+        return [self.orders[key] for keys in self._live.values() for key in keys]
+
+    def restore(self, orders: Iterable[Order]) -> None:
+        """Take over saved orders; the untransmitted ones are lost with a gateway's restart."""
+        for order in orders:
+            if order.status != PENDING:
+                self.store(order)

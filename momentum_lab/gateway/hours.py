@@ -1,0 +1,129 @@
+"""Exchange hours of a tape: which instants are in the regular session, and local dates.
+
+The regular session is 09:30 to 16:00 on weekdays in the tape's zone; trading hours are 04:00 to
+20:00. Holidays and half days are not known here: on such a day a tape simply holds no trades.
+"""
+
+from __future__ import annotations
+
+from datetime import date, datetime, time, timedelta, timezone
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from momentum_lab.core.market import NS_PER_S
+
+OPEN = time(9, 30)
+CLOSE = time(16, 0)
+FIRST_TRADE = time(4, 0)
+LAST_TRADE = time(20, 0)
+REGULAR_FROM_S = 9 * 3600 + 1800
+REGULAR_UNTIL_S = 16 * 3600
+_SATURDAY = 5
+# A walk back through sessions ends here even if a client asks for more.
+_MAX_DAYS_BACK = 366 * 10
+
+
+def find_zone(name: str) -> ZoneInfo:
+    """Return the zone of an IANA name.
+
+    Raises:
+        ValueError: there is none; zoneinfo itself has three different ways to say so.
+    """
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, OSError) as error:
+        raise ValueError(f"no time zone {name!r}") from error
+
+
+class Hours:
+    """The session calendar of one time zone.
+
+    Attributes:
+        zone_name: IANA name, as sent to clients.
+    """
+
+    def __init__(self, zone_name: str) -> None:
+        """Look the zone up.
+
+        Raises:
+            ValueError: no such zone.
+        """
+        self.zone_name = zone_name
+        self._zone = find_zone(zone_name)
+        self._day_cache = (0, 0, date.min)
+
+    def local(self, at_ns: int) -> datetime:
+        """Return the instant as local time, whole seconds."""
+        return datetime.fromtimestamp(at_ns // NS_PER_S, tz=timezone.utc).astimezone(self._zone)
+
+    def day(self, at_ns: int) -> date:
+        """Return the local date."""
+        start_ns, end_ns, cached = self._day_cache
+        if start_ns <= at_ns < end_ns:
+            return cached
+        found = self.local(at_ns).date()
+        bounds = (self.instant(found, time(0)), self.instant(found + timedelta(days=1), time(0)))
+        self._day_cache = (*bounds, found)
+        return found
+
+    def instant(self, day: date, at: time) -> int:
+        """Return the instant of a local date and time, UTC epoch nanoseconds."""
+        return round(datetime.combine(day, at, tzinfo=self._zone).timestamp()) * NS_PER_S
+
+    def text(self, at_ns: int, *, with_zone: bool = True) -> str:
+        """Return the instant as TWS writes it.
+
+        With the zone name one space after the date; without it two (protocol below 174).
+        """
+        moment = self.local(at_ns)
+        if with_zone:
+            return f"{moment:%Y%m%d %H:%M:%S} {self.zone_name}"
+        return f"{moment:%Y%m%d  %H:%M:%S}"
+
+    def session(self, day: date, *, regular: bool = True) -> tuple[int, int] | None:
+        """Return (open_ns, close_ns) of a local date, None on a weekend."""
+        if day.weekday() >= _SATURDAY:
+            return None
+        first, last = (OPEN, CLOSE) if regular else (FIRST_TRADE, LAST_TRADE)
+        return self.instant(day, first), self.instant(day, last)
+
+    def is_regular(self, at_ns: int) -> bool:
+        """Return whether the regular session runs at this instant."""
+        session = self.session(self.day(at_ns))
+        return session is not None and session[0] <= at_ns < session[1]
+
+    def next_open_ns(self, at_ns: int) -> int:
+        """Return the first opening of a regular session after this instant."""
+        day = self.day(at_ns)
+        while True:
+            session = self.session(day)
+            if session is not None and session[0] > at_ns:
+                return session[0]
+            day += timedelta(days=1)
+
+    def next_close_ns(self, at_ns: int) -> int:
+        """Return the first close of a regular session after this instant."""
+        day = self.day(at_ns)
+        while True:
+            session = self.session(day)
+            if session is not None and session[1] > at_ns:
+                return session[1]
+            day += timedelta(days=1)
+
+    def back(self, end_ns: int, *, seconds: int, regular: bool) -> int:
+        """Return the instant that lies `seconds` of session time before `end_ns`.
+
+        TWS counts a duration in seconds over closed hours: half an hour asked for at 09:40
+        reaches into the day before.
+        """
+        left_ns = seconds * NS_PER_S
+        day = self.day(end_ns)
+        for _ in range(_MAX_DAYS_BACK):
+            session = self.session(day, regular=regular)
+            day -= timedelta(days=1)
+            if session is None or session[0] >= end_ns:
+                continue
+            available_ns = min(session[1], end_ns) - session[0]
+            if available_ns >= left_ns:
+                return min(session[1], end_ns) - left_ns
+            left_ns -= available_ns
+        return self.instant(day, time(0))

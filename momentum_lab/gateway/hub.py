@@ -1,0 +1,227 @@
+"""The gateway's heart: moves the clock, and tells every client what it wants to hear.
+
+Theory of operation. One task plays the tape: each few milliseconds it asks the schedule how far
+market time may go, lets the market yield what happens on the way, the exchange react, and the
+sessions queue their messages. While slow, one market second at a time is played and written.
+Clients' requests are handled between two steps, so every answer is about one instant.
+
+What changes an account is saved before the bytes that tell of it leave.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterable
+from typing import Any, TextIO
+
+import anyio
+import anyio.lowlevel
+
+from momentum_lab.core.market import NS_PER_S
+from momentum_lab.gateway import state
+from momentum_lab.gateway.account import Account
+from momentum_lab.gateway.broadcast import (
+    tell_account,
+    tell_bars,
+    tell_event,
+    tell_headline,
+    tell_profits,
+)
+from momentum_lab.gateway.catalog import Catalog
+from momentum_lab.gateway.exchange import Exchange
+from momentum_lab.gateway.market import Market, Trade
+from momentum_lab.gateway.orders import ExchangeEvent
+from momentum_lab.gateway.pace import Schedule
+from momentum_lab.gateway.session import Session
+from momentum_lab.gateway.settings import GatewaySettings
+
+_log = logging.getLogger(__name__)
+
+Report = Callable[[str], None]
+# A stall of the process stalls the market: no jump over what a client should have seen.
+MAX_STEP_S = 0.1
+# Played at one go while fast: a few kilobytes for a client, well below what conflates.
+FAST_PIECE_NS = 10 * NS_PER_S
+SHORTEST_NAP_S, LONGEST_NAP_S = 0.005, 0.05
+SAVE_EVERY_S = 1.0
+REPORT_EVERY_S = 5.0
+ACCOUNT_EVERY_NS = 180 * NS_PER_S
+
+
+class Hub:
+    """One running gateway without its sockets.
+
+    Attributes:
+        settings: how it was started.
+        market: the tape and market time.
+        exchange: the account and its orders.
+        catalog: what can be asked for by contract.
+        sessions: connected clients by client id.
+        has_streamed: a client has subscribed to market data; the clock runs.
+    """
+
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        *,
+        market: Market,
+        exchange: Exchange,
+        tape_id: str,
+        has_streamed: bool,
+        wire_log: TextIO | None = None,
+        report: Report | None = None,
+    ) -> None:
+        """Put the parts together; nothing runs before `play`."""
+        self.settings = settings
+        self.market = market
+        self.exchange = exchange
+        self.catalog = Catalog(market.tape)
+        self.sessions: dict[int, Session] = {}
+        self.has_streamed = has_streamed or not settings.hold
+        self.schedule = Schedule(
+            settings.pace,
+            headlines_ns=[item.at_ns for item in market.tape.headlines],
+            end_ns=market.tape.end_ns,
+        )
+        self._tape_id = tape_id
+        self._wire_log = wire_log
+        self._report = report or (lambda text: _log.info("%s", text))
+        self._account_told_ns = 0
+        self._second = market.now_ns // NS_PER_S
+        self._day = market.hours.day(market.now_ns)
+        self._has_reported_end = False
+
+    @property
+    def account(self) -> Account:
+        """The paper account."""
+        return self.exchange.account
+
+    # -- clients ----------------------------------------------------------------------------
+
+    def admit(self, session: Session, client_id: int) -> bool:
+        """Register a client; False when its id is in use."""
+        if client_id in self.sessions:
+            return False
+        self.sessions[client_id] = session
+        self._report(f"client {client_id} connected")
+        return True
+
+    def leave(self, session: Session) -> None:
+        """Forget a client whose connection has ended."""
+        if session.client_id is not None and self.sessions.get(session.client_id) is session:
+            del self.sessions[session.client_id]
+            self._report(f"client {session.client_id} disconnected")
+
+    def publish(self, events: Iterable[ExchangeEvent]) -> None:
+        """Save what has happened to the account, then tell it in its order."""
+        events = list(events)
+        if not events:
+            return
+        self.save()
+        for event in events:
+            tell_event(self, event)
+
+    # -- time -------------------------------------------------------------------------------
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether the tape has to be played slowly, whatever the headlines."""
+        return self.exchange.is_busy or not self.sessions
+
+    async def play(self) -> None:
+        """Move market time for ever."""
+        last_s = saved_s = reported_s = anyio.current_time()
+        while True:
+            await anyio.sleep(self._nap_s())
+            now_s = anyio.current_time()
+            if self.has_streamed:
+                await self._move(min(now_s - last_s, MAX_STEP_S))
+            last_s = now_s
+            if now_s - saved_s >= SAVE_EVERY_S:
+                saved_s = now_s
+                self.save()
+            if now_s - reported_s >= REPORT_EVERY_S:
+                reported_s = now_s
+                self._report_time()
+
+    def step_to(self, to_ns: int) -> None:
+        """Move market time to `to_ns` and tell everything that happens on the way."""
+        for event in self.market.advance(to_ns):
+            if isinstance(event, Trade):
+                self._tell_trade(event)
+                self.publish(self.exchange.on_trade(event))
+            else:
+                tell_headline(self, event)
+        self.publish(self.exchange.on_time())
+        if to_ns // NS_PER_S != self._second:
+            self._second = to_ns // NS_PER_S
+            self._on_second()
+
+    async def _move(self, elapsed_s: float) -> None:
+        target_ns = self.schedule.step(self.market.now_ns, seconds=elapsed_s, is_busy=self.is_busy)
+        while (now_ns := self.market.now_ns) < target_ns:
+            is_slow = self.is_busy or self.schedule.is_slow(now_ns)
+            grid_ns = NS_PER_S if is_slow else FAST_PIECE_NS
+            self.step_to(min(target_ns, (now_ns // grid_ns + 1) * grid_ns))
+            # Writers and readers have their turn: what a piece said leaves before the next.
+            await anyio.lowlevel.checkpoint()
+        if self.market.has_ended and not self._has_reported_end:
+            self._has_reported_end = True
+            self._report("the tape has ended; the market is closed")
+
+    def _nap_s(self) -> float:
+        speed = self.schedule.speed(self.market.now_ns, is_busy=self.is_busy)
+        return min(max(1 / speed, SHORTEST_NAP_S), LONGEST_NAP_S)
+
+    def _tell_trade(self, trade: Trade) -> None:
+        for session in self.sessions.values():
+            for line in session.subscriptions.quotes.values():
+                if line.symbol != trade.symbol:
+                    continue
+                if session.is_congested:
+                    line.pending = trade
+                else:
+                    line.pending = None
+                    session.send_all(line.trade(trade))
+
+    def _on_second(self) -> None:
+        tell_bars(self)
+        if self.exchange.is_busy:
+            tell_profits(self)
+        today = self.market.hours.day(self.market.now_ns)
+        if today != self._day:
+            self._day = today
+            self.account.ledger.opening_usd = self.account.value().equity
+        due_ns = self._account_told_ns + ACCOUNT_EVERY_NS
+        if self.exchange.is_busy and self.market.now_ns >= due_ns:
+            tell_account(self)
+            self._account_told_ns = self.market.now_ns
+
+    # -- records ----------------------------------------------------------------------------
+
+    def save(self) -> None:
+        """Write the state file, if there is to be one."""
+        if self.settings.state is not None:
+            state.save(
+                self.settings.state,
+                tape_id=self._tape_id,
+                now_ns=self.market.now_ns,
+                has_streamed=self.has_streamed,
+                exchange=self.exchange,
+            )
+
+    def log_wire(self, direction: str, client_id: int | None, content: Any) -> None:
+        """Write one line of the wire log, if there is one; `content` of replies is frames."""
+        if self._wire_log is None:
+            return
+        if isinstance(content, bytes):
+            content = content[4:-1].decode("utf-8", "replace").split("\0")
+        line = [direction, client_id, self.market.now_ns, content]
+        self._wire_log.write(json.dumps(line, ensure_ascii=False, default=str) + "\n")
+
+    def _report_time(self) -> None:
+        text = self.market.hours.text(self.market.now_ns)
+        speed = self.schedule.speed(self.market.now_ns, is_busy=self.is_busy)
+        doing = f"at {speed:g}x" if self.has_streamed else "held until a client streams"
+        self._report(f"market time {text} {doing} clients={len(self.sessions)}")

@@ -1,0 +1,225 @@
+"""Orders, executions and what is told about them: values, no behaviour.
+
+Statuses are the broker's words. An order is live until its status is one of `DONE`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from momentum_lab.core.market import Instrument, Side
+
+PENDING = "PendingSubmit"
+HELD = "PreSubmitted"
+WORKING = "Submitted"
+FILLED = "Filled"
+CANCELLED = "Cancelled"
+INACTIVE = "Inactive"
+DONE = frozenset({FILLED, CANCELLED, INACTIVE})
+
+ADDED_LIQUIDITY = 1
+REMOVED_LIQUIDITY = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """What a client asked for in one placeOrder message, for a known instrument.
+
+    Attributes:
+        quantity: shares; the exchange takes whole positive numbers only.
+        order_type: "MKT", "LMT" or "STP"; others are refused.
+        limit_usd: price of a limit order.
+        stop_usd: price of a stop order.
+        outside_rth: a limit order may trade outside the regular session.
+        order_ref: the client's own words, given back on every report.
+        parent_id: order id of the parent on the same client, 0 without.
+        oca_group: orders of one group cancel each other when one fills.
+        transmit: False holds the order silently until its family is transmitted.
+        what_if: only the margin is asked for.
+    """
+
+    client_id: int
+    order_id: int
+    instrument: Instrument
+    side: Side
+    quantity: float
+    order_type: str
+    limit_usd: float | None = None
+    stop_usd: float | None = None
+    tif: str = "DAY"
+    outside_rth: bool = False
+    order_ref: str = ""
+    account: str = ""
+    parent_id: int = 0
+    oca_group: str = ""
+    oca_type: int = 0
+    transmit: bool = True
+    what_if: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One order as the exchange holds it.
+
+    Attributes:
+        perm_id: unique per account for ever.
+        filled: shares filled so far.
+        average_usd: average fill price, 0 before the first.
+        last_usd: price of the last fill, 0 before the first.
+        why_held: "child" or "trigger" while held, else empty.
+        is_triggered: a stop order has met its price.
+        placed_ns: market time of the first message.
+        expires_ns: a DAY order ends here.
+        done_ns: market time of the final status, 0 before.
+        done_text: why it ended, for completed orders.
+    """
+
+    ticket: Ticket
+    perm_id: int
+    status: str
+    placed_ns: int
+    expires_ns: int
+    filled: int = 0
+    average_usd: float = 0.0
+    last_usd: float = 0.0
+    why_held: str = ""
+    is_triggered: bool = False
+    done_ns: int = 0
+    done_text: str = ""
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """The order's identity while it lives: (client id, order id)."""
+        return self.ticket.client_id, self.ticket.order_id
+
+    @property
+    def symbol(self) -> str:
+        """The instrument's symbol."""
+        return self.ticket.instrument.symbol
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the order can no longer fill."""
+        return self.status in DONE
+
+    @property
+    def remaining(self) -> int:
+        """Shares still to be filled."""
+        return int(self.ticket.quantity) - self.filled
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """One fill.
+
+    Attributes:
+        exec_id: unique over days.
+        at_ns: market time.
+        shares: positive.
+        commission_usd: charged for this fill.
+        realized_usd: profit after commissions of the part that closes a position, None for a
+            fill that only opens.
+        liquidity: 1 added, 2 removed.
+    """
+
+    exec_id: str
+    at_ns: int
+    client_id: int
+    order_id: int
+    perm_id: int
+    symbol: str
+    side: Side
+    shares: int
+    price_usd: float
+    cumulative: int
+    average_usd: float
+    order_ref: str
+    liquidity: int
+    commission_usd: float = 0.0
+    realized_usd: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Shares held of one symbol; long is positive.
+
+    Attributes:
+        average_usd: average cost per share including the opening commission, as the broker
+            counts it; 0 when flat.
+    """
+
+    symbol: str
+    quantity: int = 0
+    average_usd: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class OrderShown:
+    """The order's terms and state are told: message openOrder."""
+
+    order: Order
+
+
+@dataclass(frozen=True, slots=True)
+class StatusShown:
+    """The order's progress is told: message orderStatus."""
+
+    order: Order
+
+
+@dataclass(frozen=True, slots=True)
+class Executed:
+    """A fill is told: message execDetails."""
+
+    execution: Execution
+
+
+@dataclass(frozen=True, slots=True)
+class CommissionCharged:
+    """The cost of a fill is told: message commissionReport."""
+
+    execution: Execution
+
+
+@dataclass(frozen=True, slots=True)
+class PositionChanged:
+    """A position is told: message position."""
+
+    position: Position
+
+
+@dataclass(frozen=True, slots=True)
+class AccountChanged:
+    """Account values are told to those who subscribed."""
+
+
+@dataclass(frozen=True, slots=True)
+class OrderError:
+    """An error about an order is told to its client."""
+
+    client_id: int
+    order_id: int
+    code: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class WhatIfShown:
+    """The margin of an order that was only asked about.
+
+    Attributes:
+        margin_before_usd: initial margin requirement now; `margin_after_usd` with the order.
+        equity_usd: equity with loan value.
+        commission_usd: expected commission.
+    """
+
+    order: Order
+    margin_before_usd: float
+    margin_after_usd: float
+    equity_usd: float
+    commission_usd: float
+
+
+# Events that concern the client who placed the order.
+OwnedEvent = OrderShown | StatusShown | Executed | CommissionCharged | OrderError | WhatIfShown
+ExchangeEvent = OwnedEvent | PositionChanged | AccountChanged

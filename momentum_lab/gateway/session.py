@@ -1,0 +1,216 @@
+"""One client connection: bytes in and out, its subscriptions, its order of messages.
+
+Everything that a turn of the event loop says is joined and written at once, at most 16 kB per
+write: one write per message would triple the round trip of an order, and huge writes slow down
+clients that re-slice their buffer for every message.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import anyio
+from anyio.abc import SocketStream
+
+from momentum_lab.errors import DataError
+from momentum_lab.gateway.answers import handle
+from momentum_lab.gateway.refusal import RefusedError
+from momentum_lab.gateway.subscriptions import Subscriptions
+from momentum_lab.gateway.ticks import Message
+from momentum_lab.gateway.wire import BadRequest, Event, Hello, ProtocolError, Request, ServerWire
+
+if TYPE_CHECKING:
+    from momentum_lab.gateway.hub import Hub
+
+_log = logging.getLogger(__name__)
+
+MAX_WRITE_BYTES = 16_384
+RECEIVE_BYTES = 65_536
+# Above this much unsent data quotes are conflated: the newest replaces those not yet sent.
+HIGH_WATER_BYTES = 65_536
+# A client that does not read at all is given up before it eats the memory.
+MAX_UNSENT_BYTES = 64 * 1024 * 1024
+FAREWELL_S = 2.0
+OPENING_S = 10.0
+FARMS = (
+    (2104, "Market data farm connection is OK:usfarm"),
+    (2106, "HMDS data farm connection is OK:ushmds"),
+    (2158, "Sec-def data farm connection is OK:secdefnj"),
+)
+_GONE = (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError)
+
+
+class Session:
+    """One connected client.
+
+    Attributes:
+        hub: the gateway that it talks to.
+        client_id: None until the client has started the API.
+        subscriptions: what it wants to hear.
+        market_data_type: as asked for; everything is answered live.
+    """
+
+    def __init__(self, hub: Hub, stream: SocketStream) -> None:
+        """Take a fresh connection."""
+        self.hub = hub
+        self.client_id: int | None = None
+        self.subscriptions = Subscriptions()
+        self.market_data_type = 1
+        self._stream = stream
+        self._wire = ServerWire()
+        self._unsent = bytearray()
+        self._wake = anyio.Event()
+        self._has_written = anyio.Event()
+        self._scope = anyio.CancelScope()
+        self._is_closing = False
+
+    # -- what the rest of the gateway uses --------------------------------------------------
+
+    @property
+    def version(self) -> int:
+        """The negotiated protocol version, 0 before the handshake."""
+        return self._wire.version or 0
+
+    @property
+    def is_congested(self) -> bool:
+        """Whether the client reads more slowly than the tape is played."""
+        return len(self._unsent) > HIGH_WATER_BYTES
+
+    def send(self, name: str, /, **values: Any) -> None:
+        """Queue one message; it leaves at the end of this turn of the event loop."""
+        self._queue(self._wire.send(name, **values))
+
+    def send_all(self, messages: Iterable[Message]) -> None:
+        """Queue messages in their order."""
+        for name, values in messages:
+            self.send(name, **values)
+
+    def error(self, req_id: int, code: int, text: str) -> None:
+        """Queue an error message."""
+        self.send("error", req_id=req_id, code=code, text=text)
+
+    def close_after_sending(self) -> None:
+        """Close the connection once everything queued has left."""
+        self._is_closing = True
+        self._wake.set()
+
+    def start(self, client_id: int) -> None:
+        """Greet a client that has started the API, or turn it away if its id is in use."""
+        if not self.hub.admit(self, client_id):
+            text = (
+                "Unable to connect as the client id is already in use. "
+                "Retry with a unique client id."
+            )
+            self.error(-1, 326, text)
+            self.close_after_sending()
+            return
+        self.client_id = client_id
+        self.send("managedAccounts", accounts=self.hub.account.code)
+        self.send("nextValidId", order_id=self.hub.exchange.books.next_order_id(client_id))
+        for code, text in FARMS:
+            self.error(-1, code, text)
+
+    # -- the connection ---------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Serve the client until one side closes."""
+        async with self._stream, anyio.create_task_group() as tasks:
+            self._scope = tasks.cancel_scope
+            tasks.start_soon(self._write, name="gateway-writer")
+            try:
+                await self._read()
+            finally:
+                self.hub.leave(self)
+            self.close_after_sending()
+            with anyio.move_on_after(FAREWELL_S):
+                await self._has_written.wait()
+            tasks.cancel_scope.cancel()
+
+    async def _read(self) -> None:
+        while not self._is_closing:
+            # Half an opening must not hold a connection for ever; a started client may be silent.
+            limit_s = OPENING_S if self.client_id is None else math.inf
+            with anyio.move_on_after(limit_s):
+                try:
+                    data = await self._stream.receive(RECEIVE_BYTES)
+                except _GONE:
+                    self._unsent.clear()
+                    return
+                self._receive(data)
+                continue
+            _log.warning("a connection that did not start the API was closed")
+            return
+
+    def _receive(self, data: bytes) -> None:
+        try:
+            self._take(self._wire.receive_data(data))
+        except ProtocolError as fault:
+            _log.warning("client=%s closed: %s", self.client_id, fault)
+            self._take(fault.events)
+            self._is_closing = True
+
+    def _take(self, events: Sequence[Event]) -> None:
+        for event in events:
+            if self._is_closing:
+                return
+            if isinstance(event, Hello):
+                self._queue(self._wire.hello(self.hub.market.hours.text(self.hub.market.now_ns)))
+            elif isinstance(event, BadRequest):
+                self.hub.log_wire("<", self.client_id, event.fields)
+                self.error(event.req_id, event.code, event.reason)
+            else:
+                self.hub.log_wire("<", self.client_id, (event.name, dict(event.values)))
+                self._answer(event)
+
+    def _answer(self, request: Request) -> None:
+        if self.client_id is None and request.name != "startApi":
+            _log.warning("%s before startApi: closed", request.name)
+            self.close_after_sending()
+            return
+        req_id = request.values.get("req_id", request.values.get("order_id", -1))
+        try:
+            handle(self, request)
+        except RefusedError as refusal:
+            self.error(req_id, refusal.code, refusal.text)
+        except DataError as error:
+            # A value that our own encoder refuses must not leave the client without an answer.
+            _log.exception("client=%s request=%s cannot be answered", self.client_id, request.name)
+            self.error(req_id, 322, f"Error processing request.-'{request.name}' : cause - {error}")
+
+    def _queue(self, frames: bytes) -> None:
+        self.hub.log_wire(">", self.client_id, frames)
+        self._unsent += frames
+        if len(self._unsent) > MAX_UNSENT_BYTES:
+            _log.warning("client=%s does not read: closed", self.client_id)
+            self._unsent.clear()
+            self._scope.cancel()
+        self._wake.set()
+
+    async def _write(self) -> None:
+        try:
+            while not (self._is_closing and not self._unsent):
+                await self._wake.wait()
+                self._wake = anyio.Event()
+                await self._flush()
+        except _GONE:
+            # The reader sees the same end and ends the session.
+            self._unsent.clear()
+        finally:
+            self._has_written.set()
+
+    async def _flush(self) -> None:
+        while self._unsent:
+            chunk = bytes(self._unsent[:MAX_WRITE_BYTES])
+            await self._stream.send(chunk)
+            del self._unsent[: len(chunk)]
+            if not self.is_congested:
+                self._catch_up()
+
+    def _catch_up(self) -> None:
+        for line in self.subscriptions.quotes.values():
+            if line.pending is not None:
+                trade, line.pending = line.pending, None
+                self.send_all(line.trade(trade))

@@ -1,0 +1,76 @@
+"""Everything that can be chosen when a paper gateway is started."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from momentum_lab.errors import ParameterError
+from momentum_lab.gateway.pace import Pace
+from momentum_lab.gateway.ticks import VolumeUnit
+
+DEFAULT_ACCOUNT = "DU1234567"
+DEFAULT_CASH_USD = 1_000_000.0
+_MAX_PORT = 65_535
+_PAPER_ACCOUNT = re.compile(r"D[UF]\d{3,10}")
+
+
+@dataclass(frozen=True)
+class GatewaySettings:
+    """What a paper gateway plays, where it listens, and how fast it goes.
+
+    Attributes:
+        tape: folder of the tape.
+        host: address to listen on; anything but loopback opens the account to the network.
+        port: 0 takes a free one.
+        account: the paper account's code.
+        cash_usd: what a new account begins with.
+        fast: market seconds per second where nothing is open.
+        slow: market seconds per second where something is, at most 60.
+        watch_s: slow lasts this long after a headline (and a little more), market seconds.
+        lead_s: slow begins this long before a headline, market seconds.
+        start_ns: where to start in the tape, UTC epoch nanoseconds; None for its own start.
+        hold: the clock stands still until the first client has subscribed to market data.
+        state: JSON file that keeps orders, executions, positions, ids and market time.
+        volume_ticks: unit of day volume ticks and RTVolume, "lots" of 100 or "shares".
+        wire_log: file that every message is written to.
+    """
+
+    tape: Path
+    host: str = "127.0.0.1"
+    port: int = 0
+    account: str = DEFAULT_ACCOUNT
+    cash_usd: float = DEFAULT_CASH_USD
+    fast: float = 1800.0
+    slow: float = 60.0
+    watch_s: float = 300.0
+    lead_s: float = 5.0
+    start_ns: int | None = None
+    hold: bool = True
+    state: Path | None = None
+    volume_ticks: VolumeUnit = "lots"
+    wire_log: Path | None = None
+    pace: Pace = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be run, before anything is opened.
+
+        Raises:
+            ParameterError: a value is out of range.
+        """
+        pace = Pace(fast=self.fast, slow=self.slow, lead_s=self.lead_s, watch_s=self.watch_s)
+        object.__setattr__(self, "pace", pace)
+        if not 0 <= self.port <= _MAX_PORT:
+            raise ParameterError(f"gateway: expected port in 0..{_MAX_PORT}, found {self.port}")
+        if not _PAPER_ACCOUNT.fullmatch(self.account):
+            raise ParameterError(
+                f"gateway: expected a paper account such as {DEFAULT_ACCOUNT}, "
+                f"found {self.account!r}"
+            )
+        if not self.cash_usd > 0:
+            raise ParameterError(f"gateway: expected cash_usd > 0, found {self.cash_usd:g}")
+        if self.volume_ticks not in ("lots", "shares"):
+            raise ParameterError(
+                f"gateway: expected volume_ticks lots or shares, found {self.volume_ticks!r}"
+            )

@@ -1,0 +1,187 @@
+r"""The kinds of field values: how each is spelled on the wire, in both directions.
+
+Clients spell "not set" in half a dozen ways; all of them are read as the kind's `unset` value.
+What we write is the narrowest spelling that every client library reads: integers bare, numbers
+without exponent, text without NUL. Two kinds of text exist because client libraries disagree:
+some fields are un-escaped by them (`\uXXXX`, 7-bit), the others are taken as plain UTF-8.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, Final
+
+UNSET_DOUBLE: Final = 1.7976931348623157e308
+UNSET_DOUBLE_TEXT: Final = "1.7976931348623157E308"
+_UNSET: Final = frozenset(
+    {
+        "",
+        "2147483647",
+        "9223372036854775807",
+        "170141183460469231731687303715884105727",
+        UNSET_DOUBLE_TEXT,
+        "1.7976931348623157E+308",
+    }
+)
+_INFINITY: Final = frozenset({"Infinite", "Infinity", "inf"})
+# A quantity of a re-sent order may arrive as "10.0" in an integer's place.
+_INTEGER: Final = re.compile(r"[+-]?[0-9]{1,19}(\.0*)?")
+_NUMBER: Final = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
+# The smallest float has 324 zeros after the point; longer texts are only slow to read.
+_MAX_NUMBER_CHARACTERS: Final = 400
+_NOT_PLAIN: Final = re.compile(r"[^\x00-\x5b\x5d-\x7f]")
+_ESCAPES: Final = re.compile(r"(?:\\u[0-9a-fA-F]{4})+")
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """How values of one kind are read and written.
+
+    Attributes:
+        meaning: what a value is, for error messages.
+        unset: the value that stands for "not set".
+        read: text to value; raises ValueError.
+        write: value to text; raises ValueError, TypeError or OverflowError.
+    """
+
+    meaning: str
+    unset: Any
+    read: Callable[[str], Any]
+    write: Callable[[Any], str]
+
+
+def _is_unset(text: str) -> bool:
+    return text in _UNSET or text.upper() in _UNSET
+
+
+def _read_int(text: str) -> int | None:
+    if _is_unset(text):
+        return None
+    if not _INTEGER.fullmatch(text):
+        raise ValueError
+    return int(text.partition(".")[0])
+
+
+def _write_bare_int(value: Any) -> str:
+    whole = int(value)
+    if whole != value:
+        raise ValueError
+    return str(whole)
+
+
+def _write_int(value: Any) -> str:
+    return "" if value is None else _write_bare_int(value)
+
+
+def _read_int_or_0(text: str) -> int:
+    return _read_int(text) or 0
+
+
+def _read_number(text: str) -> float | None:
+    if _is_unset(text):
+        return None
+    if len(text) > _MAX_NUMBER_CHARACTERS or not _NUMBER.fullmatch(text):
+        raise ValueError
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError
+    return None if number == UNSET_DOUBLE else number
+
+
+def _write_number(value: Any) -> str:
+    if value is None:
+        return ""
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError
+    if number == UNSET_DOUBLE:
+        return UNSET_DOUBLE_TEXT
+    text = repr(number)
+    if "e" in text:
+        text = format(Decimal(text), "f")
+    return text.removesuffix(".0")
+
+
+def _read_bool(text: str) -> bool:
+    word = text.lower()
+    if word in ("1", "true"):
+        return True
+    if word in ("0", "false") or _is_unset(text):
+        return False
+    raise ValueError
+
+
+def _write_bool(value: Any) -> str:
+    if value not in (0, 1, None):
+        raise ValueError
+    return "1" if value else "0"
+
+
+def _write_text(value: Any) -> str:
+    if value is None:
+        return ""
+    # Not str(): that would turn a text enumeration into its class and member names.
+    text = value if isinstance(value, str) else str(value)
+    return text.replace("\0", "")
+
+
+def _escape(match: re.Match[str]) -> str:
+    units = match.group().encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[i]:02x}{units[i + 1]:02x}" for i in range(0, len(units), 2))
+
+
+def _unescape(match: re.Match[str]) -> str:
+    units = bytes.fromhex(match.group().replace("\\u", ""))
+    return units.decode("utf-16-be", "surrogatepass").replace("\0", "")
+
+
+def _write_escaped(value: Any) -> str:
+    # A lone backslash breaks the un-escaping of some clients: it is escaped as well.
+    return _NOT_PLAIN.sub(_escape, _write_text(value))
+
+
+def _read_escaped(text: str) -> str:
+    return _ESCAPES.sub(_unescape, text)
+
+
+def _read_with_infinity(text: str) -> float | None:
+    return math.inf if text in _INFINITY else _read_number(text)
+
+
+def _write_with_infinity(value: Any) -> str:
+    return "Infinity" if value == math.inf else _write_number(value)
+
+
+def _write_or_unset_double(value: Any) -> str:
+    return UNSET_DOUBLE_TEXT if value is None else _write_number(value)
+
+
+INT: Final = Kind("an integer", None, _read_int, _write_int)
+# Ids, sizes and codes that some clients leave empty and mean 0.
+INT_OR_0: Final = Kind("an integer", 0, _read_int_or_0, _write_bare_int)
+# Sizes for clients that cannot read fractions: the fraction is cut off.
+WHOLE: Final = Kind("a number", 0, _read_int, lambda value: str(int(value)))
+NUMBER: Final = Kind("a number", None, _read_number, _write_number)
+# For offsets where "infinitely far" is a meaning of its own.
+NUMBER_OR_INFINITY: Final = Kind("a number", None, _read_with_infinity, _write_with_infinity)
+# What is not known is written as the largest double, which clients compare with.
+NUMBER_OR_MAX: Final = Kind("a number", None, _read_number, _write_or_unset_double)
+BOOL: Final = Kind("0 or 1", False, _read_bool, _write_bool)
+TEXT: Final = Kind("text", "", str, _write_text)
+ESCAPED: Final = Kind("text", "", _read_escaped, _write_escaped)
+
+
+def one_of(kind: Kind, allowed: frozenset[int]) -> Kind:
+    """Return `kind` narrowed to a few allowed values."""
+
+    def read(text: str) -> Any:
+        value = kind.read(text)
+        if value not in allowed:
+            raise ValueError
+        return value
+
+    return Kind(f"one of {sorted(allowed)}", kind.unset, read, kind.write)

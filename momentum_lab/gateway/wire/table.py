@@ -1,0 +1,100 @@
+"""The messages of one direction, by name and by number."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from momentum_lab.errors import DataError
+from momentum_lab.gateway.wire.layout import FOREVER, Cursor, Item, Layout, Values
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """The declaration of one message: its number on the wire, its name, its items."""
+
+    number: int
+    name: str
+    items: tuple[Item, ...] = ()
+
+
+class UnreadableError(DataError):
+    """A message cannot be read; `values` holds what could be read before the fault."""
+
+    def __init__(self, reason: str, values: Values) -> None:
+        super().__init__(reason)
+        self.values = values
+
+
+class Table:
+    """All messages of one direction."""
+
+    def __init__(self, messages: Iterable[Message]) -> None:
+        self.messages = {message.name: message for message in messages}
+        # Looked up by the text as it came: "01", "1.0" and " 1" are no ids.
+        self._by_number = {str(m.number): m for m in self.messages.values()}
+        self._layouts: dict[tuple[str, int], Layout] = {}
+
+    def find(self, number: str) -> Message | None:
+        """Return the message with this number on the wire, if there is one."""
+        return self._by_number.get(number)
+
+    def layout(self, name: str, version: int) -> Layout:
+        """Return the layout of a message in one version.
+
+        Raises:
+            DataError: there is no message of that name.
+        """
+        key = (name, version)
+        if key not in self._layouts:
+            if name not in self.messages:
+                raise DataError(f"no such message: {name}")
+            self._layouts[key] = Layout.of(self.messages[name].items, version)
+        return self._layouts[key]
+
+    def select(self, name: str, values: Values) -> dict[str, Any]:
+        """Return those of `values` for which the message has a field in some version.
+
+        What placeOrder brought becomes the start of an openOrder in this way.
+        """
+        known = self.layout(name, FOREVER).absent
+        return {key: value for key, value in values.items() if key in known}
+
+    def encode(self, name: str, values: Values, version: int) -> bytes:
+        """Return one framed message.
+
+        Raises:
+            DataError: an unknown message or field, a missing field or a value of the wrong kind.
+        """
+        layout = self.layout(name, version)
+        out = [str(self.messages[name].number)]
+        try:
+            layout.write(values, out)
+        except DataError as error:
+            raise DataError(f"{name}: {error}") from None
+        out.append("")
+        return frame("\0".join(out).encode("utf-8", "replace"))
+
+    def decode(self, message: Message, texts: Sequence[str], version: int) -> dict[str, Any]:
+        """Return the values of a message; `texts` are its fields, the number included.
+
+        Raises:
+            UnreadableError: a field is missing, left over or of the wrong kind.
+        """
+        cursor = Cursor(texts, start=1)
+        values: dict[str, Any] = {}
+        try:
+            self.layout(message.name, version).read(cursor, values)
+        except DataError as error:
+            raise UnreadableError(f"{message.name}: {error}", values) from None
+        if cursor.n_left:
+            reason = f"{message.name}: {cursor.n_left} left over at version {version}"
+            raise UnreadableError(reason, values)
+        return values
+
+
+def frame(payload: bytes) -> bytes:
+    """Return `payload` behind its length, an unsigned 32-bit big-endian number."""
+    return struct.pack(">I", len(payload)) + payload

@@ -1,0 +1,160 @@
+"""Values for tests of the paper gateway: one-second tapes, tickets, exchanges."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from momentum_lab.core.fills import SpreadModel
+from momentum_lab.core.market import NS_PER_S, Instrument, Side
+from momentum_lab.gateway.exchange import Exchange
+from momentum_lab.gateway.market import Market
+from momentum_lab.gateway.orders import Execution, Ticket
+from momentum_lab.records.tape import BAR_COLUMNS, Tape, TapeHeadline
+
+# 2013-10-09, a Wednesday, New York.
+OPEN = 1_381_325_400 * NS_PER_S
+NOON = 1_381_334_400 * NS_PER_S
+CLOSE = 1_381_348_800 * NS_PER_S
+DAY_NS = 86_400 * NS_PER_S
+SPY = Instrument("SPY", 756733, 0.01, "ARCA", "SPDR S&P 500 ETF TRUST", "ETF")
+IBM = Instrument("IBM", 8314, 0.01, "NYSE", "INTL BUSINESS MACHINES CORP")
+
+Row = tuple[str, int, int, float, float, float, float, int]
+
+
+def second(
+    start_ns: int,
+    price: float,
+    *,
+    high: float | None = None,
+    low: float | None = None,
+    volume: int = 200,
+    symbol: str = "SPY",
+) -> Row:
+    """One second of trading that opens and closes at one price."""
+    top, bottom = max(price, high or price), min(price, low or price)
+    return symbol, start_ns, 1, price, top, bottom, price, volume
+
+
+def seconds(prices: Sequence[float], *, start_ns: int = NOON, symbol: str = "SPY") -> list[Row]:
+    """One second after another, each at its price."""
+    return [second(start_ns + n * NS_PER_S, price, symbol=symbol) for n, price in enumerate(prices)]
+
+
+def second_tape(
+    rows: Sequence[Row],
+    *,
+    headlines: tuple[TapeHeadline, ...] = (),
+    start_ns: int = NOON,
+    end_ns: int = CLOSE,
+) -> Tape:
+    """A tape of SPY and IBM with a spread of one cent."""
+    bars = pd.DataFrame(rows, columns=list(BAR_COLUMNS))
+    return Tape(
+        name="seconds",
+        start_ns=start_ns,
+        end_ns=end_ns,
+        timezone="America/New_York",
+        instruments={"SPY": SPY, "IBM": IBM},
+        spreads={"SPY": SpreadModel(0.01), "IBM": SpreadModel(0.02)},
+        providers={"BRFG": "Briefing.com General Market Columns", "DJNL": "Dow Jones Newsletters"},
+        bars=bars.astype({"at_ns": "int64", "seconds": "int64", "volume": "int64"}),
+        headlines=headlines,
+    )
+
+
+def news(
+    text: str = "Market View: broad market (SPY) in focus",
+    *,
+    at_ns: int = NOON,
+    number: int = 1,
+    provider: str = "BRFG",
+    symbols: tuple[str, ...] = (),
+    body: str = "",
+) -> TapeHeadline:
+    article_id = f"{provider}${number:08x}"
+    return TapeHeadline(at_ns, provider, article_id, text, "A:1:L:en", symbols, body)
+
+
+def ticket(
+    side: Side = Side.BUY,
+    quantity: float = 100,
+    *,
+    order_id: int = 1,
+    order_type: str = "MKT",
+    limit_usd: float | None = None,
+    stop_usd: float | None = None,
+    tif: str = "DAY",
+    client_id: int = 1,
+    instrument: Instrument = SPY,
+    order_ref: str = "ref",
+    account: str = "",
+    outside_rth: bool = False,
+    parent_id: int = 0,
+    oca_group: str = "",
+    transmit: bool = True,
+    what_if: bool = False,
+) -> Ticket:
+    return Ticket(
+        client_id=client_id,
+        order_id=order_id,
+        instrument=instrument,
+        side=side,
+        quantity=quantity,
+        order_type=order_type,
+        limit_usd=limit_usd,
+        stop_usd=stop_usd,
+        tif=tif,
+        order_ref=order_ref,
+        account=account,
+        outside_rth=outside_rth,
+        parent_id=parent_id,
+        oca_group=oca_group,
+        transmit=transmit,
+        what_if=what_if,
+    )
+
+
+def execution(
+    side: Side = Side.BUY,
+    shares: int = 100,
+    price_usd: float = 100.0,
+    *,
+    commission_usd: float = 1.0,
+    symbol: str = "SPY",
+) -> Execution:
+    return Execution(
+        exec_id="x",
+        at_ns=NOON,
+        client_id=1,
+        order_id=1,
+        perm_id=1,
+        symbol=symbol,
+        side=side,
+        shares=shares,
+        price_usd=price_usd,
+        cumulative=shares,
+        average_usd=price_usd,
+        order_ref="",
+        liquidity=2,
+        commission_usd=commission_usd,
+    )
+
+
+def market(prices: Sequence[float] = (100.0,) * 60, *, played_s: int = 1) -> Market:
+    """A market at noon that has played some seconds of `prices`."""
+    found = Market(second_tape(seconds(prices)))
+    play(found, played_s)
+    return found
+
+
+def play(found: Market, n_seconds: float) -> None:
+    """Let market time pass, unheard."""
+    for _ in found.advance(found.now_ns + round(n_seconds * NS_PER_S)):
+        pass
+
+
+def exchange(found: Market, *, cash_usd: float = 1_000_000.0) -> Exchange:
+    return Exchange(found, account="DU1234567", cash_usd=cash_usd)
