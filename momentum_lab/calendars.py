@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import pandas as pd
 
-from momentum_lab.clock import utc
 from momentum_lab.core.market import NS_PER_S
 
 NEW_YORK = "America/New_York"
@@ -36,7 +36,10 @@ def _year(year: int) -> Any:
     # Imported late: the package takes seconds to load, and a rule needs no calendar.
     import exchange_calendars  # noqa: PLC0415
 
-    return exchange_calendars.get_calendar("XNYS", start=f"{year}-01-01", end=f"{year}-12-31")
+    with warnings.catch_warnings():
+        # The package uses what pandas will change in version 4; its readers cannot help that.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return exchange_calendars.get_calendar("XNYS", start=f"{year}-01-01", end=f"{year}-12-31")
 
 
 def session_on_day_of(at_ns: int) -> TradingSession | None:
@@ -44,7 +47,7 @@ def session_on_day_of(at_ns: int) -> TradingSession | None:
 
     Source: the XNYS calendar of `exchange_calendars`.
     """
-    local = pd.Timestamp(utc(at_ns)).tz_convert(NEW_YORK)
+    local = pd.Timestamp(at_ns, unit="ns", tz="UTC").tz_convert(NEW_YORK)
     date = local.tz_localize(None).normalize()
     calendar = _year(date.year)
     if not calendar.is_session(date):

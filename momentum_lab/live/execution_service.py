@@ -82,6 +82,11 @@ class ExecutionService:
         async for report in self._connector.reports:
             self._hear(report)
 
+    def close_streams(self) -> None:
+        """Close the stream of opened trades; for the end of a session."""
+        self._opened_in.close()
+        self.opened.close()
+
     # --- entries ---------------------------------------------------------------------------
 
     async def enter(self, signal: TradeSignal) -> Decision:

@@ -122,12 +122,14 @@ class LiveSession:
         self._clock = ReplayClock(replay.speed) if is_replay else SystemClock()
         self._stop, self._is_ready = anyio.Event(), anyio.Event()
         self._store = TradeStore(self.database)
+        self._begin()
         try:
-            self._begin()
             with _signals_call(lambda: self.stop("signal")):
                 await self._run_services()
             return self._end()
         finally:
+            self._connector.close()
+            self._execution.close_streams()
             self._store.close()
 
     def _begin(self) -> None:

@@ -28,7 +28,12 @@ from momentum_lab.core.connection import (
     backoff_s,
 )
 from momentum_lab.core.market import Bar, Instrument
-from momentum_lab.errors import BrokerError, ConnectionLostError, ParameterError
+from momentum_lab.errors import (
+    BrokerError,
+    ConnectionLostError,
+    MomentumLabError,
+    ParameterError,
+)
 from momentum_lab.live.ibkr import translate
 from momentum_lab.live.ibkr.hearing import Ears, OnIncident
 from momentum_lab.live.ibkr.subscriptions import Line, Lines, QuoteStream
@@ -104,6 +109,7 @@ class IBKRConnector:
         self._symbols: set[str] = set(parameters.universe)
         self._wants_news = False
         self._was_operational = False
+        self._refusal: MomentumLabError | None = None
         self._lost = anyio.Event()
         self._lost_cause = ""
         self._resync = anyio.Event()
@@ -222,6 +228,10 @@ class IBKRConnector:
         if self.state is ConnectionState.OPERATIONAL:
             self._hear_connection(ConnectionEvent.UPSTREAM_RESTORED, why)
 
+    def close(self) -> None:
+        """Close the streams of news and reports; for the end of a session."""
+        self._ears.close()
+
     # --- the supervisor --------------------------------------------------------------------
 
     async def run(self, reconcile: Reconcile) -> None:
@@ -239,6 +249,8 @@ class IBKRConnector:
         try:
             while True:
                 operational_s = await self._one_connection(reconcile)
+                if self._refusal is not None:
+                    raise self._refusal
                 if self._ears.client_id_taken and not self._was_operational:
                     raise BrokerError(
                         f"{self._address}: the client id is in use by another program;"
@@ -271,14 +283,14 @@ class IBKRConnector:
                 group.start_soon(self._probe, ib, name="probe")
                 await self._synchronise_for_ever(ib, reconcile)
             operational_s = transport_s() - started_s
-        except (ConnectionLostError, BrokerError) as error:
+        except ConnectionLostError as error:
             self._lose(str(error))
         finally:
             self._drop(self._lost_cause or "cancelled")
         return operational_s
 
     async def _open_socket(self) -> ib_insync.IB:
-        ib = ib_insync.IB()  # type: ignore[no-untyped-call]  # the library has no annotation here
+        ib = ib_insync.IB()
         ib.RaiseRequestErrors = True
         self._ib = ib
         self._ears.attach(ib, self._hear_connection)
@@ -317,8 +329,13 @@ class IBKRConnector:
             self._account = snapshot.account
             await reconcile(snapshot)
             await self._subscribe(ib)
-        except (ConnectionLostError, BrokerError) as error:
+        except BrokerError as error:
             self._lose(f"synchronisation: {error}")
+            return
+        except MomentumLabError as error:
+            # Not the broker's doing: the same would happen again on the next connection.
+            self._refusal = error
+            self._lose(str(error))
             return
         if self.state is ConnectionState.SYNCHRONIZING and not self._resync.is_set():
             self._step(ConnectionEvent.SYNCHRONIZED, "broker and record agree")
@@ -435,7 +452,7 @@ class IBKRConnector:
         ib, self._ib = self._ib, None
         self._ears.detach()
         if ib is not None:
-            ib.disconnect()  # type: ignore[no-untyped-call]  # the library has no annotation here
+            ib.disconnect()
         self.lines.forget()
         if self.state is not ConnectionState.DISCONNECTED:
             self._step(ConnectionEvent.LOST, cause)

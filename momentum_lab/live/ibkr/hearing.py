@@ -98,6 +98,11 @@ class Ears:
         self.forget_subscriptions()
         self._order_refs.clear()
 
+    def close(self) -> None:
+        """Close the streams."""
+        for stream in (self._news_in, self.news, self._reports_in, self.reports):
+            stream.close()
+
     def forget_subscriptions(self) -> None:
         """Drop the request ids of lines and tapes; they are about to be asked for again."""
         self._sources.clear()
