@@ -44,13 +44,23 @@ class DecisionBook:
         )
         try:
             self.store.add_decision(
-                headline_id, self.run_id, decision, at_ns=self._clock.now_ns(), symbol=symbol
+                headline_id, decision, at_ns=self._clock.now_ns(), symbol=symbol
             )
         except RecordError:
             _log.exception("decision not recorded: headline=%s", headline_id)
 
     def close(self) -> None:
         """Give every headline that is still open the verdict that the session ended."""
-        for headline_id in self.store.undecided(self.run_id):
-            verdict = passed(Reason.SESSION_ENDING, "the session ended while it was open")
-            self.decide(headline_id, verdict, symbol=None)
+        self._close_run(self.run_id, "the session ended while it was open")
+
+    def bury_dead_runs(self) -> None:
+        """Close the books of earlier runs that died without doing it themselves."""
+        for run_id in self.store.unfinished_runs():
+            if run_id != self.run_id:
+                _log.warning("run found dead: run=%s", run_id)
+                self._close_run(run_id, "its run died while it was open")
+                self.store.end_run(run_id, reason=f"died; found by {self.run_id}")
+
+    def _close_run(self, run_id: str, why: str) -> None:
+        for headline_id in self.store.undecided(run_id):
+            self.decide(headline_id, passed(Reason.SESSION_ENDING, why), symbol=None)

@@ -73,6 +73,7 @@ class ExecutionService:
         self._on_incident = on_incident
         self._settled: dict[str, anyio.Event] = {}
         self._entering: set[str] = set()
+        self._unrecorded_exits: set[int] = set()
         self.blocked: dict[str, str] = {}
         self.accepts_entries = True
         self._opened_in, self.opened = anyio.create_memory_object_stream[int](float("inf"))
@@ -248,15 +249,18 @@ class ExecutionService:
         Nothing is sent while the connection is not OPERATIONAL or while an earlier exit of the
         trade has no known end: the caller tries again.
         """
-        if not self._connector.is_operational():
+        if not self._connector.is_operational() or trade_id in self._unrecorded_exits:
             return False
         shares = self._store.open_shares(trade_id)
         if not shares:
             return True
+        trade = self._store.trade(trade_id)
+        if trade["symbol"] in self.blocked:
+            # The broker holds something else than our fills make: an exit could open a position.
+            return False
         earlier = self._store.exits_of(trade_id)
         if any(not OrderState(row["state"]).is_final for row in earlier):
             return False
-        trade = self._store.trade(trade_id)
         intent = OrderIntent(
             order_ref=f"ml-{self._book.run_id}-t{trade_id}x{len(earlier) + 1}",
             symbol=trade["symbol"],
@@ -269,10 +273,28 @@ class ExecutionService:
             bid=quote.bid if quote else None,
             ask=quote.ask if quote else None,
         )
-        self._store.add_exit(self._book.run_id, intent)
         _log.info("exit: %s %s %d shares", intent.symbol, reason.value, intent.shares)
+        try:
+            self._store.add_exit(self._book.run_id, intent)
+        except RecordError as error:
+            self._exit_unrecorded(intent, error)
+            return False
         await self._send(intent)
         return not self._store.open_shares(trade_id)
+
+    def _exit_unrecorded(self, intent: OrderIntent, error: RecordError) -> None:
+        """Send an exit that could not be written down: once, and never again in this session.
+
+        Its reference can be derived from the trade, so the next reconciliation finds it.
+        """
+        self.accepts_entries = False
+        if intent.trade_id is not None:
+            self._unrecorded_exits.add(intent.trade_id)
+        self._on_incident("exit not recorded", f"{intent.order_ref}: {error}", intent.symbol)
+        try:
+            self._connector.place_order(intent)
+        except ConnectionLostError as lost:
+            self._on_incident("exit not sent", f"{intent.order_ref}: {lost}", intent.symbol)
 
     # --- orders ----------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -86,7 +86,7 @@ class LiveSession:
     _stop: anyio.Event = field(init=False)
     _is_ready: anyio.Event = field(init=False)
     _stop_reason: str = ""
-    _failure: MomentumLabError | None = None
+    _failure: Exception | None = None
 
     def __post_init__(self) -> None:
         """Refuse a live session; name the run."""
@@ -126,7 +126,10 @@ class LiveSession:
         try:
             with _signals_call(lambda: self.stop("signal")):
                 await self._run_services()
-            return self._end()
+            result = self._end()
+            if self._failure is not None:
+                raise self._failure
+            return result
         finally:
             self._connector.close()
             self._execution.close_streams()
@@ -186,27 +189,32 @@ class LiveSession:
             parameters=self.parameters.news,
         )
         async with anyio.create_task_group() as group:
-            group.start_soon(self._supervise, name="connector")
-            group.start_soon(self._execution.run, name="execution service")
-            group.start_soon(self._manager.run, name="position manager")
-            group.start_soon(self._engine.run, name="detection engine")
-            group.start_soon(news.run, name="news handler")
-            group.start_soon(self._keep_books, name="equity and quotes")
+            for name, service in (
+                ("connector", lambda: self._connector.run(self._reconcile)),
+                ("execution service", self._execution.run),
+                ("position manager", self._manager.run),
+                ("detection engine", self._engine.run),
+                ("news handler", news.run),
+                ("equity and quotes", self._keep_books),
+            ):
+                group.start_soon(self._supervise, name, service, name=name)
             await self._until_the_end()
             group.cancel_scope.cancel()
-        if self._failure is not None:
-            self._store.end_run(
-                self.run_id, reason=f"refused: {self._failure}", market_end_ns=self._now_or_none()
-            )
-            raise self._failure
 
-    async def _supervise(self) -> None:
+    async def _supervise(self, name: str, service: Callable[[], Awaitable[None]]) -> None:
+        """Run a service; if it fails the session ends in order, by the services that are left.
+
+        This is the outermost frame and the only catch-all: what is open is closed if it can be,
+        the failure is recorded, and the session raises it in the end.
+        """
         try:
-            await self._connector.run(self._reconcile)
-        except MomentumLabError as error:
-            # Not a lost line, which the connector mends: going on would not help.
+            await service()
+        except Exception as error:  # noqa: BLE001 - see above; raised again by `run`
+            if not isinstance(error, MomentumLabError):
+                _log.exception("%s failed", name)
             self._failure = error
-            self.stop(str(error))
+            self._record_incident("service failed", f"{name}: {_words(error)}")
+            self.stop(f"{name}: {_words(error)}")
 
     async def _until_the_end(self) -> None:
         end_ns = await self._end_of_day()
@@ -217,8 +225,7 @@ class LiveSession:
             self.stop("end of the trading session")
         _log.info("session: ending reason=%s", self._stop_reason)
         self._execution.accepts_entries = False
-        if self._failure is None:
-            await self._drain()
+        await self._drain()
         self._book.close()
 
     async def _end_of_day(self) -> int | None:
@@ -245,6 +252,8 @@ class LiveSession:
 
     async def _drain(self) -> None:
         """Close what is open, for as long as an exit may take."""
+        if not self._is_ready.is_set():
+            return
         self._manager.flatten()
         with anyio.move_on_after(self.parameters.execution.drain_s):
             while self._store.open_trades() or self._store.unsettled_orders():  # noqa: ASYNC110 - the store sets no event
@@ -253,6 +262,8 @@ class LiveSession:
     async def _reconcile(self, snapshot: BrokerSnapshot) -> None:
         """Bring the record up to the broker's truth, before the connection is OPERATIONAL."""
         self._store.update_run(self.run_id, account=masked(snapshot.account))
+        if not self._is_ready.is_set():
+            self._book.bury_dead_runs()
         self._execution.blocked.clear()
         for found in reconcile(snapshot, self._store, self._execution):
             symbol = self._symbol_of(found.con_id)
@@ -327,13 +338,16 @@ class LiveSession:
     def _record_transition(
         self, state: ConnectionState, event: ConnectionEvent, cause: str
     ) -> None:
-        self._store.add_transition(
-            self.run_id,
-            at_ns=self._now_or_none(),
-            state=state.value,
-            event=event.value,
-            cause=cause,
-        )
+        try:
+            self._store.add_transition(
+                self.run_id,
+                at_ns=self._now_or_none(),
+                state=state.value,
+                event=event.value,
+                cause=cause,
+            )
+        except RecordError:
+            _log.exception("connection step not recorded")
 
     def _record_incident(self, kind: str, text: str, symbol: str | None = None) -> None:
         _log.warning("incident: %s: %s", kind, text)
@@ -365,6 +379,14 @@ def revision() -> str:
     except (OSError, subprocess.SubprocessError):
         return "unknown"
     return found.stdout.strip()
+
+
+def _words(error: BaseException) -> str:
+    """Return what went wrong, also where a task group has wrapped it."""
+    inner = getattr(error, "exceptions", None)
+    if inner:
+        return "; ".join(_words(one) for one in inner)
+    return str(error) if isinstance(error, MomentumLabError) else f"{type(error).__name__}: {error}"
 
 
 async def _cancel_after(event: anyio.Event, scope: anyio.CancelScope) -> None:

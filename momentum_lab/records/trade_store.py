@@ -162,7 +162,7 @@ class TradeStore:
         with self._write() as db:
             db.table("runs").update(run_id, values)
 
-    def end_run(self, run_id: str, *, reason: str, market_end_ns: int | None) -> None:
+    def end_run(self, run_id: str, *, reason: str, market_end_ns: int | None = None) -> None:
         """Write how a run ended."""
         self.update_run(
             run_id, ended_wall_ns=wall_ns(), end_reason=reason, market_end_ns=market_end_ns
@@ -194,7 +194,7 @@ class TradeStore:
         return True
 
     def add_decision(
-        self, headline_id: str, run_id: str, decision: Decision, *, at_ns: int, symbol: str | None
+        self, headline_id: str, decision: Decision, *, at_ns: int, symbol: str | None
     ) -> int:
         """Write the one decision of a headline; return its id.
 
@@ -202,9 +202,7 @@ class TradeStore:
             RecordError: the headline has a decision already, or could not be written.
         """
         with self._write() as db:
-            return self._insert_decision(
-                db, headline_id, run_id, decision, at_ns=at_ns, symbol=symbol
-            )
+            return self._insert_decision(db, headline_id, decision, at_ns=at_ns, symbol=symbol)
 
     def add_entry(
         self,
@@ -227,7 +225,7 @@ class TradeStore:
         with self._write() as db:
             draft = intent(0)
             decision_id = self._insert_decision(
-                db, headline_id, run_id, decision, at_ns=at_ns, symbol=draft.symbol
+                db, headline_id, decision, at_ns=at_ns, symbol=draft.symbol
             )
             final = intent(decision_id)
             self._insert_order(db, run_id, "entry", final)
@@ -242,20 +240,29 @@ class TradeStore:
         )
         return [row["headline_id"] for row in rows]
 
-    @staticmethod
+    def unfinished_runs(self) -> list[str]:
+        """Return the runs that never wrote how they ended, oldest first."""
+        rows = self._rows(
+            "SELECT run_id FROM runs WHERE ended_wall_ns IS NULL ORDER BY started_wall_ns, run_id"
+        )
+        return [row["run_id"] for row in rows]
+
     def _insert_decision(
+        self,
         db: Database,
         headline_id: str,
-        run_id: str,
         decision: Decision,
         *,
         at_ns: int,
         symbol: str | None,
     ) -> int:
+        rows = self._rows("SELECT run_id FROM headlines WHERE headline_id = ?", headline_id)
+        if not rows:
+            raise RecordError(f"{self.path}: no headline {headline_id!r} to decide about")
         table = db.table("decisions").insert(
             {
                 "headline_id": headline_id,
-                "run_id": run_id,
+                "run_id": rows[0]["run_id"],
                 "decided_ns": at_ns,
                 "symbol": symbol,
                 "outcome": decision.outcome.value,

@@ -107,6 +107,7 @@ class IBKRConnector:
         self._ib: ib_insync.IB | None = None
         self._account = ""
         self._symbols: set[str] = set(parameters.universe)
+        self._subscribed: list[ib_insync.Contract] = []
         self._wants_news = False
         self._was_operational = False
         self._refusal: MomentumLabError | None = None
@@ -342,15 +343,22 @@ class IBKRConnector:
 
     async def _subscribe(self, ib: ib_insync.IB) -> None:
         self.lines.forget()
-        self._ears.forget_subscriptions()
-        self._ears.subscribed_ns = self._clock.now_ns()
         found = [await self._look_up(ib, symbol) for symbol in sorted(self._symbols)]
+        self._unsubscribe(ib)
         # All lines at once: a gateway that plays a tape starts its clock with the first.
         for instrument in found:
             self._open_line(ib, self.lines.want(instrument))
         if self._wants_news:
             for provider in self._parameters.news.providers:
                 await self._open_tape(ib, provider)
+
+    def _unsubscribe(self, ib: ib_insync.IB) -> None:
+        """Cancel what this connection subscribed to; after a code 1102 it may still flow."""
+        for contract in self._subscribed:
+            ib.cancelMktData(contract)
+        self._subscribed.clear()
+        self._ears.forget_subscriptions()
+        self._ears.subscribed_ns = self._clock.now_ns()
 
     async def _look_up(self, ib: ib_insync.IB, symbol: str) -> Instrument:
         timeout_s = self._parameters.connection.request_timeout_s
@@ -374,6 +382,7 @@ class IBKRConnector:
         contract = translate.stock(line.instrument.symbol, line.instrument.con_id)
         contract.exchange = "SMART"
         ticker = ib.reqMktData(contract, _CONTRACT_NEWS_TICKS, False, False)
+        self._subscribed.append(contract)
         self._ears.expect_ticks(ib, ticker, line.instrument.symbol)
 
     async def _open_tape(self, ib: ib_insync.IB, provider: str) -> None:
@@ -392,6 +401,7 @@ class IBKRConnector:
             self._on_incident("news tape", str(error))
             return
         ticker = ib.reqMktData(contract, _TAPE_TICKS, False, False)
+        self._subscribed.append(contract)
         self._ears.expect_ticks(ib, ticker, None)
 
     async def _probe(self, ib: ib_insync.IB) -> None:
@@ -451,6 +461,7 @@ class IBKRConnector:
         """Close the socket, if there is one, and say so once."""
         ib, self._ib = self._ib, None
         self._ears.detach()
+        self._subscribed.clear()
         if ib is not None:
             ib.disconnect()
         self.lines.forget()
