@@ -12,6 +12,7 @@ import dataclasses
 import difflib
 import hashlib
 import json
+import re
 import typing
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
@@ -34,7 +35,7 @@ MISSING_FOR_LIVE = (
     "stop and target orders that rest at the broker and outlive a dead client",
     "account-wide limits: daily loss, concurrent positions, orders per minute",
     "kill switches from outside the session (stop, flatten, halt)",
-    "adoption of positions and orders that an earlier run left behind",
+    "adoption of positions and orders that another program left in the account",
     "a lock against a second session on the same account and strategy",
 )
 
@@ -292,7 +293,8 @@ def load_parameters(path: Path) -> Parameters:
     try:
         content = yaml.load(text, Loader=_UniqueKeys)  # noqa: S506 - derived from the safe loader
     except yaml.YAMLError as error:
-        raise ParameterError(f"{path}: not readable as YAML: {error}") from error
+        words = " ".join(str(error).split())
+        raise ParameterError(f"{path}: not readable as YAML: {words}") from error
     if not isinstance(content, dict):
         raise ParameterError(f"{path}: expected a mapping of sections, found {content!r}")
     try:
@@ -336,6 +338,14 @@ class _UniqueKeys(yaml.SafeLoader):
                 raise ParameterError(f"line {line}: the key {key!r} is given twice")
             seen.add(key)
         return super().construct_mapping(node, deep=deep)
+
+
+# YAML 1.1 reads 1e-3 as text, because it has no point; people mean the number.
+_UniqueKeys.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+"),
+    list("-+.0123456789"),
+)
 
 
 def _build(cls: type[Any], content: object, *, prefix: str) -> Any:

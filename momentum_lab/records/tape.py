@@ -192,7 +192,8 @@ def _read_yaml(folder: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
-        raise RecordError(f"{path}: not readable as YAML: {error}") from error
+        words = " ".join(str(error).split())
+        raise RecordError(f"{path}: not readable as YAML: {words}") from error
     if not isinstance(content, dict):
         raise RecordError(f"{path}: expected a mapping, found {type(content).__name__}")
     if content.get("format") != FORMAT:

@@ -1,0 +1,132 @@
+"""Writes the pages of `docs/` that are made from the code: parameters and states.
+
+Run:  python -m momentum_lab.faces.docs
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from enum import Enum
+from pathlib import Path
+from typing import TypeVar
+
+from momentum_lab.core.connection import CONNECTION_TABLE, ConnectionState
+from momentum_lab.core.order import ORDER_TABLE, OrderState
+from momentum_lab.core.tunable import tunables_of
+from momentum_lab.parameters import MISSING_FOR_LIVE, Parameters
+
+_MADE = "<!-- made by `python -m momentum_lab.faces.docs`; do not edit -->"
+_NO_UNIVERSE = ("ANY",)
+S = TypeVar("S", bound=Enum)
+E = TypeVar("E", bound=Enum)
+
+
+def pages() -> dict[str, str]:
+    """Return file name -> text of every generated page."""
+    return {"parameters.md": parameters_page(), "states.md": states_page()}
+
+
+def parameters_page() -> str:
+    """Return the page of every key a parameter file may hold."""
+    return "\n".join([*_parameter_lines(), ""])
+
+
+def states_page() -> str:
+    """Return the page of the life cycles, each as a diagram and as a table."""
+    lines = [
+        "# Life cycles",
+        "",
+        _MADE,
+        "",
+        "Each life cycle is one table in the code; a step that is not in it raises an error.",
+        "",
+        "## Connection",
+        "",
+        "Orders are sent in `OPERATIONAL` alone.",
+        "",
+        *_diagram(CONNECTION_TABLE, start=ConnectionState.DISCONNECTED),
+        "",
+        "## Order",
+        "",
+        "An execution is counted in whatever state the order was believed to be. `FILLED`,",
+        "`CANCELLED`, `REJECTED` and `ABSENT` are final: later reports other than executions leave",
+        "them as they are, and are left out of the picture.",
+        "",
+        *_diagram(ORDER_TABLE, start=OrderState.INTENT),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def main(folder: Path = Path("docs")) -> None:
+    """Write the pages."""
+    folder.mkdir(exist_ok=True)
+    for name, text in pages().items():
+        (folder / name).write_text(text, encoding="utf-8")
+
+
+def _parameter_lines() -> Iterator[str]:
+    yield from (
+        "# Parameters",
+        "",
+        _MADE,
+        "",
+        "A parameter file is YAML: a mapping of sections. A key that is left out takes its",
+        "default. An unknown key, a wrong type or a value out of range stops the program before",
+        "anything connects. `momentum-lab check FILE` prints the effective set.",
+        "",
+        "`mode: live` is refused in this version. Still missing:",
+        "",
+        *(f"- {item}" for item in MISSING_FOR_LIVE),
+        "",
+        "## Top level",
+        "",
+        "| key | default | meaning |",
+        "| --- | --- | --- |",
+        "| `mode` | `paper` | `replay` (a paper gateway on this machine), `paper`, `live` |",
+        "| `account` | empty | the account; empty takes the login's only one |",
+        "| `strategy` | `candle-shock` | name in the record |",
+        "| `universe` | none | symbols that may be traded; at least one |",
+    )
+    sections = Parameters(universe=_NO_UNIVERSE)
+    for section in dataclasses.fields(Parameters):
+        value = getattr(sections, section.name)
+        if dataclasses.is_dataclass(value):
+            yield from _section_lines(section.name, value)
+
+
+def _section_lines(name: str, value: object) -> Iterator[str]:
+    declared = tunables_of(type(value))
+    summary = (type(value).__doc__ or "").splitlines()[0]
+    yield from ("", f"## `{name}`", "", summary, "")
+    yield from ("| key | default | unit | range | meaning |", "| --- | --- | --- | --- | --- |")
+    for field in dataclasses.fields(value):  # type: ignore[arg-type]  # checked by the caller
+        default = getattr(value, field.name)
+        found = declared.get(field.name)
+        if found is None:
+            yield f"| `{field.name}` | `{_plain(default)}` | | | |"
+        else:
+            span = f"{found.low:g} to {found.high:g}"
+            yield f"| `{field.name}` | {default:g} | {found.unit} | {span} | {found.meaning} |"
+
+
+def _plain(value: object) -> str:
+    return ", ".join(value) if isinstance(value, tuple) else str(value)
+
+
+def _diagram(table: Mapping[tuple[S, E], S], *, start: S) -> list[str]:
+    arrows: dict[tuple[str, str], list[str]] = {}
+    for (state, event), follower in table.items():
+        if state is not follower:
+            arrows.setdefault((state.name, follower.name), []).append(str(event.value))
+    lines = ["```mermaid", "stateDiagram-v2", f"    [*] --> {start.name}"]
+    lines += [
+        f"    {state} --> {follower}: {' / '.join(events)}"
+        for (state, follower), events in arrows.items()
+    ]
+    return [*lines, "```"]
+
+
+if __name__ == "__main__":
+    main()

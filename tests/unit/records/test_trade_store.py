@@ -1,0 +1,233 @@
+"""The trade store, on real SQLite files."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from momentum_lab.core.market import Side
+from momentum_lab.core.order import OrderEvent, OrderState
+from momentum_lab.core.position import ExitReason, Fill, Levels
+from momentum_lab.core.signal import Decision, Outcome, Reason, passed
+from momentum_lab.errors import IllegalTransitionError, RecordError
+from momentum_lab.records.trade_store import OrderIntent, TradeStore, masked
+from tests.factories import NOON, headline
+
+RUN = "20131009T160000Z-replay"
+ENTER = Decision(Outcome.ENTER, Reason.SHOCK, "a shock", 2.6, 2.5, "x ATR")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[TradeStore]:
+    found = TradeStore(tmp_path / "trades.db")
+    found.start_run(
+        RUN, mode="replay", account="", strategy="s", params_hash="h", params={}, revision="r"
+    )
+    yield found
+    found.close()
+
+
+def enter(store: TradeStore, number: int = 1, *, shares: int = 100) -> OrderIntent:
+    item = headline(article_id=f"a{number}")
+    store.add_headline(item.key, RUN, item)
+
+    def intent(decision_id: int) -> OrderIntent:
+        return OrderIntent(
+            f"ml-{RUN}-d{decision_id}",
+            "SPY",
+            756733,
+            Side.BUY,
+            shares,
+            NOON,
+            decision_id=decision_id,
+            levels=Levels(99, 102),
+            atr=0.1,
+        )
+
+    return store.add_entry(item.key, RUN, ENTER, at_ns=NOON, intent=intent)
+
+
+def leave(store: TradeStore, trade_id: int, *, shares: int = 100) -> OrderIntent:
+    intent = OrderIntent(
+        f"ml-{RUN}-t{trade_id}x1",
+        "SPY",
+        756733,
+        Side.SELL,
+        shares,
+        NOON + 1,
+        trade_id=trade_id,
+        exit_reason=ExitReason.STOP_LOSS,
+    )
+    store.add_exit(RUN, intent)
+    return intent
+
+
+def fill(intent: OrderIntent, exec_id: str, *, shares: float = 100, price: float = 100.0) -> Fill:
+    return Fill(exec_id, intent.order_ref, "SPY", intent.side, shares, price, NOON, None, 756733)
+
+
+def test_an_article_is_new_once_and_its_repeats_are_counted(store: TradeStore) -> None:
+    item = headline(article_id="a1")
+
+    assert [store.add_headline(item.key, RUN, item) for _ in range(3)] == [True, False, False]
+    assert store.table("headlines", RUN)[0]["repeats"] == 2
+
+
+def test_a_headline_has_one_decision(store: TradeStore) -> None:
+    item = headline(article_id="a1")
+    store.add_headline(item.key, RUN, item)
+    store.add_decision(item.key, passed(Reason.NO_TICKER, "none"), at_ns=NOON, symbol=None)
+
+    with pytest.raises(RecordError, match="UNIQUE"):
+        store.add_decision(item.key, passed(Reason.NO_TICKER, "none"), at_ns=NOON, symbol=None)
+
+
+def test_an_entry_is_written_whole_or_not_at_all(store: TradeStore) -> None:
+    item = headline(article_id="a1")
+    store.add_headline(item.key, RUN, item)
+
+    def bad(decision_id: int) -> OrderIntent:
+        return OrderIntent("ref", "SPY", 1, Side.BUY, 0, NOON, decision_id=decision_id)
+
+    with pytest.raises(RecordError):
+        store.add_entry(item.key, RUN, ENTER, at_ns=NOON, intent=bad)
+    assert store.table("decisions", RUN) == []
+    assert store.undecided(RUN) == [item.key]
+
+
+def test_a_fill_opens_the_trade_and_its_opposite_closes_it(store: TradeStore) -> None:
+    trade = store.book_fill(fill(enter(store), "e1", price=100.0))
+    assert trade is not None
+    assert (trade["state"], trade["shares"], trade["entry_price"]) == ("OPEN", 100, 100.0)
+    assert store.positions() == {756733: 100}
+
+    closed = store.book_fill(fill(leave(store, trade["trade_id"]), "e2", price=99.0))
+
+    assert closed is not None
+    assert (closed["state"], closed["exit_reason"]) == ("CLOSED", "STOP_LOSS")
+    assert closed["gross_usd"] == pytest.approx(-100)
+    assert store.positions() == {}
+
+
+def test_a_repeated_execution_counts_once(store: TradeStore) -> None:
+    intent = enter(store)
+    store.book_fill(fill(intent, "e1"))
+
+    assert store.book_fill(fill(intent, "e1")) is None
+    assert store.filled_shares(intent.order_ref) == 100
+
+
+def test_partial_fills_add_up(store: TradeStore) -> None:
+    intent = enter(store)
+    store.book_fill(fill(intent, "e1", shares=40, price=100.0))
+    assert store.order_state(intent.order_ref) is OrderState.PARTIAL
+
+    trade = store.book_fill(fill(intent, "e2", shares=60, price=101.0))
+
+    assert trade is not None
+    assert trade["entry_price"] == pytest.approx(100.6)
+    assert store.order_state(intent.order_ref) is OrderState.FILLED
+
+
+def test_a_commission_is_booked_when_it_comes(store: TradeStore) -> None:
+    trade = store.book_fill(fill(enter(store), "e1"))
+    assert trade is not None
+    store.book_fill(fill(leave(store, trade["trade_id"]), "e2", price=101.0))
+    assert not store.costs_complete(trade["trade_id"])
+
+    store.book_commission("e1", 1.0)
+    closed = store.book_commission("e2", 1.5)
+
+    assert closed is not None
+    assert closed["net_usd"] == pytest.approx(100 - 2.5)
+    assert store.costs_complete(trade["trade_id"])
+    assert store.book_commission("somebody else's", 9.0) is None
+
+
+def test_an_execution_of_a_foreign_order_is_refused(store: TradeStore) -> None:
+    foreign = OrderIntent("not ours", "SPY", 756733, Side.BUY, 100, NOON)
+    with pytest.raises(RecordError, match="no order 'not ours'"):
+        store.book_fill(fill(foreign, "e1"))
+    assert store.table("fills", RUN) == []
+
+
+def test_a_fill_after_a_cancel_is_counted(store: TradeStore) -> None:
+    intent = enter(store)
+    store.advance_order(intent.order_ref, OrderEvent.CANCEL)
+
+    trade = store.book_fill(fill(intent, "e1"))
+
+    assert trade is not None
+    assert store.order_state(intent.order_ref) is OrderState.FILLED
+
+
+def test_an_order_without_an_end_is_unsettled(store: TradeStore) -> None:
+    intent = enter(store)
+    store.advance_order(intent.order_ref, OrderEvent.SEND, order_id=7)
+    store.advance_order(intent.order_ref, OrderEvent.SILENCE)
+
+    assert [row["order_ref"] for row in store.unsettled_orders()] == [intent.order_ref]
+    with pytest.raises(IllegalTransitionError):
+        store.advance_order(intent.order_ref, OrderEvent.SEND)
+
+
+def test_an_exit_must_say_what_and_why(store: TradeStore) -> None:
+    with pytest.raises(RecordError, match="CHECK"):
+        store.add_exit(RUN, OrderIntent("x", "SPY", 1, Side.SELL, 1, NOON, trade_id=1))
+
+
+def test_the_account_is_masked(store: TradeStore) -> None:
+    store.update_run(RUN, account=masked("DU1234567"))
+    assert store.table("runs", RUN)[0]["account"] == "DU*****67"
+    assert masked("U1") == "**"
+
+
+def test_what_was_written_is_there_after_a_reopen(store: TradeStore) -> None:
+    trade = store.book_fill(fill(enter(store), "e1"))
+    again = TradeStore(store.path)
+    try:
+        assert again.open_trades() == [trade]
+        assert again.unfinished_runs() == [RUN]
+    finally:
+        again.close()
+
+
+def test_the_file_says_its_version_and_keeps_a_write_ahead_log(store: TradeStore) -> None:
+    assert next(iter(store.db.execute("PRAGMA user_version")))[0] == 1
+    assert store.db.journal_mode == "wal"
+
+
+def test_a_later_version_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "later.db"
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA user_version = 99")
+    connection.close()
+    with pytest.raises(RecordError, match="expected a trade store of version 1, found version 99"):
+        TradeStore(path)
+
+
+@pytest.mark.parametrize("content", [b"not a database at all" * 100, b"SQLite format 3\x00rubbish"])
+def test_a_file_that_is_no_database_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "rubbish.db"
+    path.write_bytes(content)
+    with pytest.raises(RecordError, match=r"rubbish\.db"):
+        TradeStore(path)
+
+
+def test_another_database_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "other.db"
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE recipes (name TEXT)")
+    connection.commit()
+    connection.close()
+    with pytest.raises(RecordError, match="found version 0"):
+        TradeStore(path)
+
+
+def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(RecordError, match="cannot open the trade store"):
+        TradeStore(tmp_path / "file" / "trades.db")
