@@ -39,7 +39,10 @@ def _year(year: int) -> Any:
     with warnings.catch_warnings():
         # The package uses what pandas will change in version 4; its readers cannot help that.
         warnings.simplefilter("ignore", DeprecationWarning)
-        return exchange_calendars.get_calendar("XNYS", start=f"{year}-01-01", end=f"{year}-12-31")
+        # A calendar answers between its first and last session only: a few weeks to spare.
+        return exchange_calendars.get_calendar(
+            "XNYS", start=f"{year - 1}-12-15", end=f"{year + 1}-01-15"
+        )
 
 
 def session_on_day_of(at_ns: int) -> TradingSession | None:

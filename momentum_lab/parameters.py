@@ -292,6 +292,8 @@ def load_parameters(path: Path) -> Parameters:
         raise ParameterError(f"{path}: not a text file in UTF-8") from error
     try:
         content = yaml.load(text, Loader=_UniqueKeys)  # noqa: S506 - derived from the safe loader
+    except ParameterError as error:
+        raise ParameterError(f"{path}: {error}") from error
     except yaml.YAMLError as error:
         words = " ".join(str(error).split())
         raise ParameterError(f"{path}: not readable as YAML: {words}") from error
@@ -332,9 +334,11 @@ class _UniqueKeys(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[object] = set()
         for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=deep)
+            key = self.construct_object(key_node, deep=True)
+            line = key_node.start_mark.line + 1
+            if not isinstance(key, Hashable):
+                raise ParameterError(f"line {line}: expected a word as key, found {key!r}")
             if key in seen:
-                line = key_node.start_mark.line + 1
                 raise ParameterError(f"line {line}: the key {key!r} is given twice")
             seen.add(key)
         return super().construct_mapping(node, deep=deep)
@@ -376,7 +380,10 @@ def _convert(hint: Any, value: object, *, key: str) -> Any:
         if not isinstance(value, str):
             raise ParameterError(f"{key}: expected a word, found {value!r}")
         return value
-    # Numbers are checked by their tunable, which knows unit and range.
+    # Numbers are checked by their tunable, which knows unit and range. 60 and 60.0 are the same
+    # set, so they are made the same value.
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
     return value
 
 

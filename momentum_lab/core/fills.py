@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from momentum_lab.core.market import Instrument, Side
+from momentum_lab.core.market import EPSILON, Instrument, Side
 from momentum_lab.errors import DataError
 
 
@@ -45,6 +45,9 @@ class SpreadModel:
         )
         ticks = max(1, instrument.ticks(wanted))
         bid = instrument.floor(price_usd - ticks * instrument.tick_usd / 2)
+        if bid + ticks * instrument.tick_usd < price_usd - EPSILON:
+            # A trade between two ticks: rounding down has left it above the ask.
+            bid = instrument.ceil(bid + instrument.tick_usd)
         bid = max(bid, instrument.tick_usd)
         ask = instrument.ceil(bid + ticks * instrument.tick_usd)
         return bid, ask

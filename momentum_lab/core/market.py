@@ -7,6 +7,7 @@ A bar is labelled by its start and may be used once its end has passed.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
@@ -15,6 +16,8 @@ from momentum_lab.errors import DataError
 NS_PER_S = 1_000_000_000
 # Comparisons at a tick or a threshold tolerate this much binary rounding.
 EPSILON = 1e-9
+# Relative error of a quotient of two binary numbers, with room to spare.
+_BINARY = 1e-14
 
 
 class Side(str, Enum):
@@ -67,18 +70,22 @@ class Instrument:
 
     def floor(self, price_usd: float) -> float:
         """Return the nearest price on the tick grid at or below `price_usd`."""
-        return self._on_grid(math.floor(price_usd / self.tick_usd + EPSILON))
+        return self._on_grid(price_usd, math.floor)
 
     def ceil(self, price_usd: float) -> float:
         """Return the nearest price on the tick grid at or above `price_usd`."""
-        return self._on_grid(math.ceil(price_usd / self.tick_usd - EPSILON))
+        return self._on_grid(price_usd, math.ceil)
 
     def ticks(self, price_usd: float) -> int:
         """Return `price_usd` as a whole number of ticks, for exact comparisons."""
         return round(price_usd / self.tick_usd)
 
-    def _on_grid(self, ticks: int) -> float:
-        return round(ticks * self.tick_usd, 10)
+    def _on_grid(self, price_usd: float, rounding: Callable[[float], int]) -> float:
+        ticks = price_usd / self.tick_usd
+        # A price on the grid stays there: its quotient is whole but for binary rounding, which
+        # grows with the price.
+        is_whole = abs(ticks - round(ticks)) <= EPSILON + _BINARY * abs(ticks)
+        return round((round(ticks) if is_whole else rounding(ticks)) * self.tick_usd, 10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,16 +156,17 @@ class Quote:
         """Return why no order may rest on this quote, or None when one may."""
         if self.bid is None or self.ask is None:
             return "no bid or no ask has been heard"
-        if not 0 < self.bid < self.ask:
-            return f"bid {self.bid:g} and ask {self.ask:g} are crossed, locked or not positive"
-        if self.halted:
-            return "trading is halted"
-        if not self.is_live:
-            return "the data are delayed or frozen"
         age_s = (now_ns - self.at_ns) / NS_PER_S
-        if age_s > max_age_s:
-            return f"the quote is {age_s:.1f} s old, {max_age_s:g} s are allowed"
-        return None
+        faults = {
+            f"bid {self.bid:g} and ask {self.ask:g} are crossed, locked or not positive": not (
+                0 < self.bid < self.ask
+            ),
+            "nothing is shown on one side": 0 in (self.bid_size, self.ask_size),
+            "trading is halted": self.halted,
+            "the data are delayed or frozen": not self.is_live,
+            f"the quote is {age_s:.1f} s old, {max_age_s:g} s are allowed": age_s > max_age_s,
+        }
+        return next((fault for fault, is_so in faults.items() if is_so), None)
 
     @property
     def mid(self) -> float | None:

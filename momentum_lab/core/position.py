@@ -197,7 +197,13 @@ def summarise(fills: Iterable[Fill], *, entry_side: Side) -> PositionSummary:
         fills: executions of one trade; repeats of an exec_id count once.
         entry_side: direction of the trade.
     """
-    unique = {fill.exec_id: fill for fill in fills}.values()
+    by_id: dict[str, Fill] = {}
+    for fill in fills:
+        known = by_id.get(fill.exec_id)
+        # A repeat may lack the commission that an earlier report had.
+        if known is None or known.commission_usd is None:
+            by_id[fill.exec_id] = fill
+    unique = by_id.values()
     entries = [fill for fill in unique if fill.side is entry_side]
     exits = [fill for fill in unique if fill.side is not entry_side]
     entry_shares, entry_price = _average(entries)

@@ -186,7 +186,7 @@ def make_baseline(
     )
     usual_range = float(ranges[-1])
     floor = max(tick_usd / 2, 1e-4 * float(close[-1]))
-    if not usual_range >= floor:
+    if not usual_range >= floor - EPSILON:
         return passed(
             Reason.ATR_TOO_SMALL,
             f"ATR {usual_range:.4f} USD is below {floor:.4f} USD",

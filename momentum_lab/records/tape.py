@@ -13,20 +13,22 @@ are US dollars, volumes are shares. Rows are in time order.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import yaml
 
 from momentum_lab.core.fills import SpreadModel
 from momentum_lab.core.market import NS_PER_S, Instrument
-from momentum_lab.errors import RecordError
+from momentum_lab.errors import DataError, RecordError
 
 FORMAT = 1
+_NS_PER_US = 1_000
 BAR_COLUMNS = ("symbol", "at_ns", "seconds", "open", "high", "low", "close", "volume")
 HEADLINE_COLUMNS = (
     "at_ns",
@@ -130,10 +132,10 @@ def load_tape(folder: Path) -> Tape:
         timezone=str(about.get("timezone", "America/New_York")),
         instruments=instruments,
         spreads=spreads,
-        providers={str(k): str(v) for k, v in (about.get("providers") or {}).items()},
+        providers=_words(folder, about, "providers"),
         bars=bars,
         headlines=headlines,
-        about={str(k): str(v) for k, v in (about.get("about") or {}).items()},
+        about=_words(folder, about, "about"),
     )
 
 
@@ -180,7 +182,8 @@ def _as_yaml(tape: Tape) -> str:
 
 
 def _text(at_ns: int) -> str:
-    return datetime.fromtimestamp(at_ns // NS_PER_S, tz=timezone.utc).isoformat()
+    at = datetime.fromtimestamp(at_ns // NS_PER_S, tz=timezone.utc)
+    return at.replace(microsecond=at_ns % NS_PER_S // _NS_PER_US).isoformat()
 
 
 def _read_yaml(folder: Path) -> dict[str, Any]:
@@ -191,7 +194,7 @@ def _read_yaml(folder: Path) -> dict[str, Any]:
         raise RecordError(f"{folder} is not a tape: tape.yaml is missing")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         words = " ".join(str(error).split())
         raise RecordError(f"{path}: not readable as YAML: {words}") from error
     if not isinstance(content, dict):
@@ -215,11 +218,25 @@ def _instruments(
                 f"{folder / 'tape.yaml'}: instrument {symbol}: known keys are {known}, found {row}"
             )
         facts = {key: value for key, value in row.items() if key in _INSTRUMENT_KEYS}
-        instruments[str(symbol)] = Instrument(symbol=str(symbol), **facts)
-        spreads[str(symbol)] = SpreadModel(
-            **{key: value for key, value in row.items() if key in _SPREAD_KEYS}
-        )
+        spread = {key: value for key, value in row.items() if key in _SPREAD_KEYS}
+        try:
+            instruments[str(symbol)] = Instrument(symbol=str(symbol), **facts)
+            spreads[str(symbol)] = SpreadModel(**spread)
+        except (DataError, TypeError) as error:
+            raise RecordError(
+                f"{folder / 'tape.yaml'}: instrument {symbol}: expected con_id and numbers > 0,"
+                f" found {row}: {error}"
+            ) from error
     return instruments, spreads
+
+
+def _words(folder: Path, about: Mapping[str, Any], key: str) -> dict[str, str]:
+    found = about.get(key) or {}
+    if not isinstance(found, dict):
+        raise RecordError(
+            f"{folder / 'tape.yaml'}: expected {key} as a mapping of words, found {found!r}"
+        )
+    return {str(name): str(value) for name, value in found.items()}
 
 
 def _instant(folder: Path, about: Mapping[str, Any], key: str) -> int:
@@ -234,7 +251,7 @@ def _instant(folder: Path, about: Mapping[str, Any], key: str) -> int:
             f"{folder / 'tape.yaml'}: expected {key} as an ISO date and time with a zone, "
             f"found {found!r}"
         )
-    return int(found.timestamp()) * NS_PER_S
+    return int(found.timestamp() // 1) * NS_PER_S + found.microsecond * _NS_PER_US
 
 
 def _read_table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
@@ -255,16 +272,22 @@ def _check_bars(folder: Path, bars: pd.DataFrame, instruments: Mapping[str, Inst
     strangers = sorted(set(bars["symbol"].unique()) - set(instruments))
     if strangers:
         raise RecordError(f"{path}: symbols {strangers} are not in tape.yaml")
+    numbers = bars[[name for name in BAR_COLUMNS if name != "symbol"]]
+    if not all(pd.api.types.is_numeric_dtype(dtype) for dtype in numbers.dtypes):
+        raise RecordError(f"{path}: expected numbers, found columns of {list(numbers.dtypes)}")
     prices = bars[["open", "high", "low", "close"]]
-    bad = (
-        (bars["low"] > prices.min(axis=1))
-        | (bars["high"] < prices.max(axis=1))
-        | ~(bars["low"] > 0)
-        | ~(bars["volume"] >= 0)
+    # A missing or endless number makes a comparison false, so what is asked for is the good case.
+    good = (
+        np.isfinite(numbers.astype("float64")).all(axis=1)
+        & (bars["low"] <= prices.min(axis=1))
+        & (bars["high"] >= prices.max(axis=1))
+        & (bars["low"] > 0)
+        & (bars["volume"] >= 0)
+        & (bars["seconds"] > 0)
     )
-    if bad.any():
-        first = bars[bad].iloc[0].to_dict()
-        raise RecordError(f"{path}: {int(bad.sum())} impossible bars, the first is {first}")
+    if not good.all():
+        first = bars[~good].iloc[0].to_dict()
+        raise RecordError(f"{path}: {int((~good).sum())} impossible bars, the first is {first}")
     if bars.duplicated(["symbol", "at_ns"]).any():
         raise RecordError(f"{path}: two bars of one symbol start at the same instant")
 
@@ -273,16 +296,16 @@ def _read_headlines(path: Path) -> tuple[TapeHeadline, ...]:
     frame = _read_table(path, HEADLINE_COLUMNS)
     if frame.duplicated(["provider", "article_id"]).any():
         raise RecordError(f"{path}: two headlines share provider and article_id")
-    found = [
-        TapeHeadline(
-            at_ns=int(row["at_ns"]),
-            symbols=tuple(str(symbol) for symbol in row["symbols"]),
-            **{
-                name: str(row[name])
-                for name in HEADLINE_COLUMNS
-                if name not in ("at_ns", "symbols")
-            },
-        )
-        for row in frame.to_dict("records")
-    ]
+    found = [_headline(path, row) for row in frame.to_dict("records")]
     return tuple(sorted(found, key=lambda item: (item.at_ns, item.provider, item.article_id)))
+
+
+def _headline(path: Path, row: Mapping[Hashable, Any]) -> TapeHeadline:
+    texts = {n: str(row[n]) for n in HEADLINE_COLUMNS if n not in ("at_ns", "symbols")}
+    try:
+        symbols = tuple(str(symbol) for symbol in row["symbols"])
+        return TapeHeadline(at_ns=int(row["at_ns"]), symbols=symbols, **texts)
+    except (TypeError, ValueError) as error:
+        raise RecordError(
+            f"{path}: expected at_ns as a whole number and symbols as a list, found {dict(row)}"
+        ) from error
