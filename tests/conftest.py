@@ -1,4 +1,4 @@
-"""Fixtures: a paper gateway as a process of its own, and the loop that asynchronous tests run on."""
+"""Fixtures: a paper gateway as a process of its own, and the loop of asynchronous tests."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -57,14 +58,14 @@ def sample_tape() -> Path:
     return SAMPLE_TAPE
 
 
-@pytest.fixture
-def start_gateway() -> Iterator[StartGateway]:
-    """Start gateway processes: `start_gateway("--state", path, tape=..., port=...)`."""
+@contextmanager
+def gateway_processes() -> Iterator[StartGateway]:
+    """Start gateway processes: `start("--state", path, tape=..., port=...)`; all are ended."""
     started: list[tuple[GatewayProcess, threading.Thread]] = []
 
     def start(*options: object, tape: Path = SAMPLE_TAPE, port: int = 0) -> GatewayProcess:
         command = [sys.executable, "-m", "momentum_lab.gateway", str(tape), "--port", str(port)]
-        process = subprocess.Popen(
+        process = subprocess.Popen(  # noqa: S603 - our own program
             [*command, *map(str, options)],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -79,11 +80,20 @@ def start_gateway() -> Iterator[StartGateway]:
         assert gateway.port, f"the gateway ended: {gateway.lines}"
         return gateway
 
-    yield start
-    for gateway, reader in started:
-        if gateway.process.poll() is None:
-            gateway.stop()
-        reader.join(STOP_LIMIT_S)
+    try:
+        yield start
+    finally:
+        for gateway, reader in started:
+            if gateway.process.poll() is None:
+                gateway.stop()
+            reader.join(STOP_LIMIT_S)
+
+
+@pytest.fixture
+def start_gateway() -> Iterator[StartGateway]:
+    """As many gateways as a test wants; they end with it."""
+    with gateway_processes() as start:
+        yield start
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -84,37 +85,11 @@ def ticket(
     *,
     order_id: int = 1,
     order_type: str = "MKT",
-    limit_usd: float | None = None,
-    stop_usd: float | None = None,
-    tif: str = "DAY",
-    client_id: int = 1,
-    instrument: Instrument = SPY,
-    order_ref: str = "ref",
-    account: str = "",
-    outside_rth: bool = False,
-    parent_id: int = 0,
-    oca_group: str = "",
-    transmit: bool = True,
-    what_if: bool = False,
+    **others: Any,
 ) -> Ticket:
-    return Ticket(
-        client_id=client_id,
-        order_id=order_id,
-        instrument=instrument,
-        side=side,
-        quantity=quantity,
-        order_type=order_type,
-        limit_usd=limit_usd,
-        stop_usd=stop_usd,
-        tif=tif,
-        order_ref=order_ref,
-        account=account,
-        outside_rth=outside_rth,
-        parent_id=parent_id,
-        oca_group=oca_group,
-        transmit=transmit,
-        what_if=what_if,
-    )
+    """A market order of client 1 for SPY; `others` are any attributes of a ticket."""
+    terms: dict[str, Any] = {"client_id": 1, "instrument": SPY, "order_ref": "ref", **others}
+    return Ticket(order_id=order_id, side=side, quantity=quantity, order_type=order_type, **terms)
 
 
 def execution(

@@ -100,9 +100,11 @@ class Exchange:
         live = self.books.live(lambda order: client_id in (None, order.ticket.client_id))
         return sorted(live, key=lambda order: order.perm_id)
 
-    def done_orders(self) -> list[Order]:
-        """Return the finished orders, oldest first."""
-        return [order for order in self.books.orders.values() if order.is_done]
+    def done_today(self) -> list[Order]:
+        """Return the orders that were finished since local midnight, oldest first."""
+        hours, today = self._market.hours, self._market.hours.day(self._market.now_ns)
+        done = [order for order in self.books.orders.values() if order.is_done]
+        return [order for order in done if hours.day(order.done_ns) == today]
 
     # -- what clients do --------------------------------------------------------------------
 

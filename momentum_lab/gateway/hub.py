@@ -177,7 +177,7 @@ class Hub:
     def _tell_trade(self, trade: Trade) -> None:
         for session in self.sessions.values():
             for line in session.subscriptions.quotes.values():
-                if line.symbol != trade.symbol:
+                if line.symbol != trade.symbol or not line.generics.has_prices:
                     continue
                 if session.is_congested:
                     line.pending = trade

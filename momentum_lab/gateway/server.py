@@ -70,7 +70,7 @@ async def paper_gateway(
     """
     failure: Exception | None = None
     with ExitStack() as stack:
-        hub = _make_hub(settings, _open_wire_log(settings, stack), report)
+        hub = make_hub(settings, wire_log=_open_wire_log(settings, stack), report=report)
         async with await _listen(settings) as listener, anyio.create_task_group() as tasks:
             hub.save()
             tasks.start_soon(hub.play, name="gateway-clock")
@@ -141,7 +141,15 @@ async def _run(settings: GatewaySettings, report: Report) -> None:
     report("stopped")
 
 
-def _make_hub(settings: GatewaySettings, wire_log: TextIO | None, report: Report | None) -> Hub:
+def make_hub(
+    settings: GatewaySettings, *, wire_log: TextIO | None = None, report: Report | None = None
+) -> Hub:
+    """Load the tape and the saved state, and put the parts together.
+
+    Raises:
+        RecordError: the tape or the state file cannot be used.
+        ParameterError: the start lies outside the tape.
+    """
     tape = load_tape(settings.tape)
     identity = tape_id(settings.tape)
     saved = None

@@ -50,7 +50,6 @@ class Session:
         hub: the gateway that it talks to.
         client_id: None until the client has started the API.
         subscriptions: what it wants to hear.
-        market_data_type: as asked for; everything is answered live.
     """
 
     def __init__(self, hub: Hub, stream: SocketStream) -> None:
@@ -58,7 +57,6 @@ class Session:
         self.hub = hub
         self.client_id: int | None = None
         self.subscriptions = Subscriptions()
-        self.market_data_type = 1
         self._stream = stream
         self._wire = ServerWire()
         self._unsent = bytearray()

@@ -52,6 +52,7 @@ BY_KIND: list[tuple[kinds.Kind, st.SearchStrategy[Any]]] = [
     (kinds.INT_OR_0, integers),
     (kinds.WHOLE, integers),
     (kinds.NUMBER, st.none() | numbers),
+    (kinds.NUMBER_OR_0, numbers),
     (kinds.NUMBER_OR_INFINITY, st.none() | numbers | st.just(math.inf)),
     (kinds.NUMBER_OR_MAX, st.none() | numbers),
     (kinds.BOOL, st.booleans()),
@@ -270,6 +271,7 @@ def test_every_frame_is_answered_with_one_event(payloads: list[bytes]) -> None:
         | texts
     )
 )
+@settings(max_examples=25)
 def test_wrong_fields_make_a_request_or_a_bad_request(name: str, fields: list[str]) -> None:
     payload = "".join(f"{text}\0" for text in [REQUESTS.messages[name].number, *fields])
 

@@ -40,10 +40,10 @@ def _nothing(_session: Session, _request: Request) -> None:
     """For requests that the protocol answers with silence."""
 
 
-def _market_data_type(session: Session, request: Request) -> None:
+def _market_data_type(_session: Session, request: Request) -> None:
     if request["market_data_type"] not in _MARKET_DATA_TYPES:
         raise invalid(f"Invalid market data type {request['market_data_type']}")
-    session.market_data_type = request["market_data_type"]
+    # Whatever is asked for, a tape is live: every line says so with its own marketDataType.
 
 
 def _user_info(session: Session, request: Request) -> None:

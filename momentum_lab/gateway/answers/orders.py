@@ -79,7 +79,7 @@ def _auto_open_orders(_session: Session, _request: Request) -> None:
 
 
 def _completed_orders(session: Session, _request: Request) -> None:
-    for order in session.hub.exchange.done_orders():
+    for order in session.hub.exchange.done_today():
         session.send("completedOrder", **messages.completed_order(session.hub, order))
     session.send("completedOrdersEnd")
 

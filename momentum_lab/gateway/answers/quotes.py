@@ -57,18 +57,15 @@ def _snapshot(session: Session, req_id: int, listed: Listed, generic_ticks: str)
 
 def _stock_line(session: Session, req_id: int, stock: Instrument, generics: Generics) -> None:
     hub = session.hub
+    line = QuoteLine(req_id, stock.symbol, generics, volume_ticks=hub.settings.volume_ticks)
+    session.subscriptions.quotes[req_id] = line
     if generics.has_prices:
-        line = QuoteLine(req_id, stock.symbol, generics, volume_ticks=hub.settings.volume_ticks)
-        session.subscriptions.quotes[req_id] = line
         _open_line(session, line, stock)
     if generics.has_news:
         news = NewsLine(req_id, stock.symbol, generics.providers)
         session.subscriptions.news[req_id] = news
         for item in past_headlines(hub, news):
             session.send("tickNews", **messages.headline(req_id, item))
-    if not (generics.has_prices or generics.has_news):
-        # Nothing will ever come, but the id is in use until it is cancelled.
-        session.subscriptions.news[req_id] = NewsLine(req_id, stock.symbol, frozenset({"-"}))
 
 
 def _open_line(session: Session, line: QuoteLine, stock: Instrument) -> None:

@@ -92,9 +92,11 @@ def _read_number(text: str) -> float | None:
     return None if number == UNSET_DOUBLE else number
 
 
-def _write_number(value: Any) -> str:
-    if value is None:
-        return ""
+def _read_number_or_0(text: str) -> float:
+    return _read_number(text) or 0.0
+
+
+def _write_bare_number(value: Any) -> str:
     number = float(value)
     if not math.isfinite(number):
         raise ValueError
@@ -104,6 +106,10 @@ def _write_number(value: Any) -> str:
     if "e" in text:
         text = format(Decimal(text), "f")
     return text.removesuffix(".0")
+
+
+def _write_number(value: Any) -> str:
+    return "" if value is None else _write_bare_number(value)
 
 
 def _read_bool(text: str) -> bool:
@@ -166,6 +172,7 @@ INT_OR_0: Final = Kind("an integer", 0, _read_int_or_0, _write_bare_int)
 # Sizes for clients that cannot read fractions: the fraction is cut off.
 WHOLE: Final = Kind("a number", 0, _read_int, lambda value: str(int(value)))
 NUMBER: Final = Kind("a number", None, _read_number, _write_number)
+NUMBER_OR_0: Final = Kind("a number", 0.0, _read_number_or_0, _write_bare_number)
 # For offsets where "infinitely far" is a meaning of its own.
 NUMBER_OR_INFINITY: Final = Kind("a number", None, _read_with_infinity, _write_with_infinity)
 # What is not known is written as the largest double, which clients compare with.

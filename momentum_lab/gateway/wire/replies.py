@@ -122,7 +122,7 @@ _ACCOUNTS: Final = (
         "pnlSingle",
         (
             *_REQ_ID,
-            *fields(NUMBER, "position"),
+            *_sizes("position"),
             *fields(NUMBER_OR_MAX, "daily_pnl unrealized_pnl realized_pnl market_value"),
         ),
     ),

@@ -1,0 +1,229 @@
+"""Connector and execution against a gateway in the same loop, over a real socket."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime
+from itertools import pairwise
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import anyio
+import pytest
+
+from momentum_lab.clock import ReplayClock
+from momentum_lab.core.connection import ConnectionState
+from momentum_lab.core.market import NS_PER_S, Side
+from momentum_lab.core.order import OrderState
+from momentum_lab.core.position import ExitReason
+from momentum_lab.core.signal import Decision, Outcome, Reason, TradeSignal
+from momentum_lab.errors import BrokerError, ConnectionLostError
+from momentum_lab.gateway.server import Gateway, GatewaySettings, paper_gateway
+from momentum_lab.live.decisions import DecisionBook
+from momentum_lab.live.execution_service import ExecutionService
+from momentum_lab.live.ibkr.connector import IBKRConnector
+from momentum_lab.live.ibkr.synchronisation import BrokerSnapshot
+from momentum_lab.live.reconcile import reconcile
+from momentum_lab.parameters import Parameters
+from momentum_lab.records.trade_store import OrderIntent, TradeStore
+from tests.factories import headline
+from tests.session_kit import TAPE, demo_parameters, until
+
+pytestmark = pytest.mark.anyio
+RUN = "20131009T180000Z-replay"
+START = datetime(2013, 10, 9, 13, 40, tzinfo=ZoneInfo("America/New_York"))
+START_NS = int(START.timestamp()) * NS_PER_S
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@dataclass
+class Desk:
+    """A running connector, its execution service, and the gateway they talk to."""
+
+    gateway: Gateway
+    connector: IBKRConnector
+    execution: ExecutionService
+    store: TradeStore
+    incidents: list[str]
+
+    def say(self, code: int, text: str) -> None:
+        """Let the gateway send an error that belongs to no request."""
+        (session,) = self.gateway.hub.sessions.values()
+        session.error(-1, code, text)
+
+    async def signal(self, *, symbol: str = "SPY", number: int = 1) -> TradeSignal:
+        """A signal whose headline stands in the store, once the line shows a quote."""
+        with self.connector.stream_quotes(symbol) as stream:
+            await until(lambda: stream.quote is not None and stream.quote.bid is not None)
+        item = headline(article_id=f"a{number}")
+        self.store.add_headline(item.key, RUN, item)
+        return TradeSignal(item.key, symbol, Side.SELL, START_NS, 165.7, 0.06, 2.6, 2.5, "a shock")
+
+
+@asynccontextmanager
+async def desk(folder: Path, **changes: object) -> AsyncIterator[Desk]:
+    settings = GatewaySettings(tape=TAPE, start_ns=START_NS, fast=60, slow=60)
+    async with paper_gateway(settings) as gateway:
+        parameters: Parameters = replace(demo_parameters(gateway.port), **changes)  # type: ignore[arg-type]
+        clock = ReplayClock(60)
+        store = TradeStore(folder / "trades.db")
+        store.start_run(
+            RUN, mode="replay", account="", strategy="s", params_hash="h", params={}, revision="r"
+        )
+        incidents: list[str] = []
+
+        def note(kind: str, text: str, _symbol: str | None = None) -> None:
+            incidents.append(f"{kind}: {text}")
+
+        connector = IBKRConnector(
+            parameters, clock=clock, on_transition=lambda *_: None, on_incident=note
+        )
+        execution = ExecutionService(
+            connector,
+            book=DecisionBook(store, clock, run_id=RUN),
+            clock=clock,
+            parameters=parameters,
+            on_incident=note,
+        )
+
+        async def settle(snapshot: BrokerSnapshot) -> None:
+            reconcile(snapshot, store, execution)
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(connector.run, settle)
+            group.start_soon(execution.run)
+            await until(connector.is_operational)
+            yield Desk(gateway, connector, execution, store, incidents)
+            group.cancel_scope.cancel()
+        connector.close()
+        execution.close_streams()
+        store.close()
+
+
+async def test_candles_end_with_the_replayed_now(tmp_path: Path) -> None:
+    async with desk(tmp_path) as found:
+        bars = await found.connector.fetch_candles("SPY")
+        now_ns = found.gateway.now_ns
+
+    assert bars[-1].start_ns <= now_ns < bars[-1].end_ns + 5 * NS_PER_S
+    assert len(bars) > 250
+    assert all(one.end_ns <= two.start_ns for one, two in pairwise(bars))
+
+
+async def test_a_symbol_without_a_line_is_refused(tmp_path: Path) -> None:
+    async with desk(tmp_path) as found:
+        with pytest.raises(BrokerError, match="no market data line for 'AAPL'"):
+            await found.connector.fetch_candles("AAPL")
+        with pytest.raises(BrokerError, match="AAPL"):
+            found.connector.stream_quotes("AAPL")
+
+
+async def test_quotes_stream_and_candles_form(tmp_path: Path) -> None:
+    async with desk(tmp_path) as found:
+        with found.connector.stream_quotes("SPY") as stream:
+            await until(lambda: len(stream.candles.closed) >= 2)
+            quote, candles = stream.quote, stream.candles
+
+    assert quote is not None
+    assert quote.bid is not None
+    assert quote.ask is not None
+    assert 160 < quote.bid < quote.ask < 170
+    assert all(bar.start_ns % (60 * NS_PER_S) == 0 for bar in candles.closed)
+
+
+async def test_upstream_lost_stops_orders_and_restored_synchronises_again(tmp_path: Path) -> None:
+    async with desk(tmp_path) as found:
+        signal = await found.signal()
+        found.say(1100, "Connectivity between IB and TWS has been lost.")
+        await until(lambda: found.connector.state is ConnectionState.DEGRADED)
+
+        decision = await found.execution.enter(signal)
+        assert (decision.outcome, decision.reason) == (Outcome.PASS, Reason.NOT_OPERATIONAL)
+        found.say(1102, "Connectivity between IB and TWS has been restored.")
+        await until(found.connector.is_operational)
+
+        with found.connector.stream_quotes("SPY") as stream:
+            await until(lambda: stream.quote is not None)
+        (session,) = found.gateway.hub.sessions.values()
+        assert len(session.subscriptions.quotes) == 3
+        assert found.store.table("orders", RUN) == []
+
+
+async def test_a_signal_becomes_one_filled_order_with_its_levels(tmp_path: Path) -> None:
+    async with desk(tmp_path) as found:
+        decision = await found.execution.enter(await found.signal())
+        trade = found.store.trade(await found.execution.opened.receive())
+        (order,) = found.store.table("orders", RUN)
+
+    assert decision.outcome is Outcome.ENTER
+    assert order["state"] == "FILLED"
+    assert order["shares"] == trade["shares"]
+    assert trade["shares"] * trade["entry_price"] <= 100_000
+    assert trade["stop"] == pytest.approx(trade["entry_price"] * 1.0015, abs=0.01)
+
+
+async def test_a_symbol_in_a_position_is_busy(tmp_path: Path) -> None:
+    async with desk(tmp_path) as found:
+        await found.execution.enter(await found.signal(number=1))
+        second = await found.execution.enter(await found.signal(number=2))
+
+        assert (second.outcome, second.reason) == (Outcome.PASS, Reason.SYMBOL_BUSY)
+        assert len(found.store.table("orders", RUN)) == 1
+
+
+async def test_a_position_is_closed_once(tmp_path: Path) -> None:
+    async with desk(tmp_path) as found:
+        await found.execution.enter(await found.signal())
+        trade_id = await found.execution.opened.receive()
+
+        assert await found.execution.close(trade_id, ExitReason.TIME_STOP, None)
+        assert await found.execution.close(trade_id, ExitReason.TIME_STOP, None)
+
+        orders = found.store.table("orders", RUN)
+        assert [row["purpose"] for row in orders] == ["entry", "exit"]
+        assert found.store.trade(trade_id)["state"] == "CLOSED"
+        held = found.gateway.hub.account.ledger.positions.values()
+        assert [position.quantity for position in held] == [0]
+
+
+async def test_what_the_broker_holds_besides_us_blocks_the_symbol(tmp_path: Path) -> None:
+    async with desk(tmp_path) as found:
+        await found.execution.enter(await found.signal())
+        trade_id = await found.execution.opened.receive()
+        found.execution.blocked["SPY"] = "the broker holds something else"
+
+        assert not await found.execution.close(trade_id, ExitReason.STOP_LOSS, None)
+        assert len(found.store.table("orders", RUN)) == 1
+
+
+async def test_an_order_the_broker_refuses_is_final(tmp_path: Path) -> None:
+    async with desk(tmp_path) as found:
+        account = found.gateway.hub.account
+        signal = await found.signal()
+        account.ledger.cash_usd = 1.0
+        decision = await found.execution.enter(signal)
+        (order,) = found.store.table("orders", RUN)
+
+    assert isinstance(decision, Decision)
+    assert OrderState(order["state"]) is OrderState.REJECTED
+    assert any("order rejected" in text for text in found.incidents)
+
+
+async def test_nothing_leaves_without_a_connection(tmp_path: Path) -> None:
+    async with desk(tmp_path) as found:
+        signal = await found.signal()
+        await found.execution.enter(signal)
+        trade_id = await found.execution.opened.receive()
+        found.say(1100, "lost")
+        await until(lambda: not found.connector.is_operational())
+
+        assert not await found.execution.close(trade_id, ExitReason.STOP_LOSS, None)
+        with pytest.raises(ConnectionLostError):
+            found.connector.place_order(OrderIntent("x", "SPY", 756733, Side.BUY, 1, START_NS))
+        assert [row["purpose"] for row in found.store.table("orders", RUN)] == ["entry"]

@@ -1,0 +1,129 @@
+"""What the paper gateway does with bytes that no client should send."""
+
+from __future__ import annotations
+
+import random
+import socket
+import struct
+from collections.abc import Iterator
+
+import pytest
+
+from tests.conftest import GatewayProcess, gateway_processes
+from tests.gateway_client import RawClient, raw_client
+
+REQUEST_NUMBERS = (*range(1, 26), *range(49, 105), 0, -1, 999, "x", "")
+
+
+@pytest.fixture(scope="module")
+def gateway() -> Iterator[GatewayProcess]:
+    """One process for all tests of this file: each must leave it working for the next."""
+    with gateway_processes() as start:
+        found = start()
+        yield found
+        assert found.stop() == 0
+
+
+def still_serves(port: int) -> bool:
+    with raw_client(port) as client:
+        client.start(client_id=99)
+        client.send(49, 1)
+        return bool(client.read_until(49)[-1][0] == "49")
+
+
+@pytest.mark.parametrize(
+    "opening",
+    [
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"63\x0012\x00",
+        b"API\0" + struct.pack(">I", 0),
+        b"API\0" + struct.pack(">I", 0xFFFFFFFF),
+        b"API\0" + struct.pack(">I", 8) + b"whatever",
+        b"API\0" + struct.pack(">I", 8) + b"v100..150",
+        b"\xff" * 100,
+    ],
+)
+def test_an_opening_that_is_none_closes_only_that_connection(
+    gateway: GatewayProcess, opening: bytes
+) -> None:
+    with raw_client(gateway.port) as bystander:
+        bystander.start(client_id=5)
+        with raw_client(gateway.port) as client:
+            client.send_bytes(opening)
+            assert client.read() == []
+        bystander.send(49, 1)
+        assert bystander.read_until(49)[-1][0] == "49"
+
+
+def test_a_request_before_the_api_is_started_closes_the_connection(gateway: GatewayProcess) -> None:
+    with raw_client(gateway.port) as client:
+        client.send_bytes(b"API\0" + struct.pack(">I", 9) + b"v157..176")
+        assert client.read()[0] == "176"
+        client.send(49, 1)
+        assert client.read() == []
+
+
+def test_bytes_may_come_one_by_one(gateway: GatewayProcess) -> None:
+    with raw_client(gateway.port) as client:
+        client.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for byte in b"API\0" + struct.pack(">I", 9) + b"v157..176":
+            client.send_bytes(bytes([byte]))
+        assert client.read()[0] == "176"
+
+
+def test_half_a_request_at_the_end_is_forgotten(gateway: GatewayProcess) -> None:
+    with raw_client(gateway.port) as client:
+        client.start(client_id=7)
+        client.send_bytes(struct.pack(">I", 50) + b"49\0")
+    assert still_serves(gateway.port)
+
+
+def test_a_client_that_vanishes_frees_its_id(gateway: GatewayProcess) -> None:
+    for _ in range(5):
+        with raw_client(gateway.port) as client:
+            assert client.start(client_id=8)[-1][3] == "2158"
+            client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+def test_a_busy_id_is_told_and_closed(gateway: GatewayProcess) -> None:
+    with raw_client(gateway.port) as first, raw_client(gateway.port) as second:
+        first.start(client_id=9)
+        assert second.start(client_id=9)[-1][2:4] == ["-1", "326"]
+        assert second.read() == []
+
+
+def test_an_unknown_request_is_answered_and_the_connection_stays(gateway: GatewayProcess) -> None:
+    with raw_client(gateway.port) as client:
+        client.start(client_id=10)
+        client.send(999, 1)
+        client.send(49, 1)
+        messages = client.read_until(49)
+    assert [message[3] for message in messages if message[0] == "4"] == ["505"]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_no_nonsense_stops_the_gateway(gateway: GatewayProcess, seed: int) -> None:
+    chance = random.Random(seed)  # noqa: S311 - a repeatable test, no secret
+    with raw_client(gateway.port) as client:
+        client.start(client_id=11)
+        for _ in range(150):
+            send_nonsense(client, chance)
+        client.send(49, 1)
+        assert client.read_until(49)[-1][0] == "49"
+
+
+def send_nonsense(client: RawClient, chance: random.Random) -> None:
+    texts = ["", "0", "1", "2", "-1", "SPY", "STK", "SMART", "USD", "292", "mdoff,292", "1 min"]
+    texts += ["60 S", "1 D", "TRADES", "BRFG", "BRFG$00000001", "ä\\u", "1e308", "2147483648", "x"]
+    texts += [
+        "20131009 12:00:00 X",
+        "99999999 Y",
+        "NaN",
+        "1.5",
+        "756733",
+        "DU1234567",
+        "MKT",
+        "BUY",
+    ]
+    number = chance.choice(REQUEST_NUMBERS)
+    client.send(number, *chance.choices(texts, k=chance.randrange(22)))

@@ -1,0 +1,102 @@
+"""The paper gateway as a process: how it starts, ends, fails, and comes back."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import SAMPLE_TAPE, GatewayProcess, StartGateway
+from tests.gateway_client import raw_client
+
+
+def failing(*options: object) -> tuple[int, str]:
+    """Run a gateway that cannot start; return its exit code and what it says."""
+    command = [sys.executable, "-m", "momentum_lab.gateway", *map(str, options)]
+    found = subprocess.run(  # noqa: S603 - our own program
+        command, capture_output=True, text=True, timeout=15, check=False
+    )
+    return found.returncode, found.stderr
+
+
+def test_it_says_where_it_listens_and_stops_on_sigterm(paper_gateway: GatewayProcess) -> None:
+    assert (
+        "account DU1234567 tape fomc-2013-10-09 market time 20131009 09:30:00"
+        in (paper_gateway.lines[0])
+    )
+    assert paper_gateway.stop() == 0
+
+
+def test_it_stops_while_a_client_is_connected(paper_gateway: GatewayProcess) -> None:
+    with raw_client(paper_gateway.port) as client:
+        client.start()
+        assert paper_gateway.stop() == 0
+        assert client.read() == []
+
+
+def test_a_port_in_use_is_one_sentence(paper_gateway: GatewayProcess) -> None:
+    code, said = failing(SAMPLE_TAPE, "--port", paper_gateway.port)
+    assert code == 2
+    assert said.count("\n") == 1
+    assert f"cannot listen on 127.0.0.1:{paper_gateway.port}" in said
+
+
+def test_a_missing_tape_is_one_sentence(tmp_path: Path) -> None:
+    code, said = failing(tmp_path / "none", "--port", 0)
+    assert (code, said) == (
+        2,
+        f"no tape at {tmp_path / 'none'}: expected a folder with tape.yaml in it\n",
+    )
+
+
+def test_a_bad_state_file_is_one_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "state.json"
+    path.write_text("{}", encoding="utf-8")
+    code, said = failing(SAMPLE_TAPE, "--port", 0, "--state", path)
+    assert code == 2
+    assert said.count("\n") == 1
+    assert "is not a state file" in said
+    assert path.read_text(encoding="utf-8") == "{}"
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        (("--slow", 90), "slow"),
+        (("--start", "2013-10-11T12:00:00+00:00"), "expected a start between"),
+        (("--account", "U1"), "paper account"),
+    ],
+)
+def test_a_bad_option_is_one_sentence(options: tuple[object, ...], word: str) -> None:
+    code, said = failing(SAMPLE_TAPE, "--port", 0, *options)
+    assert code == 2
+    assert said.count("\n") == 1
+    assert word in said
+
+
+def test_after_a_power_cut_it_goes_on_from_its_state(
+    start_gateway: StartGateway, tmp_path: Path
+) -> None:
+    path = tmp_path / "state.json"
+    start = "2013-10-09T14:30:00+00:00"
+    first = start_gateway("--state", path, "--start", start)
+    with raw_client(first.port) as client:
+        client.start()
+        order = [3, 1, 756733, "", "STK", "", "", "", "", "SMART", "", "USD", "", "", "", ""]
+        order += ["BUY", 100, "MKT", "", "", "DAY", "", "", "", 0, "entry", 1]
+        client.send(*order, *[""] * 87)
+        bought = client.read_until(59)[-1]
+        first.kill()
+
+    second = start_gateway("--state", path, "--start", start, port=first.port)
+    with raw_client(second.port) as client:
+        client.start()
+        client.send(7, 3, 1, 0, "", "", "", "", "", "")
+        messages = client.read_until(59)
+        client.send(61, 1)
+        positions = client.read_until(62)
+    assert messages[-1] == bought
+    (held,) = [message for message in positions if message[0] == "61"]
+    assert held[14] == "100"

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from momentum_lab.core.market import Side
+from momentum_lab.errors import RecordError
+from momentum_lab.gateway import state
+from momentum_lab.gateway.exchange import Exchange
+from tests.gateway_factories import NOON, exchange, market, ticket
+
+ACCOUNT = "DU1234567"
+
+
+def traded() -> Exchange:
+    found = exchange(market())
+    found.place(ticket(order_ref="entry"))
+    found.place(ticket(Side.SELL, 40, order_id=2))
+    found.place(ticket(order_id=3, order_type="LMT", limit_usd=90.0, client_id=5))
+    found.place(ticket(quantity=10**7, order_id=4))
+    found.place(ticket(order_id=5, transmit=False))
+    return found
+
+
+def save(found: Exchange, path: Path) -> None:
+    state.save(path, tape_id="t1", now_ns=NOON, has_streamed=True, exchange=found)
+
+
+def test_a_saved_account_comes_back_as_it_was(tmp_path: Path) -> None:
+    before = traded()
+    save(before, tmp_path / "state.json")
+
+    saved = state.load(tmp_path / "state.json", tape_id="t1", account=ACCOUNT)
+    assert saved is not None
+    after = exchange(market())
+    state.restore(saved, after)
+
+    assert (saved.now_ns, saved.has_streamed) == (NOON, True)
+    assert after.live_orders() == before.live_orders()
+    assert after.done_today() == before.done_today()
+    assert after.books.executions == before.books.executions
+    assert after.books.next_ids == before.books.next_ids
+    assert after.account.value() == before.account.value()
+    assert after.books.last_perm_id == before.books.last_perm_id
+    assert after.books.next_exec_id() == before.books.next_exec_id()
+
+
+def test_an_untransmitted_order_is_lost_with_the_gateway(tmp_path: Path) -> None:
+    save(traded(), tmp_path / "state.json")
+    saved = state.load(tmp_path / "state.json", tape_id="t1", account=ACCOUNT)
+    after = exchange(market())
+    assert saved is not None
+    state.restore(saved, after)
+    assert (1, 5) not in after.books.orders
+    assert after.books.next_order_id(1) == 6
+
+
+def test_no_file_is_no_state(tmp_path: Path) -> None:
+    assert state.load(tmp_path / "none.json", tape_id="t1", account=ACCOUNT) is None
+
+
+def test_saving_leaves_no_other_file(tmp_path: Path) -> None:
+    save(traded(), tmp_path / "new" / "state.json")
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["state.json"]
+
+
+@pytest.mark.parametrize(
+    ("tape_id", "account", "word"), [("t2", ACCOUNT, "tape"), ("t1", "DU7654321", "account")]
+)
+def test_the_state_of_something_else_is_refused(
+    tmp_path: Path, tape_id: str, account: str, word: str
+) -> None:
+    save(traded(), tmp_path / "state.json")
+    with pytest.raises(RecordError, match=f"another {word}"):
+        state.load(tmp_path / "state.json", tape_id=tape_id, account=account)
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"format": 1}', "not json"])
+def test_what_is_no_state_file_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "state.json"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(RecordError, match="not a state file"):
+        state.load(path, tape_id="t1", account=ACCOUNT)
+
+
+def test_a_damaged_account_is_refused(tmp_path: Path) -> None:
+    saved = state.Saved(NOON, True, {"account": ACCOUNT, "cash_usd": 1.0})
+    with pytest.raises(RecordError, match="cannot be restored"):
+        state.restore(saved, exchange(market()))
+
+
+def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    with pytest.raises(RecordError, match="cannot be written"):
+        save(traded(), tmp_path / "file" / "state.json")
