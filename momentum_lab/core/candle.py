@@ -57,11 +57,15 @@ def add_trade(candles: LiveCandles, trade: Trade) -> LiveCandles:
 
     The minute in which the line is first heard is not whole: its open and its volume before the
     first trade are unknown, so no candle is made of it. A trade that is stamped before the
-    forming minute, or that lowers the cumulative volume, changes nothing.
+    forming minute, or that lowers the cumulative volume within it, changes nothing.
     """
     minute_ns = trade.at_ns // MINUTE_NS * MINUTE_NS
-    if minute_ns < candles.minute_ns or trade.day_volume < candles.day_volume:
+    if minute_ns < candles.minute_ns:
         return candles
+    if trade.day_volume < candles.day_volume:
+        # A new day counts from zero: the line starts over. Within a minute it is a late report.
+        is_late = minute_ns == candles.minute_ns
+        return candles if is_late else LiveCandles(minute_ns=minute_ns, day_volume=trade.day_volume)
     if candles.minute_ns == 0:
         return LiveCandles(minute_ns=minute_ns, day_volume=trade.day_volume)
     volume = trade.day_volume - candles.day_volume

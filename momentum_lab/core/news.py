@@ -18,7 +18,7 @@ _META = re.compile(r"^\s*(?:\{[^{}]*\})?\s*[!*\s]*")
 # "(SPY)", "(BRK.B)", "(NASDAQ: AAPL)", "(AAPL, MSFT)".
 _PARENTHESES = re.compile(r"\(([^()]{1,60})\)")
 _EXCHANGES = "NYSE|NASDAQ|NASDAQGS|NASDAQGM|NASDAQCM|AMEX|NYSEAMERICAN|NYSEARCA|ARCA|BATS|CBOE"
-_TICKER = re.compile(rf"^(?:(?:{_EXCHANGES})\s*:\s*)?([A-Z]{{1,5}}(?:[ ./-][A-Z]{{1,2}})?)$")
+_TICKER = re.compile(rf"^(?:(?i:{_EXCHANGES})\s*:\s*)?([A-Z]{{1,5}}(?:[ ./-][A-Z]{{1,2}})?)$")
 # Parenthesised capitals that are not symbols. A universe check follows; this is the first net.
 NOT_TICKERS = frozenset(
     {

@@ -16,6 +16,8 @@ from momentum_lab.core.tunable import check_tunables, tunable
 from momentum_lab.errors import DataError
 
 StopKind = Literal["atr", "ratio"]
+# The broker's ids look like 0000e0d5.00000001.01.01.
+_EXEC_ID_PARTS = 4
 
 
 class ExitReason(str, Enum):
@@ -194,15 +196,19 @@ def summarise(fills: Iterable[Fill], *, entry_side: Side) -> PositionSummary:
     """Return position and profit of the fills of one trade, in whatever order they came.
 
     Args:
-        fills: executions of one trade; repeats of an exec_id count once.
+        fills: executions of one trade; repeats of an exec_id count once, and a correction
+            (a higher last part of the id) replaces what it corrects.
         entry_side: direction of the trade.
     """
     by_id: dict[str, Fill] = {}
-    for fill in fills:
-        known = by_id.get(fill.exec_id)
+    # A correction is the same execution with a higher last part of its id: it replaces.
+    for fill in sorted(fills, key=lambda item: item.exec_id):
+        key = _without_revision(fill.exec_id)
+        known = by_id.get(key)
         # A repeat may lack the commission that an earlier report had.
-        if known is None or known.commission_usd is None:
-            by_id[fill.exec_id] = fill
+        is_repeat = known is not None and known.exec_id == fill.exec_id
+        if known is None or not is_repeat or known.commission_usd is None:
+            by_id[key] = fill
     unique = by_id.values()
     entries = [fill for fill in unique if fill.side is entry_side]
     exits = [fill for fill in unique if fill.side is not entry_side]
@@ -305,6 +311,12 @@ def _price_exit(
     if sign * (price - levels.target) >= -EPSILON:
         return ExitSignal(ExitReason.TAKE_PROFIT, price, levels.target, "USD")
     return None
+
+
+def _without_revision(exec_id: str) -> str:
+    """Return an execution id without the part that counts its corrections."""
+    parts = exec_id.split(".")
+    return ".".join(parts[:-1]) if len(parts) == _EXEC_ID_PARTS else exec_id
 
 
 def _average(fills: list[Fill]) -> tuple[float, float | None]:

@@ -263,13 +263,14 @@ def look(
         now_ns: market time.
         parameters: the thresholds.
     """
+    if now_ns >= watch.expires_ns(parameters):
+        # First, so that a look that comes late finds nothing that a timely one could not.
+        return watch, _verdict(watch, parameters)
     for bar in latest(candles, ending_after_ns=watch.received_ns):
         reading = _read(watch, bar, now_ns)
         watch = replace(watch, best=_nearer(watch.best, reading, parameters))
         if _fires(reading, parameters):
             return watch, _signal(watch, reading, parameters)
-    if now_ns >= watch.expires_ns(parameters):
-        return watch, _verdict(watch, parameters)
     return watch, None
 
 

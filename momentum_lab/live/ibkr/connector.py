@@ -9,6 +9,7 @@ back by itself, after a wait that grows and is capped. The tables of states and 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable
@@ -308,7 +309,8 @@ class IBKRConnector:
                         timeout=settings.connect_timeout_s / 2,
                         account=self._parameters.account,
                     )
-            except (TimeoutError, OSError) as error:
+            # On Python 3.10 asyncio has a TimeoutError of its own.
+            except (TimeoutError, asyncio.TimeoutError, OSError) as error:
                 self._lose(str(error) or "no answer to the handshake")
             group.cancel_scope.cancel()
         if self._lost.is_set():

@@ -8,6 +8,7 @@ OPERATIONAL and is named.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -57,7 +58,7 @@ async def ask(what: str, request: Callable[[], Awaitable[T]], *, timeout_s: floa
     try:
         with anyio.fail_after(timeout_s):
             return await request()
-    except TimeoutError:
+    except (TimeoutError, asyncio.TimeoutError):  # two classes on Python 3.10
         raise ConnectionLostError(f"{what}: no answer within {timeout_s:g} s") from None
     except ConnectionError as error:
         raise ConnectionLostError(f"{what}: {error}") from error
