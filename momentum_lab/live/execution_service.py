@@ -127,6 +127,7 @@ class ExecutionService:
             # No record, no entry; and nothing more is entered until a person has looked.
             self.accepts_entries = False
             self._on_incident("record failed", str(error), signal.symbol)
+            return passed(Reason.RECORD_FAILED, str(error))
         finally:
             self._entering.discard(signal.symbol)
         return decision

@@ -19,7 +19,7 @@ from momentum_lab.core.market import NS_PER_S, Side
 from momentum_lab.core.order import OrderState
 from momentum_lab.core.position import ExitReason
 from momentum_lab.core.signal import Decision, Outcome, Reason, TradeSignal
-from momentum_lab.errors import BrokerError, ConnectionLostError
+from momentum_lab.errors import BrokerError, ConnectionLostError, RecordError
 from momentum_lab.gateway.server import Gateway, GatewaySettings, paper_gateway
 from momentum_lab.live.decisions import DecisionBook
 from momentum_lab.live.execution_service import ExecutionService
@@ -227,3 +227,41 @@ async def test_nothing_leaves_without_a_connection(tmp_path: Path) -> None:
         with pytest.raises(ConnectionLostError):
             found.connector.place_order(OrderIntent("x", "SPY", 756733, Side.BUY, 1, START_NS))
         assert [row["purpose"] for row in found.store.table("orders", RUN)] == ["entry"]
+
+
+def _fill_the_disk(store: TradeStore) -> None:
+    """Let the file grow no further, as on a full disk."""
+    pages = next(iter(store.db.execute("PRAGMA page_count")))[0]
+    store.db.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(RecordError, match="full"):
+        while True:
+            store.add_incident(RUN, at_ns=None, kind="filler", text="x" * 2000)
+
+
+async def test_a_full_disk_means_no_entry(tmp_path: Path) -> None:
+    async with desk(tmp_path) as found:
+        signal = await found.signal()
+        _fill_the_disk(found.store)
+        big = replace(signal, text="a shock " * 2000)
+
+        decision = await found.execution.enter(big)
+
+        assert (decision.outcome, decision.reason) == (Outcome.PASS, Reason.RECORD_FAILED)
+        assert found.execution.accepts_entries is False
+        assert list(found.gateway.hub.exchange.account.books.executions) == []
+
+
+async def test_a_full_disk_does_not_keep_an_exit_back(tmp_path: Path) -> None:
+    async with desk(tmp_path) as found:
+        await found.execution.enter(await found.signal())
+        trade_id = await found.execution.opened.receive()
+        _fill_the_disk(found.store)
+        found.store.db.execute("PRAGMA query_only = ON")
+
+        for _ in range(2):
+            assert not await found.execution.close(trade_id, ExitReason.STOP_LOSS, None)
+        held = found.gateway.hub.account.ledger
+        await until(lambda: [p.quantity for p in held.positions.values()] == [0])
+
+        assert any("exit not recorded" in text for text in found.incidents)
+        assert len(found.gateway.hub.exchange.account.books.executions) == 2
