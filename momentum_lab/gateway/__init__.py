@@ -1,1 +1,18 @@
-"""The paper gateway: an independent program that speaks the TWS socket protocol."""
+"""The paper gateway: an independent program that speaks the TWS socket protocol.
+
+It plays a recorded market day to the unmodified client library over TCP. From the outside in:
+
+server, settings        start, listen, stop
+hub, session            the clock and who hears what; one connection
+answers                 one answer for each request, by subject
+broadcast               what is told without being asked for
+messages, account_messages, ticks, subscriptions   values as fields of messages
+wire                    the protocol without sockets: bytes <-> messages
+exchange, account       orders, fills, cash and margin
+books, ledger, matching, checks, orders   the exchange's parts, each without the others' concerns
+market, history, hours, pace, catalog     the tape: prices, bars, sessions, speed, contracts
+state                   what outlives a restart
+
+Not played: tick-by-tick data, real-time bars, depth, options, combinations (error 321 each).
+Holidays and half days are not known to it; on such days a tape holds no trades.
+"""

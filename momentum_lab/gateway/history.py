@@ -115,10 +115,10 @@ def parse_end(text: str, *, hours: Hours, now_ns: int) -> int:
     if not text.strip():
         return now_ns
     try:
-        moment = _moment(text.strip(), hours)
-    except ValueError as error:
+        asked_s = round(_moment(text.strip(), hours).timestamp())
+    except (ValueError, OverflowError) as error:
         raise invalid(f"Invalid end date/time format: {text}") from error
-    return min(now_ns, round(moment.timestamp()) * NS_PER_S)
+    return min(now_ns, max(0, asked_s) * NS_PER_S)
 
 
 def bars(line: Line, query: HistoryQuery, *, now_ns: int) -> list[HistoryBar]:
@@ -174,7 +174,7 @@ def _start(duration: str, end_ns: int, *, hours: Hours, line: Line, regular: boo
         return hours.back(end_ns, seconds=n_units, regular=regular)
     if unit == "D":
         return _days_back(line, n_units, end_ns=end_ns)
-    return end_ns - n_units * _CALENDAR_DAYS[unit] * DAY_S * NS_PER_S
+    return max(0, end_ns - n_units * _CALENDAR_DAYS[unit] * DAY_S * NS_PER_S)
 
 
 def _days_back(line: Line, n_days: int, *, end_ns: int) -> int:

@@ -44,7 +44,8 @@ MAX_STEP_S = 0.1
 # Played at one go while fast: a few kilobytes for a client, well below what conflates.
 FAST_PIECE_NS = 10 * NS_PER_S
 SHORTEST_NAP_S, LONGEST_NAP_S = 0.005, 0.05
-SAVE_EVERY_S = 1.0
+# Market time after a crash goes back by this much wall time at most.
+SAVE_EVERY_S = 0.1
 REPORT_EVERY_S = 5.0
 ACCOUNT_EVERY_NS = 180 * NS_PER_S
 
@@ -140,7 +141,8 @@ class Hub:
             last_s = now_s
             if now_s - saved_s >= SAVE_EVERY_S:
                 saved_s = now_s
-                self.save()
+                # Nothing but market time has moved: that may be lost in a power cut.
+                self.save(is_durable=False)
             if now_s - reported_s >= REPORT_EVERY_S:
                 reported_s = now_s
                 self._report_time()
@@ -200,8 +202,8 @@ class Hub:
 
     # -- records ----------------------------------------------------------------------------
 
-    def save(self) -> None:
-        """Write the state file, if there is to be one."""
+    def save(self, *, is_durable: bool = True) -> None:
+        """Write the state file, if there is to be one; see `state.save`."""
         if self.settings.state is not None:
             state.save(
                 self.settings.state,
@@ -209,6 +211,7 @@ class Hub:
                 now_ns=self.market.now_ns,
                 has_streamed=self.has_streamed,
                 exchange=self.exchange,
+                is_durable=is_durable,
             )
 
     def log_wire(self, direction: str, client_id: int | None, content: Any) -> None:

@@ -30,8 +30,25 @@ class Saved:
     exchange: Mapping[str, Any]
 
 
-def save(path: Path, *, tape_id: str, now_ns: int, has_streamed: bool, exchange: Exchange) -> None:
+def save(
+    path: Path,
+    *,
+    tape_id: str,
+    now_ns: int,
+    has_streamed: bool,
+    exchange: Exchange,
+    is_durable: bool = True,
+) -> None:
     """Replace the state file; a crash at any moment leaves the old or the new one, whole.
+
+    Args:
+        path: the file; its folder is made if need be.
+        tape_id: which tape `now_ns` belongs to.
+        now_ns: market time.
+        has_streamed: whether the clock runs.
+        exchange: the account.
+        is_durable: it outlives a power cut too, and not only the end of the process; costs
+            milliseconds.
 
     Raises:
         RecordError: the file cannot be written.
@@ -48,8 +65,9 @@ def save(path: Path, *, tape_id: str, now_ns: int, has_streamed: bool, exchange:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("w", encoding="utf-8") as file:
             json.dump(content, file)
-            file.flush()
-            os.fsync(file.fileno())
+            if is_durable:
+                file.flush()
+                os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
         raise RecordError(f"the gateway's state cannot be written to {path}: {error}") from error

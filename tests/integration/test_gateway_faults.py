@@ -9,10 +9,20 @@ from collections.abc import Iterator
 
 import pytest
 
+from momentum_lab.errors import DataError
+from momentum_lab.gateway.wire import REQUESTS
 from tests.conftest import GatewayProcess, gateway_processes
-from tests.gateway_client import RawClient, raw_client
+from tests.gateway_client import raw_client
 
 REQUEST_NUMBERS = (*range(1, 26), *range(49, 105), 0, -1, 999, "x", "")
+
+
+WORDS = (
+    *("", "0", "1", "2", "-1", "SPY", "STK", "NEWS", "SMART", "USD", "292", "mdoff,292", "1 min"),
+    *("60 S", "1 D", "TRADES", "BRFG", "BRFG:BRFG_ALL", "BRFG$00000001", "ä\\u", "1e308"),
+    *("2147483648", "x", "20131009 12:00:00 X", "99999999 Y", "NaN", "1.5", "756733"),
+    *("DU1234567", "MKT", "LMT", "BUY", "SELL", "20131009-13:00:00", "9223372036854775806"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -107,23 +117,41 @@ def test_no_nonsense_stops_the_gateway(gateway: GatewayProcess, seed: int) -> No
     with raw_client(gateway.port) as client:
         client.start(client_id=11)
         for _ in range(150):
-            send_nonsense(client, chance)
+            client.send(*nonsense(chance))
         client.send(49, 1)
         assert client.read_until(49)[-1][0] == "49"
 
 
-def send_nonsense(client: RawClient, chance: random.Random) -> None:
-    texts = ["", "0", "1", "2", "-1", "SPY", "STK", "SMART", "USD", "292", "mdoff,292", "1 min"]
-    texts += ["60 S", "1 D", "TRADES", "BRFG", "BRFG$00000001", "ä\\u", "1e308", "2147483648", "x"]
-    texts += [
-        "20131009 12:00:00 X",
-        "99999999 Y",
-        "NaN",
-        "1.5",
-        "756733",
-        "DU1234567",
-        "MKT",
-        "BUY",
-    ]
+@pytest.mark.parametrize("seed", range(20))
+def test_no_readable_nonsense_stops_the_gateway(gateway: GatewayProcess, seed: int) -> None:
+    chance = random.Random(1000 + seed)  # noqa: S311 - a repeatable test, no secret
+    lengths = readable_lengths()
+    with raw_client(gateway.port) as client:
+        client.start(client_id=12)
+        for number, length in chance.sample(sorted(lengths.items()), len(lengths)) * 3:
+            fields = [chance.choice(WORDS) if chance.random() < 0.3 else "" for _ in range(length)]
+            client.send(number, *fields)
+        client.send(49, 1)
+        assert client.read_until(49)[-1][0] == "49"
+        # Orders that were taken by chance must not be met by the next test.
+        client.send(58, 1)
+
+
+def nonsense(chance: random.Random) -> list[object]:
     number = chance.choice(REQUEST_NUMBERS)
-    client.send(number, *chance.choices(texts, k=chance.randrange(22)))
+    return [number, *chance.choices(WORDS, k=chance.randrange(22))]
+
+
+def readable_lengths() -> dict[int, int]:
+    """Request number -> how many empty fields make a readable request of that kind."""
+    found = {}
+    for message in REQUESTS.messages.values():
+        for length in range(130):
+            try:
+                REQUESTS.decode(message, [str(message.number), *[""] * length], 176)
+            except DataError:
+                continue
+            found[message.number] = length
+            break
+    assert len(found) == len(REQUESTS.messages)
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from pathlib import Path
 from time import perf_counter
@@ -58,7 +59,7 @@ async def test_a_client_id_in_use_is_refused_and_free_again_after_the_end(tmp_pa
         async with connected(gateway.port):
             second = IB()
             found = errors_of(second)
-            with pytest.raises((TimeoutError, ConnectionError)):
+            with pytest.raises((asyncio.TimeoutError, ConnectionError)):
                 await second.connectAsync("127.0.0.1", gateway.port, clientId=1, timeout=0.3)
             assert found == [(-1, 326)]
         async with connected(gateway.port) as again:

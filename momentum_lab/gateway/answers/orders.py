@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from datetime import datetime, timezone
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from momentum_lab.core.market import NS_PER_S, Side
@@ -119,10 +119,10 @@ def _since(text: str, hours: Hours) -> int:
     date, clock, zone = match.groups()
     try:
         moment = datetime.strptime(f"{date} {clock}", "%Y%m%d %H:%M:%S")  # noqa: DTZ007
-        tz = timezone.utc if zone == "UTC" else find_zone(zone or hours.zone_name)
+        local = moment.replace(tzinfo=find_zone(zone or hours.zone_name))
+        return round(local.timestamp()) * NS_PER_S
     except ValueError as error:
         raise invalid(f"Invalid execution filter time: {text}") from error
-    return round(moment.replace(tzinfo=tz).timestamp()) * NS_PER_S
 
 
 ANSWERS: Mapping[str, Callable[[Session, Request], None]] = {

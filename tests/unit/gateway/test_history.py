@@ -88,6 +88,7 @@ def test_the_end_is_read_in_every_spelling(text: str, end_ns: int) -> None:
         {"duration": "99999999 D"},
         {"what_to_show": "OPTION_IMPLIED_VOLATILITY"},
         {"end_date_time": "yesterday"},
+        {"end_date_time": "99991231"},
         {"end_date_time": "20131009 11:58:00 Mars/Olympus"},
     ],
 )
@@ -151,6 +152,20 @@ def test_times_are_written_as_they_were_asked_for() -> None:
     assert text(with_zone=False) == "20131009  12:00:00"
     assert text(format_date=2) == str(NOON // NS_PER_S)
     assert text(format_date=2, bar_size="1 day") == "20131009"
+
+
+@pytest.mark.parametrize("values", [{"duration": "100000 Y"}, {"duration": "99999 M"}])
+def test_a_span_from_before_all_times_begins_with_the_tape(values: Mapping[str, Any]) -> None:
+    assert len(ask(at(NOON), bar_size="1 day", **values)) == 1
+
+
+@pytest.mark.parametrize("text", ["18000101 00:00:00 UTC", "00010101 00:00:00 Asia/Tokyo"])
+def test_an_end_before_all_times_has_no_bars(text: str) -> None:
+    assert ask(at(NOON), end_date_time=text) == []
+
+
+def test_an_end_after_all_times_is_now() -> None:
+    assert parse_end("99991231 23:59:59 US/Eastern", hours=at(NOON).hours, now_ns=NOON) == NOON
 
 
 def test_a_symbol_that_has_not_traded_has_no_bars() -> None:
