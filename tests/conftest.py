@@ -13,13 +13,14 @@ from pathlib import Path
 import pytest
 
 SAMPLE_TAPE = Path(__file__).parents[1] / "data" / "samples" / "fomc-2013-10-09"
+GATEWAY = (sys.executable, "-m", "momentum_lab.faces.cli", "gateway")
 START_LIMIT_S = 15.0
 STOP_LIMIT_S = 10.0
 
 
 @dataclass
 class GatewayProcess:
-    """A gateway that runs as `python -m momentum_lab.gateway`.
+    """A gateway that runs as `momentum-lab gateway`.
 
     Attributes:
         process: the operating system's handle.
@@ -64,7 +65,7 @@ def gateway_processes() -> Iterator[StartGateway]:
     started: list[tuple[GatewayProcess, threading.Thread]] = []
 
     def start(*options: object, tape: Path = SAMPLE_TAPE, port: int = 0) -> GatewayProcess:
-        command = [sys.executable, "-m", "momentum_lab.gateway", str(tape), "--port", str(port)]
+        command = [*GATEWAY, "--tape", str(tape), "--port", str(port)]
         process = subprocess.Popen(  # noqa: S603 - our own program
             [*command, *map(str, options)],
             stdout=subprocess.PIPE,

@@ -1,13 +1,8 @@
-"""A gateway as a process of its own, and sessions that trade against it, for tests."""
+"""Sessions that trade against a gateway in a process of its own, for tests."""
 
 from __future__ import annotations
 
-import os
-import re
-import signal
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,58 +10,25 @@ from pathlib import Path
 
 import anyio
 
-from momentum_lab.clock import transport_s
 from momentum_lab.core.connection import BackoffParameters
 from momentum_lab.parameters import Parameters, load_parameters
+from tests.conftest import GatewayProcess, StartGateway
 
 ROOT = Path(__file__).parents[1]
 TAPE = ROOT / "data" / "samples" / "fomc-2013-10-09"
-BEFORE_FOMC = "2013-10-09T13:45"
-_LISTENING = re.compile(r"listening on \S+:(\d+)")
+BEFORE_FOMC = ("--start", "2013-10-09T13:45")
 _PATIENCE_S = 30.0
 
 
-class GatewayProcess:
-    """A paper gateway in its own process; `kill` is SIGKILL, no clean-up."""
-
-    def __init__(self, folder: Path, *, port: int = 0, start: str = BEFORE_FOMC, name: str = "gw"):
-        self.log = folder / f"{name}.log"
-        command = [sys.executable, "-m", "momentum_lab.faces.cli", "gateway", "--tape", str(TAPE)]
-        command += ["--port", str(port), "--fast", "20000", "--state", str(folder / "state.json")]
-        if not (folder / "state.json").exists():
-            command += ["--start", start]
-        with self.log.open("w") as output:
-            self.process = subprocess.Popen(  # noqa: S603 - this interpreter, this package
-                command, stdout=output, stderr=subprocess.STDOUT
-            )
-        self.port = self._port()
-
-    def _port(self) -> int:
-        deadline = transport_s() + _PATIENCE_S
-        while transport_s() < deadline:
-            match = _LISTENING.search(self.log.read_text())
-            if match:
-                return int(match[1])
-            try:
-                self.process.wait(0.05)
-            except subprocess.TimeoutExpired:
-                continue
-            break
-        raise AssertionError(f"the gateway did not start: {self.log.read_text()}")
-
-    def kill(self) -> None:
-        os.kill(self.process.pid, signal.SIGKILL)
-        self.process.wait(_PATIENCE_S)
-
-    def stop(self) -> None:
-        if self.process.poll() is None:
-            self.process.terminate()
-            self.process.wait(_PATIENCE_S)
+def begin(start: StartGateway, folder: Path, *, port: int = 0) -> GatewayProcess:
+    """A gateway that stands shortly before the FOMC minutes, or goes on from its state."""
+    return start("--fast", 20000, "--state", folder / "state.json", *BEFORE_FOMC, port=port)
 
 
 @contextmanager
-def gateway(folder: Path, *, port: int = 0, start: str = BEFORE_FOMC) -> Iterator[GatewayProcess]:
-    found = GatewayProcess(folder, port=port, start=start)
+def gateway(start: StartGateway, folder: Path, *, port: int = 0) -> Iterator[GatewayProcess]:
+    """The same for the length of a block."""
+    found = begin(start, folder, port=port)
     try:
         yield found
     finally:

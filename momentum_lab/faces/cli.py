@@ -220,7 +220,7 @@ def _gateway_process(
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "gateway.log"
     command = [sys.executable, "-m", "momentum_lab.faces.cli", "gateway"]
-    command += ["--tape", str(tape), "--port", str(port), "--state", str(folder / "gateway.json")]
+    command += ["--tape", str(tape), "--port", str(port)]
     command += ["--speed", str(parameters.replay.speed), "--fast", str(parameters.replay.fast)]
     command += ["--watch", str(parameters.shock.watch_s)]
     with log.open("w", encoding="utf-8") as output:

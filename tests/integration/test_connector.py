@@ -37,11 +37,6 @@ START = datetime(2013, 10, 9, 13, 40, tzinfo=ZoneInfo("America/New_York"))
 START_NS = int(START.timestamp()) * NS_PER_S
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @dataclass
 class Desk:
     """A running connector, its execution service, and the gateway they talk to."""

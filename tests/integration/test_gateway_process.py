@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import SAMPLE_TAPE, GatewayProcess, StartGateway
+from tests.conftest import GATEWAY, SAMPLE_TAPE, GatewayProcess, StartGateway
 from tests.gateway_client import raw_client
 
 
 def failing(*options: object) -> tuple[int, str]:
     """Run a gateway that cannot start; return its exit code and what it says."""
-    command = [sys.executable, "-m", "momentum_lab.gateway", *map(str, options)]
+    command = [*GATEWAY, "--tape", *map(str, options)]
     found = subprocess.run(  # noqa: S603 - our own program
         command, capture_output=True, text=True, timeout=15, check=False
     )
@@ -47,7 +46,7 @@ def test_a_missing_tape_is_one_sentence(tmp_path: Path) -> None:
     code, said = failing(tmp_path / "none", "--port", 0)
     assert (code, said) == (
         2,
-        f"no tape at {tmp_path / 'none'}: expected a folder with tape.yaml in it\n",
+        f"momentum-lab: no tape at {tmp_path / 'none'}: expected a folder with tape.yaml in it\n",
     )
 
 
@@ -64,7 +63,7 @@ def test_a_bad_state_file_is_one_sentence(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "word"),
     [
-        (("--slow", 90), "slow"),
+        (("--speed", 90), "slow"),
         (("--start", "2013-10-11T12:00:00+00:00"), "expected a start between"),
         (("--account", "U1"), "paper account"),
     ],

@@ -17,15 +17,11 @@ from momentum_lab.errors import BrokerError, ParameterError
 from momentum_lab.live.session import LiveSession, SessionResult
 from momentum_lab.parameters import Parameters
 from momentum_lab.records.trade_store import Row, TradeStore
-from tests.session_kit import GatewayProcess, demo_parameters, free_port, gateway, until
+from tests.conftest import StartGateway
+from tests.session_kit import begin, demo_parameters, free_port, gateway, until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(120)]
 NEW_YORK = ZoneInfo("America/New_York")
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
 
 
 class Running:
@@ -76,8 +72,10 @@ def assert_record_is_whole(running: Running) -> None:
         assert row["net_usd"] == pytest.approx(row["gross_usd"] - row["costs_usd"])
 
 
-async def test_the_fomc_shock_is_traded_short_and_stopped_out(tmp_path: Path) -> None:
-    with gateway(tmp_path) as found:
+async def test_the_fomc_shock_is_traded_short_and_stopped_out(
+    start_gateway: StartGateway, tmp_path: Path
+) -> None:
+    with gateway(start_gateway, tmp_path) as found:
         running = Running(demo_parameters(found.port), tmp_path)
         await running.run()
 
@@ -92,13 +90,15 @@ async def test_the_fomc_shock_is_traded_short_and_stopped_out(tmp_path: Path) ->
     assert_record_is_whole(running)
 
 
-async def test_the_gateway_may_start_after_the_session(tmp_path: Path) -> None:
+async def test_the_gateway_may_start_after_the_session(
+    start_gateway: StartGateway, tmp_path: Path
+) -> None:
     port = free_port()
     running = Running(demo_parameters(port), tmp_path)
     async with anyio.create_task_group() as group:
         group.start_soon(running.run)
         await until(lambda: running.states().count("DISCONNECTED") >= 2)
-        with gateway(tmp_path, port=port):
+        with gateway(start_gateway, tmp_path, port=port):
             await until(lambda: "OPERATIONAL" in running.states())
             running.session.stop()
             await until(lambda: running.result is not None)
@@ -106,8 +106,10 @@ async def test_the_gateway_may_start_after_the_session(tmp_path: Path) -> None:
     assert_record_is_whole(running)
 
 
-async def test_a_killed_gateway_is_reconciled_before_anything_is_sent(tmp_path: Path) -> None:
-    first = GatewayProcess(tmp_path)
+async def test_a_killed_gateway_is_reconciled_before_anything_is_sent(
+    start_gateway: StartGateway, tmp_path: Path
+) -> None:
+    first = begin(start_gateway, tmp_path)
     running = Running(demo_parameters(first.port), tmp_path)
     async with anyio.create_task_group() as group:
         group.start_soon(running.run)
@@ -115,7 +117,7 @@ async def test_a_killed_gateway_is_reconciled_before_anything_is_sent(tmp_path: 
         first.kill()
         await until(lambda: running.states()[-1] != "OPERATIONAL")
         orders_before = len(running.rows("orders"))
-        with gateway(tmp_path, port=first.port):
+        with gateway(start_gateway, tmp_path, port=first.port):
             await until(lambda: running.states()[-1] == "OPERATIONAL")
             await until(lambda: running.result is not None, patience_s=90)
 
@@ -129,8 +131,10 @@ async def test_a_killed_gateway_is_reconciled_before_anything_is_sent(tmp_path: 
     assert_record_is_whole(running)
 
 
-async def test_a_stop_request_closes_what_is_open(tmp_path: Path) -> None:
-    with gateway(tmp_path) as found:
+async def test_a_stop_request_closes_what_is_open(
+    start_gateway: StartGateway, tmp_path: Path
+) -> None:
+    with gateway(start_gateway, tmp_path) as found:
         running = Running(demo_parameters(found.port), tmp_path)
         async with anyio.create_task_group() as group:
             group.start_soon(running.run)
@@ -144,8 +148,10 @@ async def test_a_stop_request_closes_what_is_open(tmp_path: Path) -> None:
     assert_record_is_whole(running)
 
 
-async def test_a_lost_gateway_at_the_end_leaves_a_plain_word(tmp_path: Path) -> None:
-    found = GatewayProcess(tmp_path)
+async def test_a_lost_gateway_at_the_end_leaves_a_plain_word(
+    start_gateway: StartGateway, tmp_path: Path
+) -> None:
+    found = begin(start_gateway, tmp_path)
     parameters = demo_parameters(found.port)
     parameters = replace(parameters, execution=replace(parameters.execution, drain_s=1))
     running = Running(parameters, tmp_path)
@@ -161,8 +167,10 @@ async def test_a_lost_gateway_at_the_end_leaves_a_plain_word(tmp_path: Path) -> 
     assert [row["purpose"] for row in running.rows("orders")] == ["entry"]
 
 
-async def test_the_next_session_adopts_what_the_last_one_left(tmp_path: Path) -> None:
-    first = GatewayProcess(tmp_path)
+async def test_the_next_session_adopts_what_the_last_one_left(
+    start_gateway: StartGateway, tmp_path: Path
+) -> None:
+    first = begin(start_gateway, tmp_path)
     left = Running(demo_parameters(first.port), tmp_path)
     async with anyio.create_task_group() as group:
         group.start_soon(left.run)
@@ -170,7 +178,7 @@ async def test_the_next_session_adopts_what_the_last_one_left(tmp_path: Path) ->
         group.cancel_scope.cancel()
     first.kill()
 
-    with gateway(tmp_path, port=first.port):
+    with gateway(start_gateway, tmp_path, port=first.port):
         parameters = demo_parameters(first.port)
         next_one = LiveSession(parameters, root=tmp_path, run_id="20990101T000000Z-replay")
         result = await next_one.run()
@@ -180,8 +188,10 @@ async def test_the_next_session_adopts_what_the_last_one_left(tmp_path: Path) ->
     assert result.open_trades == ()
 
 
-async def test_a_taken_client_id_ends_the_session_with_one_sentence(tmp_path: Path) -> None:
-    with gateway(tmp_path) as found:
+async def test_a_taken_client_id_ends_the_session_with_one_sentence(
+    start_gateway: StartGateway, tmp_path: Path
+) -> None:
+    with gateway(start_gateway, tmp_path) as found:
         holder = Running(demo_parameters(found.port), tmp_path / "holder")
         second = Running(demo_parameters(found.port), tmp_path / "second")
         async with anyio.create_task_group() as group:
@@ -202,9 +212,12 @@ async def test_a_taken_client_id_ends_the_session_with_one_sentence(tmp_path: Pa
     ],
 )
 async def test_what_the_broker_does_not_know_ends_the_session(
-    tmp_path: Path, change: Callable[[Parameters], Parameters], sentence: str
+    start_gateway: StartGateway,
+    tmp_path: Path,
+    change: Callable[[Parameters], Parameters],
+    sentence: str,
 ) -> None:
-    with gateway(tmp_path) as found:
+    with gateway(start_gateway, tmp_path) as found:
         running = Running(change(demo_parameters(found.port)), tmp_path)
         await running.run()
 
