@@ -103,6 +103,14 @@ class NewsParameters:
     max_future_s: float = tunable(
         3.0, unit="s", low=0, high=60, step=1, meaning="how far a stamp may lie in the future"
     )
+    symbol_grace_s: float = tunable(
+        1.0,
+        unit="s",
+        low=0,
+        high=30,
+        step=0.5,
+        meaning="how long a headline without ticker waits for a copy that has one",
+    )
     queue_size: int = tunable(
         1000,
         unit="headlines",

@@ -4,25 +4,18 @@ The executed notebook is the log book of its run: `data/runs/<run_id>/live.ipynb
 and the captured quotes. The trade store is the record; nothing depends on the notebook having
 been saved.
 
-papermill by itself dies at once of a SIGTERM and takes the kernel with it. The engine here hands
-SIGTERM and SIGINT on to the kernel, where the session ends in good order and the remaining cells
-still run.
+papermill by itself dies at once of a SIGTERM; the engine in `papermill_engine` ends the session in
+good order.
 """
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import papermill
-from papermill.clientwrap import PapermillNotebookClient
-from papermill.engines import NBClientEngine, papermill_engines
 from papermill.exceptions import PapermillExecutionError
 
 import momentum_lab
@@ -73,7 +66,6 @@ def run_live_notebook(parameters: Parameters, *, root: Path, run_id: str = "") -
     values = {**parameters.as_dict(), "run_id": run_id, "root": "."}
     check_names(root / _NOTEBOOK, values)
     folder.mkdir(parents=True, exist_ok=True)
-    papermill_engines.register(ENGINE, LiveEngine)
     try:
         papermill.execute_notebook(
             str(root / _NOTEBOOK),
@@ -102,58 +94,3 @@ def check_names(notebook: Path, values: Mapping[str, Any]) -> None:
     strangers = sorted(set(values) - known)
     if strangers:
         raise ParameterError(f"{notebook}: takes no parameter named {', '.join(strangers)}")
-
-
-class LiveClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill is not annotated
-    """A client that hands stop signals on to the kernel while cells run."""
-
-    def papermill_execute_cells(self) -> None:
-        """Execute the cells; a stop signal asks the kernel to end its session."""
-        with _hand_on_signals(self.km.provisioner.pid):
-            super().papermill_execute_cells()
-
-
-class LiveEngine(NBClientEngine):  # type: ignore[misc]  # papermill is not annotated
-    """papermill engine `momentum_lab`: as the standard one, with orderly stops."""
-
-    @classmethod
-    def execute_managed_notebook(
-        cls,
-        nb_man: Any,
-        kernel_name: str,
-        *,
-        log_output: bool = False,
-        stdout_file: Any = None,
-        stderr_file: Any = None,
-        start_timeout: int = 60,
-        execution_timeout: int | None = None,
-        **_ignored: Any,
-    ) -> nbformat.NotebookNode:
-        """Execute a notebook that papermill manages; no time limit unless one is given."""
-        executed: nbformat.NotebookNode = LiveClient(
-            nb_man,
-            kernel_name=kernel_name,
-            startup_timeout=start_timeout,
-            timeout=execution_timeout,
-            log_output=log_output,
-            stdout_file=stdout_file,
-            stderr_file=stderr_file,
-        ).execute()
-        return executed
-
-
-@contextmanager
-def _hand_on_signals(kernel_pid: int) -> Iterator[None]:
-    def hand_on(_number: int, _frame: object) -> None:
-        os.kill(kernel_pid, signal.SIGTERM)
-
-    try:
-        old = {number: signal.signal(number, hand_on) for number in (signal.SIGTERM, signal.SIGINT)}
-    except ValueError:
-        # Not the main thread: signals do not come here, so there is nothing to hand on.
-        old = {}
-    try:
-        yield
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)

@@ -23,6 +23,7 @@ class DecisionBook:
         self._clock = clock
         # A replayed day is a new history each time: its articles were not seen in another run.
         self._scope = f"{run_id}/" if clock.is_replay else ""
+        self._late_symbols: dict[str, tuple[str, ...]] = {}
 
     def add_headline(self, headline: Headline) -> str | None:
         """Store a headline; return its identity, None when it has been seen before.
@@ -35,7 +36,14 @@ class DecisionBook:
         except RecordError:
             _log.exception("headline not recorded, so it cannot trade: id=%s", headline_id)
             return None
+        if not is_new and headline.symbols:
+            # A broad tape may bring a story first, without the ticker of a stock's own line.
+            self._late_symbols[headline_id] = headline.symbols
         return headline_id if is_new else None
+
+    def late_symbols(self, headline_id: str) -> tuple[str, ...]:
+        """Return the tickers that later copies of a headline had; empty without any."""
+        return self._late_symbols.get(headline_id, ())
 
     def decide(self, headline_id: str, decision: Decision, *, symbol: str | None) -> None:
         """Record the verdict of a headline that is not traded."""

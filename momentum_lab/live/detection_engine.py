@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from typing import Any, TypeVar
 
 import anyio
 import anyio.abc
 
 from momentum_lab.clock import Clock
+from momentum_lab.core.market import NS_PER_S
 from momentum_lab.core.news import Headline
 from momentum_lab.core.shock import Watch, look, open_watch
 from momentum_lab.core.signal import Decision, Reason, TradeSignal, passed
@@ -25,6 +29,8 @@ from momentum_lab.live.news_handler import Assignment
 from momentum_lab.parameters import Parameters
 
 _log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 class DetectionEngine:
@@ -64,17 +70,37 @@ class DetectionEngine:
     async def _work(self) -> None:
         while True:
             assignment = await self._queue.get()
-            self._watches += 1
-            try:
-                verdict = await self._prepare(assignment)
-            except MomentumLabError as error:
-                verdict = passed(Reason.INTERNAL_ERROR, f"{type(error).__name__}: {error}")
-            finally:
-                self._watches -= 1
-            if verdict is not None:
-                self._book.decide(
-                    assignment.headline_id, verdict, symbol=self._primary(assignment.headline)
-                )
+            if assignment.headline.symbols:
+                await self._take(assignment)
+            else:
+                self._start(self._wait_for_symbol, assignment)
+
+    async def _take(self, assignment: Assignment) -> None:
+        """Prepare a headline; record why it is not watched, if it is not."""
+        self._watches += 1
+        try:
+            verdict = await self._prepare(assignment)
+        except MomentumLabError as error:
+            verdict = passed(Reason.INTERNAL_ERROR, f"{type(error).__name__}: {error}")
+        finally:
+            self._watches -= 1
+        if verdict is not None:
+            symbol = self._primary(assignment.headline)
+            self._book.decide(assignment.headline_id, verdict, symbol=symbol)
+
+    async def _wait_for_symbol(self, assignment: Assignment) -> None:
+        """Give a headline without a ticker the moment in which another line may name it."""
+        grace_ns = int(self._parameters.news.symbol_grace_s * NS_PER_S)
+        await self._clock.sleep_until(assignment.headline.received_ns + grace_ns)
+        symbols = self._book.late_symbols(assignment.headline_id)
+        await self._take(
+            replace(assignment, headline=replace(assignment.headline, symbols=symbols))
+        )
+
+    def _start(self, task: Callable[[T], Coroutine[Any, Any, None]], value: T) -> None:
+        if self._group is None:
+            raise MomentumLabError("the engine is not running")
+        self._group.start_soon(task, value)
 
     def _primary(self, headline: Headline) -> str | None:
         """Return the first ticker of the headline that may be traded; the rest are mentions."""
@@ -106,10 +132,8 @@ class DetectionEngine:
             )
         if isinstance(watch, Decision):
             return watch
-        if self._group is None:
-            raise MomentumLabError("the engine is not running")
         self._watches += 1
-        self._group.start_soon(self._watch, watch, name=f"watch {headline.key}")
+        self._start(self._watch, watch)
         return None
 
     def _refuse(self, headline: Headline, symbol: str | None) -> Decision | None:

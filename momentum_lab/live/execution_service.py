@@ -398,7 +398,7 @@ class ExecutionService:
         if report.perm_id:
             values["perm_id"] = report.perm_id
         if report.event is None:
-            _log.info("order: %s %s", report.order_ref, report.message)
+            _log.debug("order: %s %s", report.order_ref, report.message)
             return
         if report.event is not OrderEvent.ACKNOWLEDGE:
             values["message"] = report.message

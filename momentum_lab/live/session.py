@@ -16,11 +16,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import anyio
 import anyio.abc
 
-from momentum_lab.calendars import session_on_day_of
+from momentum_lab.calendars import NEW_YORK, session_on_day_of
 from momentum_lab.clock import Clock, ReplayClock, SystemClock, utc, wall_ns
 from momentum_lab.core.connection import ConnectionEvent, ConnectionState
 from momentum_lab.core.market import NS_PER_S
@@ -306,8 +307,8 @@ class LiveSession:
     def _report(self, now_ns: int) -> None:
         equity_usd = self._connector.account().equity_usd
         _log.info(
-            "session: market_time=%s state=%s equity_usd=%s open=%d",
-            f"{utc(now_ns):%Y-%m-%d %H:%M:%S}Z",
+            "session: new_york=%s state=%s equity_usd=%s open=%d",
+            f"{utc(now_ns).astimezone(ZoneInfo(NEW_YORK)):%Y-%m-%d %H:%M:%S}",
             self._connector.state.value,
             "-" if equity_usd is None else f"{equity_usd:.2f}",
             len(self._store.open_trades()),

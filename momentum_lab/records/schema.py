@@ -8,7 +8,7 @@ from __future__ import annotations
 
 VERSION = 1
 
-TABLES = """
+_SQL = """
 CREATE TABLE runs (
     run_id TEXT PRIMARY KEY,
     mode TEXT NOT NULL CHECK (mode IN ('replay', 'paper', 'live')),
@@ -24,7 +24,7 @@ CREATE TABLE runs (
     end_reason TEXT
 );
 CREATE TABLE headlines (
-    headline_id TEXT PRIMARY KEY,       -- provider:article_id; in a replay with the run before it
+    headline_id TEXT PRIMARY KEY,       -- provider:article_id, in a replay with the run before it
     run_id TEXT NOT NULL REFERENCES runs (run_id),
     provider TEXT NOT NULL,
     article_id TEXT NOT NULL,
@@ -33,7 +33,7 @@ CREATE TABLE headlines (
     text TEXT NOT NULL,
     symbols TEXT NOT NULL,              -- JSON list, the primary one first
     extra TEXT NOT NULL,
-    repeats INTEGER NOT NULL DEFAULT 0  -- further copies: other lines, replays after a reconnect
+    repeats INTEGER NOT NULL DEFAULT 0  -- copies from other lines or replays
 );
 CREATE TABLE decisions (
     decision_id INTEGER PRIMARY KEY,
@@ -136,3 +136,6 @@ CREATE INDEX fills_of_order ON fills (order_ref);
 CREATE INDEX orders_of_trade ON orders (trade_id);
 CREATE INDEX trades_of_state ON trades (state);
 """
+
+# One statement each; no comment above holds a semicolon.
+TABLES = tuple(part.strip() for part in _SQL.split(";") if part.strip())

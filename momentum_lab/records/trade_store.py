@@ -7,8 +7,11 @@ recomputed from its fills whenever one arrives; nothing is accumulated on the si
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import sqlite3
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -83,6 +86,8 @@ class TradeStore:
         self.path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            if not path.exists():
+                _make_file(path)
             connection = sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S)
         except (OSError, sqlite3.Error) as error:
             raise RecordError(f"cannot open the trade store {path}: {error}") from error
@@ -98,12 +103,7 @@ class TradeStore:
     def _prepare(self) -> None:
         self.db.execute("PRAGMA foreign_keys = ON")
         found = int(next(iter(self.db.execute("PRAGMA user_version")))[0])
-        if found == 0 and not self.db.table_names():
-            self.db.enable_wal()
-            self.db.executescript(
-                f"BEGIN; {schema.TABLES} PRAGMA user_version = {schema.VERSION}; COMMIT;"
-            )
-        elif found != schema.VERSION:
+        if found != schema.VERSION:
             raise RecordError(
                 f"{self.path}: expected a trade store of version {schema.VERSION},"
                 f" found version {found}"
@@ -561,6 +561,26 @@ class TradeStore:
             f"SELECT * FROM [{name}] WHERE run_id = ? ORDER BY rowid",  # noqa: S608 - a known table
             run_id,
         )
+
+
+def _make_file(path: Path) -> None:
+    """Make an empty store whole, then give it its name: of two makers the second finds it."""
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    os.close(handle)
+    draft = Path(name)
+    try:
+        database = Database(draft)
+        try:
+            for statement in schema.TABLES:
+                database.execute(statement)
+            database.execute(f"PRAGMA user_version = {schema.VERSION}")
+            database.enable_wal()
+        finally:
+            database.close()
+        with contextlib.suppress(FileExistsError):
+            os.link(draft, path)
+    finally:
+        draft.unlink()
 
 
 def masked(account: str) -> str:

@@ -187,10 +187,11 @@ class Ears:
             self._reports_in.send_nowait(
                 translate.OrderReport(self._order_refs[request], event, request, 0, words)
             )
+        elif code in translate.FARM_NOTES:
+            _log.debug("broker says: code=%d text=%s", code, text)
         else:
             _log.info("broker says: code=%d request=%d text=%s", code, request, text)
-            if code not in translate.FARM_NOTES:
-                self.last_error = words
+            self.last_error = words
 
     def _hear_execution(self, _trade: object, fill: ib_insync.Fill) -> None:
         self._reports_in.send_nowait(translate.FillReport(translate.fill_of(fill)))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -231,3 +233,21 @@ def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(RecordError, match="cannot open the trade store"):
         TradeStore(tmp_path / "file" / "trades.db")
+
+
+def test_many_may_make_the_same_file_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "new.db"
+    ready = threading.Barrier(8)
+
+    def make() -> int:
+        ready.wait()
+        found = TradeStore(path)
+        try:
+            return len(found.db.table_names())
+        finally:
+            found.close()
+
+    with ThreadPoolExecutor(8) as pool:
+        counts = {job.result() for job in [pool.submit(make) for _ in range(8)]}
+
+    assert counts == {9}

@@ -1,0 +1,1 @@
+"""What would have been: recorded days under other parameters, by the very rules that trade."""

@@ -1,0 +1,207 @@
+"""The trade that an order would have become in an episode: guards, size, fill, exit.
+
+The rules are those that trade live. An order fills at the quote of the second in which it was
+decided, by the model of fills of `momentum_lab.core.fills`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from momentum_lab.clock import utc
+from momentum_lab.core.fills import FillModel
+from momentum_lab.core.market import NS_PER_S, Instrument, Quote, Side
+from momentum_lab.core.position import (
+    ExitReason,
+    Fill,
+    Levels,
+    OpenPosition,
+    decide_exit,
+    exit_levels,
+    summarise,
+)
+from momentum_lab.core.signal import Decision, Reason, TradeSignal, passed
+from momentum_lab.core.sizing import size_position
+from momentum_lab.errors import DataError
+from momentum_lab.parameters import Parameters
+from momentum_lab.research.episodes import Episode
+
+_FILLS = FillModel()
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A filled entry.
+
+    Attributes:
+        index: the tick at which it was decided.
+        fill: the execution.
+        levels: stop and target, from the price that was paid.
+    """
+
+    index: int
+    fill: Fill
+    levels: Levels
+
+
+def enter(
+    episode: Episode,
+    index: int,
+    signal: TradeSignal,
+    *,
+    parameters: Parameters,
+    equity_usd: float,
+) -> Entry | Decision:
+    """Return the filled entry of a signal, or the guard that refuses it.
+
+    Args:
+        episode: what happened.
+        index: the tick that gave the signal.
+        signal: the shock.
+        parameters: guards, sizing, exits.
+        equity_usd: of the account; its buying power is taken to be the same.
+    """
+    instrument = _instrument(episode)
+    now_ns, quote = signal.at_ns, episode.ticks[index].quote
+    refusal = refuse_window(episode, now_ns, parameters) or _refuse_quote(quote, now_ns, parameters)
+    if refusal is not None or quote.bid is None or quote.ask is None:
+        return refusal or passed(Reason.QUOTE_NOT_TRADABLE, "the line is silent")
+    price = quote.ask if signal.side is Side.BUY else quote.bid
+    try:
+        levels = _levels(signal, price, instrument, parameters)
+    except DataError as error:
+        return passed(Reason.SIZE_ZERO, str(error))
+    size = size_position(
+        equity_usd=equity_usd,
+        buying_power_usd=equity_usd,
+        entry_usd=price,
+        stop_usd=levels.stop,
+        parameters=parameters.sizing,
+    )
+    if size.shares < 1:
+        return passed(Reason.SIZE_ZERO, size.text, observed=0, limit=1, unit="shares")
+    fill = _fill("entry", signal.side, size.shares, quote, at_ns=now_ns, instrument=instrument)
+    # As live: the levels that hold are those of the price that was paid.
+    return Entry(index, fill, _levels(signal, fill.price, instrument, parameters))
+
+
+def refuse_window(episode: Episode, at_ns: int, parameters: Parameters) -> Decision | None:
+    """Return the decision not to enter at this time of day, None when entries are allowed."""
+    guards, session = parameters.guards, episode.session
+    if session is None:
+        return passed(Reason.OUTSIDE_SESSION, "the exchange is closed today")
+    first_ns = session.open_ns + int(guards.entries_after_open_s * NS_PER_S)
+    last_ns = session.close_ns - int(guards.entries_before_close_s * NS_PER_S)
+    if first_ns <= at_ns < last_ns:
+        return None
+    window = f"{utc(first_ns):%H:%M:%S} to {utc(last_ns):%H:%M:%S} UTC"
+    return passed(Reason.OUTSIDE_SESSION, f"{utc(at_ns):%H:%M:%S} UTC is outside {window}")
+
+
+def _refuse_quote(quote: Quote, now_ns: int, parameters: Parameters) -> Decision | None:
+    guards = parameters.guards
+    why_not = quote.why_not_tradable(now_ns=now_ns, max_age_s=guards.quote_max_age_s)
+    if why_not is not None:
+        return passed(Reason.QUOTE_NOT_TRADABLE, why_not)
+    spread_bps = (quote.spread or 0.0) / (quote.mid or 1.0) * 1e4
+    if spread_bps <= guards.spread_max_bps:
+        return None
+    return passed(
+        Reason.SPREAD_TOO_WIDE,
+        f"the spread is {spread_bps:.1f} bps, {guards.spread_max_bps:g} are allowed",
+        observed=spread_bps,
+        limit=guards.spread_max_bps,
+        unit="bps",
+    )
+
+
+def _levels(
+    signal: TradeSignal, entry_usd: float, instrument: Instrument, parameters: Parameters
+) -> Levels:
+    return exit_levels(
+        signal.side,
+        entry_usd=entry_usd,
+        atr_usd=signal.atr,
+        instrument=instrument,
+        parameters=parameters.exits,
+    )
+
+
+def follow(episode: Episode, entry: Entry, parameters: Parameters) -> dict[str, Any]:
+    """Follow an entry to its exit; return what the trade was, by column of `what_if`."""
+    bought = entry.fill
+    position = _position(episode, entry, parameters)
+    reason, at_ns, quote = _leave(episode, entry.index, position, parameters)
+    shares = round(bought.shares)
+    sold = _fill(
+        "exit", bought.side.opposite, shares, quote, at_ns=at_ns, instrument=_instrument(episode)
+    )
+    total = summarise((bought, sold), entry_side=bought.side)
+    return {
+        "side": bought.side.value,
+        "shares": shares,
+        "entry_ns": bought.at_ns,
+        "entry_price": bought.price,
+        "stop": entry.levels.stop,
+        "target": entry.levels.target,
+        "exit_ns": at_ns,
+        "exit_price": sold.price,
+        "exit_reason": reason.value,
+        "gross_usd": total.gross_usd,
+        "costs_usd": total.costs_usd,
+        "net_usd": total.net_usd,
+    }
+
+
+def _position(episode: Episode, entry: Entry, parameters: Parameters) -> OpenPosition:
+    before_ns = int(parameters.guards.flat_before_close_s * NS_PER_S)
+    return OpenPosition(
+        symbol=entry.fill.symbol,
+        side=entry.fill.side,
+        entry_ns=entry.fill.at_ns,
+        levels=entry.levels,
+        flat_by_ns=episode.session.close_ns - before_ns if episode.session else None,
+    )
+
+
+def _leave(
+    episode: Episode, index: int, position: OpenPosition, parameters: Parameters
+) -> tuple[ExitReason, int, Quote]:
+    """Return why, when and at which quote a position is left."""
+    due_ns = position.time_stop_ns(parameters.exits)
+    if position.flat_by_ns is not None:
+        due_ns = min(due_ns, position.flat_by_ns)
+    quote = episode.ticks[index].quote
+    for tick in islice(episode.ticks, index, None):
+        # Time alone makes an exit due, with no trade in that second; the last quote is paid.
+        now_ns = min(tick.at_ns, due_ns)
+        quote = tick.quote if tick.at_ns <= due_ns else quote
+        due = decide_exit(
+            position,
+            quote,
+            now_ns=now_ns,
+            max_quote_age_s=parameters.guards.quote_max_age_s,
+            parameters=parameters.exits,
+        )
+        if due is not None:
+            return due.reason, now_ns, quote
+    return ExitReason.SESSION_END, episode.end_ns, quote
+
+
+def _fill(
+    name: str, side: Side, shares: int, quote: Quote, *, at_ns: int, instrument: Instrument
+) -> Fill:
+    """Return the execution of a market order at a quote, by the model of fills."""
+    if quote.bid is None or quote.ask is None:
+        raise DataError(f"{quote.symbol}: no order fills without a bid and an ask")
+    price = _FILLS.market_price(side, bid=quote.bid, ask=quote.ask, instrument=instrument)
+    commission_usd = _FILLS.commission_usd(shares)
+    return Fill(name, name, quote.symbol, side, shares, price, at_ns, commission_usd)
+
+
+def _instrument(episode: Episode) -> Instrument:
+    if episode.instrument is None:
+        raise DataError(f"episode of {episode.headline.key}: it has no symbol to trade")
+    return episode.instrument
