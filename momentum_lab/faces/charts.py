@@ -41,7 +41,7 @@ def equity_chart(record: RunRecord) -> go.Figure:
     if equity.empty:
         return theme.empty_chart("Equity of the day", "The account reported no equity in this run.")
     figure = theme.new_figure("Equity of the day", _equity_subtitle(equity))
-    at = theme.wall(equity["at"])
+    at = theme.stamps(equity["at"])
     figure.add_scatter(
         x=at,
         y=equity["equity_usd"].cummax(),
@@ -86,7 +86,9 @@ def _equity_subtitle(equity: pd.DataFrame) -> str:
 def _mark_trades(figure: go.Figure, record: RunRecord, equity: pd.DataFrame) -> None:
     closed = record.trades[record.trades["state"] == "CLOSED"]
     for _, trade in closed.iterrows():
-        since, until = theme.wall_of(trade["opened_ns"]), theme.wall_of(trade["closed_ns"])
+        since, until = (
+            theme.stamp(theme.wall_of(trade[name])) for name in ("opened_ns", "closed_ns")
+        )
         figure.add_shape(
             type="rect",
             x0=since,
@@ -230,7 +232,7 @@ def connection_chart(record: RunRecord) -> go.Figure:
         state = str(step["state"])
         colour = _STATE_COLOURS.get(state, theme.FAINT)
         figure.add_scatter(
-            x=[theme.wall_of(step["wall_ns"]), theme.wall_of(end)],
+            x=[theme.stamp(theme.wall_of(at_ns)) for at_ns in (step["wall_ns"], end)],
             y=[state, state],
             mode="lines+markers",
             line={"width": 13, "color": colour},

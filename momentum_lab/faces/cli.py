@@ -6,6 +6,7 @@ exit code 2; a session that failed ends with 1.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import re
@@ -91,11 +92,14 @@ def demo(parameters_file: Path, tape: Path, port: int) -> None:
         raise ParameterError(f"demo: expected mode replay, found {parameters.mode!r}")
     run_id = new_run_id(parameters.mode)
     folder = root / parameters.records.runs / run_id
+    # The gateway opens a new account each time, and a store holds one account.
+    database = str(Path(parameters.records.runs, run_id, "trades.db"))
+    records = dataclasses.replace(parameters.records, database=database)
     with _gateway_process(root / tape, parameters, port=port, folder=folder) as found_port:
         click.echo(f"The paper gateway plays {tape.name} on port {found_port}.")
         click.echo("The live notebook starts; a day takes about a minute. Times below are yours.")
         connection = dataclasses.replace(parameters.connection, port=found_port)
-        parameters = dataclasses.replace(parameters, connection=connection)
+        parameters = dataclasses.replace(parameters, connection=connection, records=records)
         notebook = run_live_notebook(parameters, root=root, run_id=run_id)
     _print_result(root / parameters.records.database, run_id, notebook)
 
@@ -250,7 +254,12 @@ def _port_of(process: subprocess.Popen[bytes], log: Path) -> int:
             continue
         break
     said = log.read_text(encoding="utf-8").strip().splitlines() or ["it said nothing"]
-    raise BrokerError(f"the paper gateway did not start: {said[-1]}")
+    log.unlink()
+    with contextlib.suppress(OSError):
+        # Nothing has been written: the run never began.
+        log.parent.rmdir()
+    words = said[-1].removeprefix("momentum-lab: ")
+    raise BrokerError(f"the paper gateway did not start: {words}")
 
 
 def _print_result(database: Path, run_id: str, notebook: Path) -> None:

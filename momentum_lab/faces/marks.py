@@ -26,7 +26,7 @@ def add_price_band(
 
     Args:
         figure: is added to.
-        at: wall times.
+        at: wall times, as `theme.stamps` writes them.
         bid: US dollars.
         ask: US dollars.
         middle: US dollars.
@@ -108,8 +108,8 @@ def add_level(
     if low <= level <= high:
         figure.add_shape(
             type="line",
-            x0=since,
-            x1=until,
+            x0=theme.stamp(since),
+            x1=theme.stamp(until),
             y0=level,
             y1=level,
             xref=f"x{axis}",
@@ -145,8 +145,8 @@ def add_headline_mark(
     """
     figure.add_shape(
         type="line",
-        x0=at,
-        x1=at,
+        x0=theme.stamp(at),
+        x1=theme.stamp(at),
         y0=0,
         y1=1,
         xref=xref,
@@ -154,7 +154,7 @@ def add_headline_mark(
         line={"color": theme.INK, "width": 1.2, "dash": "dot"},
     )
     figure.add_annotation(
-        x=at,
+        x=theme.stamp(at),
         y=1,
         xref=xref,
         yref=yref,
@@ -190,8 +190,8 @@ def add_fill_words(
     """
     figure.add_shape(
         type="line",
-        x0=at,
-        x1=at,
+        x0=theme.stamp(at),
+        x1=theme.stamp(at),
         y0=figure.layout[f"yaxis{axis}"].range[0],
         y1=price,
         xref=f"x{axis}",
@@ -200,7 +200,7 @@ def add_fill_words(
         layer="below",
     )
     figure.add_annotation(
-        x=at,
+        x=theme.stamp(at),
         y=height,
         xref=f"x{axis}",
         yref=f"y{axis} domain",

@@ -12,6 +12,7 @@ import html
 import textwrap
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
@@ -177,9 +178,22 @@ def duration(seconds: float) -> str:
     return f"{whole // _HOUR_S} h {whole % _HOUR_S // _MINUTE_S:02d} min"
 
 
-def wall(instants: pd.Series[Any]) -> pd.Series[Any]:
-    """Return New York wall time without a zone: plotly draws what it is given."""
-    return instants.dt.tz_localize(None)
+def stamps(instants: pd.Series[Any]) -> list[str]:
+    """Return instants as New York wall time for an axis of plotly.
+
+    As texts, because a figure in a widget would send timestamps as plain numbers.
+
+    Args:
+        instants: zone-aware timestamps.
+    """
+    wall = instants.dt.tz_convert(NEW_YORK).dt.tz_localize(None).to_numpy("datetime64[ms]")
+    found: list[str] = np.datetime_as_string(wall).tolist()
+    return found
+
+
+def stamp(wall: pd.Timestamp) -> str:
+    """Return one wall time for an axis of plotly, see `stamps`."""
+    return str(wall.isoformat(timespec="milliseconds"))
 
 
 def wall_of(at_ns: float) -> pd.Timestamp:

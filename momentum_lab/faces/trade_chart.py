@@ -68,7 +68,10 @@ def trade_chart(record: RunRecord, trade_id: int) -> go.Figure:
         title="New York time",
         tickformat=theme.CLOCK,
         hoverformat=theme.SECONDS,
-        range=[_start_of(record, trade), _end_of(record, trade)],
+        range=[
+            theme.stamp(_start_of(record, trade)),
+            theme.stamp(_end_of(record, trade)),
+        ],
     )
     figure.update_layout(hovermode="x unified", margin={"r": 110})
     theme.add_footnote(
@@ -133,7 +136,7 @@ def _prices_round(record: RunRecord, trade: Row) -> pd.DataFrame:
 
 
 def _draw_prices(figure: go.Figure, prices: pd.DataFrame) -> None:
-    at, middle = theme.wall(prices["at"]), (prices["bid"] + prices["ask"]) / 2
+    at, middle = theme.stamps(prices["at"]), (prices["bid"] + prices["ask"]) / 2
     add_price_band(figure, at=at, bid=prices["bid"], ask=prices["ask"], middle=middle)
 
 
@@ -171,15 +174,15 @@ def _draw_time_stop(figure: go.Figure, record: RunRecord, trade: Row) -> None:
     at = _time_stop_of(record, trade)
     figure.add_shape(
         type="line",
-        x0=at,
-        x1=at,
+        x0=theme.stamp(at),
+        x1=theme.stamp(at),
         y0=0,
         y1=1,
         yref="paper",
         line={"color": theme.FAINT, "width": 1.2, "dash": "dot"},
     )
     figure.add_annotation(
-        x=at,
+        x=theme.stamp(at),
         y=0.14,
         yref="paper",
         text=f"time stop {at:%H:%M:%S}",
@@ -207,7 +210,7 @@ def _draw_fills(figure: go.Figure, trade: Row) -> None:
 
 def _draw_fill(figure: go.Figure, at_ns: int, price: float, *, side: Side, name: str) -> None:
     figure.add_scatter(
-        x=[theme.wall_of(at_ns)],
+        x=[theme.stamp(theme.wall_of(at_ns))],
         y=[price],
         mode="markers",
         name=name,

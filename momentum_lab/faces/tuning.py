@@ -15,7 +15,6 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from momentum_lab.calendars import NEW_YORK
 from momentum_lab.core.market import NS_PER_S, Side
 from momentum_lab.errors import RecordError
 from momentum_lab.faces import theme
@@ -39,6 +38,7 @@ from momentum_lab.research.what_if import what_if
 
 Values = Mapping[str, Any]
 HORIZON_S = 4200.0
+_WIDTH = 1000
 _LEAD_S = 300
 _TAIL_S = 180
 _LONGEST_BAR = 2.0
@@ -190,6 +190,8 @@ def draw(seen: View) -> go.Figure:
     figure = make_subplots(rows=2, cols=1, row_heights=[0.4, 0.6], vertical_spacing=0.17)
     figure.update_layout(
         template=theme.template(),
+        # A figure in a widget does not grow with its page.
+        width=_WIDTH,
         height=260 + 44 * len(seen.results) + 320,
         margin={"l": 150, "r": 120, "t": 84, "b": 64},
         title={
@@ -279,11 +281,10 @@ def _draw_path(figure: go.Figure, seen: View) -> None:
     figure.update_yaxes(title="US dollars", tickformat=".2f", range=[low, high], **where)
     _draw_fills(figure, row, where)
     _draw_levels(figure, row, low=low, high=high)
-    since, until = _window(seen)
     figure.update_xaxes(
         title="New York time",
         tickformat=theme.CLOCK,
-        range=[theme.wall_of(since), theme.wall_of(until)],
+        range=[theme.stamp(theme.wall_of(at_ns)) for at_ns in _window(seen)],
         **where,
     )
     if seen.episode.symbol is None:
@@ -310,8 +311,8 @@ def _path_in_window(seen: View) -> pd.DataFrame:
     since, until = _window(seen)
     path = pd.DataFrame(path_of(seen.episode))
     path = path[(path["at_ns"] >= since) & (path["at_ns"] <= until)]
-    at = pd.to_datetime(path["at_ns"], unit="ns", utc=True).dt.tz_convert(NEW_YORK)
-    return path.assign(at=theme.wall(at))
+    at = pd.to_datetime(path["at_ns"], unit="ns", utc=True)
+    return path.assign(at=theme.stamps(at))
 
 
 def _draw_fills(figure: go.Figure, row: pd.Series[Any], where: dict[str, int]) -> None:
@@ -321,7 +322,7 @@ def _draw_fills(figure: go.Figure, row: pd.Series[Any], where: dict[str, int]) -
     for name, its_side, height in (("entry", side, 0.02), ("exit", side.opposite, 0.1)):
         at, price = row[f"{name}_ns"], row[f"{name}_price"]
         figure.add_scatter(
-            x=[theme.wall_of(at)] if is_traded else [],
+            x=[theme.stamp(theme.wall_of(at))] if is_traded else [],
             y=[price] if is_traded else [],
             mode="markers",
             name=name,

@@ -13,6 +13,7 @@ from typing import Any
 import ipywidgets
 import plotly.graph_objects as go
 
+from momentum_lab.core.market import EPSILON
 from momentum_lab.core.tunable import Tunable, tunables_of
 from momentum_lab.errors import MomentumLabError
 from momentum_lab.faces import theme
@@ -37,8 +38,9 @@ _EXIT_KEYS = {
     "ratio": ("exits.stop_loss_ratio", "exits.take_profit_ratio"),
     "atr": ("exits.stop_atr_multiple", "exits.target_r_multiple"),
 }
-_WIDE = ipywidgets.Layout(width="640px")
-_STYLE = {"description_width": "330px"}
+_WIDE = ipywidgets.Layout(width="720px")
+_LOG_STEP = 0.01
+_STYLE = {"description_width": "400px"}
 
 
 def tune(
@@ -106,7 +108,7 @@ def _controls(seen: View) -> dict[str, ipywidgets.ValueWidget]:
             value=seen.selected,
             description="headline",
             style=_STYLE,
-            layout=ipywidgets.Layout(width="900px"),
+            layout=ipywidgets.Layout(width="1000px"),
         )
     }
     controls |= {key: _slider(parameters, key) for key in keys}
@@ -117,7 +119,7 @@ def _controls(seen: View) -> dict[str, ipywidgets.ValueWidget]:
         value=parameters.shock.direction,
         description="direction that may be traded",
         style=_STYLE,
-        layout=ipywidgets.Layout(width="450px"),
+        layout=ipywidgets.Layout(width="520px"),
     )
     return controls
 
@@ -132,16 +134,16 @@ def _slider(parameters: Parameters, key: str, *, at_most: float = math.inf) -> A
     section, _, name = key.partition(".")
     values = getattr(parameters, section)
     declared = tunables_of(type(values))[name]
-    high = min(declared.high, at_most)
+    value = float(getattr(values, name))
+    high = max(min(declared.high, at_most), value)
     make = _log_slider if high / max(declared.low, declared.step) >= _LOG_FROM_RATIO else _steps
-    return make(declared, float(getattr(values, name)), high)
+    return make(declared, value, high)
 
 
 def _steps(declared: Tunable, value: float, high: float) -> Any:
-    # The lowest value lies on the grid of steps, or no round number would.
-    low = max(math.ceil(declared.low / declared.step - 1e-9), 1) * declared.step
+    low, high = _grid(value, declared.low, high, step=declared.step)
     return ipywidgets.FloatSlider(
-        value=min(max(value, low), high),
+        value=value,
         min=low,
         max=high,
         step=declared.step,
@@ -151,16 +153,26 @@ def _steps(declared: Tunable, value: float, high: float) -> Any:
 
 
 def _log_slider(declared: Tunable, value: float, high: float) -> Any:
+    low, high = _grid(math.log10(value), math.log10(declared.low), math.log10(high), step=_LOG_STEP)
     is_ratio = declared.unit.startswith("ratio")
     return ipywidgets.FloatLogSlider(
         value=value,
         base=10,
-        min=math.log10(declared.low),
-        max=math.log10(high),
-        step=0.01,
+        min=low,
+        max=high,
+        step=_LOG_STEP,
         readout_format=".3%" if is_ratio else ".4g",
         **_looks(declared),
     )
+
+
+def _grid(value: float, low: float, high: float, *, step: float) -> tuple[float, float]:
+    """Return the ends of a slider on whose steps `value` lies.
+
+    The browser moves a value beside the steps to the next one, and that would be another trade.
+    """
+    down, up = (math.floor(abs(end - value) / step + EPSILON) for end in (low, high))
+    return max(value - down * step, low), min(value + up * step, high)
 
 
 def _looks(declared: Tunable) -> dict[str, Any]:

@@ -240,7 +240,10 @@ class LiveSession:
         if not self._is_ready.is_set():
             if not self._stop.is_set():
                 where = f"{self.parameters.connection.host}:{self.parameters.connection.port}"
-                self._failure = BrokerError(f"no connection to {where} within {limit_s:g} s")
+                cause = self._connector.last_loss or "no answer"
+                self._failure = BrokerError(
+                    f"no connection to {where} within {limit_s:g} s: {cause}"
+                )
                 self.stop(str(self._failure))
             return None
         now_ns = self._clock.now_ns()

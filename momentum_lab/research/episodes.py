@@ -135,13 +135,16 @@ class _Line:
             bars[name].to_numpy("float64") for name in ("open", "high", "low", "close")
         )
         self._volume = bars["volume"].to_numpy("float64")
-        self._day_volume = bars.groupby(self._day)["volume"].cumsum().to_numpy("float64")
+        by_day = pd.Series(self._volume).groupby(self._day)
+        self._day_volume = by_day.cumsum().to_numpy("float64")
 
     def closed_bars(self, at_ns: int) -> tuple[Bar, ...]:
         """Return the one-minute bars of the last sessions that have closed by `at_ns`."""
         until = int(np.searchsorted(self._end_ns, at_ns, side="right"))
+        if until == 0:
+            return ()
         days = np.unique(self._day[:until])[-_SESSIONS_OF_BARS:]
-        since = int(np.searchsorted(self._day, days[0])) if len(days) else until
+        since = int(np.searchsorted(self._day, days[0]))
         minute = self._start_ns[since:until] // MINUTE_NS
         firsts = since + np.flatnonzero(np.diff(minute, prepend=-1))
         lasts = np.append(firsts[1:], until)

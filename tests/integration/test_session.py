@@ -235,6 +235,31 @@ async def test_no_gateway_at_all_ends_in_time(tmp_path: Path) -> None:
     await running.run()
 
     assert "no connection to 127.0.0.1" in str(running.error)
+    assert "Connect call failed" in str(running.error)
+
+
+async def test_a_paper_session_refuses_a_broker_whose_clock_differs(
+    start_gateway: StartGateway, tmp_path: Path
+) -> None:
+    with gateway(start_gateway, tmp_path) as found:
+        parameters = replace(demo_parameters(found.port), mode="paper")
+        connection = replace(parameters.connection, first_connection_s=1)
+        running = Running(replace(parameters, connection=connection), tmp_path)
+        await running.run()
+
+    assert "this machine's clock differs by" in str(running.error)
+    assert "OPERATIONAL" not in running.states()
+
+
+async def test_a_real_money_account_is_refused_on_whatever_port(
+    start_gateway: StartGateway, tmp_path: Path
+) -> None:
+    found = start_gateway("--account", "DF7654321")
+    running = Running(demo_parameters(found.port), tmp_path)
+    await running.run()
+
+    assert "trades only in a paper account (DU...)" in str(running.error)
+    assert "OPERATIONAL" not in running.states()
 
 
 def test_a_live_session_is_refused_with_what_is_missing(tmp_path: Path) -> None:

@@ -78,6 +78,7 @@ class IBKRConnector:
 
     Attributes:
         state: where the connection stands.
+        last_loss: why the last connection or attempt ended; empty before the first.
         lines: the registry of desired market data lines.
         reports: stream of executions, commissions and order messages, read by the
             ExecutionService. Nothing is ever dropped from it.
@@ -100,6 +101,7 @@ class IBKRConnector:
             on_incident: hears (kind, text) of what a person should look at.
         """
         self.state = ConnectionState.DISCONNECTED
+        self.last_loss = ""
         self.lines = Lines()
         self._parameters = parameters
         self._clock = clock
@@ -456,7 +458,7 @@ class IBKRConnector:
 
     def _lose(self, cause: str) -> None:
         if not self._lost.is_set():
-            self._lost_cause = cause
+            self._lost_cause = self.last_loss = cause
             self._lost.set()
 
     def _drop(self, cause: str) -> None:

@@ -42,10 +42,11 @@ class Desk:
             )
         self.run_id = run_id
         self.queue: asyncio.Queue[Assignment] = asyncio.Queue(queue_size)
+        self.book = DecisionBook(self.store, self.clock, run_id=run_id)
         self.handler = NewsHandler(
             nothing(),
             self.queue,
-            book=DecisionBook(self.store, self.clock, run_id=run_id),
+            book=self.book,
             clock=self.clock,
             parameters=replace(NewsParameters(), queue_size=queue_size),
         )
@@ -125,6 +126,16 @@ def test_both_sides_of_the_comparison_are_recorded(desk: Desk) -> None:
     (row,) = desk.rows("decisions")
     assert row["observed"] == pytest.approx(90, abs=1.1)
     assert (row["limit_value"], row["unit"]) == (60, "s")
+
+
+def test_a_copy_with_a_ticker_names_a_headline_that_came_without(desk: Desk) -> None:
+    desk.handler.handle(raw(text="A story without a ticker"))
+    headline_id = desk.queue.get_nowait().headline_id
+    assert desk.book.late_symbols(headline_id) == ()
+
+    desk.handler.handle(raw(text="A story without a ticker", symbol="IBM"))
+
+    assert desk.book.late_symbols(headline_id) == ("IBM",)
 
 
 def test_a_full_queue_is_a_decision_and_never_a_wait(tmp_path: Path) -> None:

@@ -1,0 +1,191 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import plotly.graph_objects as go
+import pytest
+
+from momentum_lab.faces import charts, theme
+from momentum_lab.records.run_record import RunRecord, read_run
+from tests.record_kit import RUN_ID, a_day, break_store, empty_day
+
+DRAWN: list[Callable[[RunRecord], go.Figure]] = [
+    lambda record: charts.trade_chart(record, 1),
+    charts.equity_chart,
+    charts.decisions_chart,
+    charts.connection_chart,
+]
+
+
+def record_of(database: Path) -> RunRecord:
+    return read_run(database, RUN_ID, folder=database.parent / "runs" / RUN_ID)
+
+
+@pytest.fixture(scope="module")
+def day(tmp_path_factory: pytest.TempPathFactory) -> RunRecord:
+    return record_of(a_day(tmp_path_factory.mktemp("day")))
+
+
+@pytest.fixture(scope="module")
+def nothing(tmp_path_factory: pytest.TempPathFactory) -> RunRecord:
+    return record_of(empty_day(tmp_path_factory.mktemp("nothing")))
+
+
+def words_of(figure: go.Figure) -> str:
+    """Everything that is written in a chart."""
+    title = figure.layout.title
+    parts = [title.text, title.subtitle.text, *(note.text for note in figure.layout.annotations)]
+    ticks: list[str] = [text for axis in figure.select_yaxes() for text in axis.ticktext or ()]
+    return "\n".join(str(part) for part in [*parts, *ticks])
+
+
+def instants_of(figure: go.Figure) -> list[datetime]:
+    drawn = json.loads(figure.to_json())
+    found: list[Any] = [value for trace in drawn["data"] for value in trace["x"]]
+    return [datetime.fromisoformat(value).replace(tzinfo=timezone.utc) for value in found]
+
+
+def test_a_trade_says_its_loss_its_reason_and_its_costs(day: RunRecord) -> None:
+    words = words_of(charts.trade_chart(day, 1))
+
+    assert "SPY short, 602 shares" in words
+    assert "<b>−$162.54</b>" in words
+    assert "STOP_LOSS after 2 min 57 s on 2013-10-09" in words
+    assert "before costs −$156.52, costs $6.02" in words
+
+
+def test_a_gain_is_written_where_a_loss_is(tmp_path: Path) -> None:
+    database = a_day(tmp_path)
+    break_store(database, "UPDATE trades SET net_usd = 162.54")
+
+    title = charts.trade_chart(record_of(database), 1).layout.title.text
+
+    assert title == f"SPY short, 602 shares: {theme.coloured_money(162.54)} after costs"
+
+
+def test_a_trade_shows_headline_fills_levels_and_time_stop(day: RunRecord) -> None:
+    words = words_of(charts.trade_chart(day, 1))
+
+    for expected in (
+        "<b>14:00:00</b> Market View: Federal Open Market",
+        "<b>entry</b> short at 165.72",
+        "<b>exit</b> STOP_LOSS at 165.98",
+        "stop 165.97",
+        "target 162.40 ↓",
+        "time stop 14:10:31",
+        "Recorded market day, replayed at the paper gateway",
+    ):
+        assert expected in words
+
+
+def test_a_far_target_does_not_flatten_the_prices(day: RunRecord) -> None:
+    low, high = charts.trade_chart(day, 1).layout.yaxis.range
+
+    assert 165 < low < 165.7
+    assert 166 < high < 167
+
+
+def test_prices_stand_at_their_new_york_time(day: RunRecord) -> None:
+    found = instants_of(charts.trade_chart(day, 1))
+
+    assert min(found) >= datetime(2013, 10, 9, 13, 55, tzinfo=timezone.utc)
+    assert max(found) <= datetime(2013, 10, 9, 14, 12, tzinfo=timezone.utc)
+
+
+def test_an_open_trade_is_drawn_and_said_to_be_open(tmp_path: Path) -> None:
+    words = words_of(charts.trade_chart(record_of(a_day(tmp_path, closes=False)), 1))
+
+    assert "still open" in words
+    assert "<b>exit</b>" not in words
+
+
+def test_a_trade_without_captured_quotes_is_drawn_all_the_same(tmp_path: Path) -> None:
+    figure = charts.trade_chart(read_run(a_day(tmp_path), RUN_ID), 1)
+
+    assert "The quotes of SPY round this trade were not captured." in words_of(figure)
+    assert len(figure.data) == 2
+
+
+def test_an_unknown_trade_gives_a_sentence(day: RunRecord) -> None:
+    assert "This run has no trade 7." in words_of(charts.trade_chart(day, 7))
+
+
+def test_a_run_has_a_chart_for_each_trade(day: RunRecord, nothing: RunRecord) -> None:
+    assert len(charts.trade_charts(day)) == 1
+    assert "Nothing was traded in this run." in words_of(charts.trade_charts(nothing)[0])
+
+
+def test_equity_says_where_it_began_where_it_ended_and_its_fall(day: RunRecord) -> None:
+    words = words_of(charts.equity_chart(day))
+
+    assert "from $1,000,000.00 to $999,790.00" in words
+    assert "<b>−$210.00</b>" in words
+    assert "deepest fall from a peak 0.021%" in words
+    assert "SPY short<br>" in words
+
+
+def test_every_headline_stands_with_its_reason_and_both_sides(day: RunRecord) -> None:
+    words = words_of(charts.decisions_chart(day))
+
+    assert "4 headlines, 1 traded, 3 passed" in words
+    assert "<b>SHOCK</b>  2.60 of 2.50 x ATR" in words
+    assert "<b>NO_SHOCK_VOLUME</b>  2.00 of 5.00 x SMA" in words
+    assert "<b>NO_TICKER</b>" in words
+    assert "13:13:20 no symbol" in words
+
+
+def test_the_bars_are_multiples_of_the_limit(day: RunRecord) -> None:
+    (bars,) = charts.decisions_chart(day).data
+
+    assert list(bars.x) == pytest.approx([0.0, 0.36, 1.04, 0.4])
+
+
+def test_of_many_headlines_the_nearest_are_shown(day: RunRecord) -> None:
+    figure = charts.decisions_chart(day, at_most=2)
+
+    assert "the 2 that came nearest are shown" in words_of(figure)
+    assert len(figure.data[0].x) == 2
+    assert "<b>SHOCK</b>" in words_of(figure)
+
+
+def test_a_stranger_cannot_write_markup_into_a_chart(day: RunRecord) -> None:
+    words = words_of(charts.decisions_chart(day))
+
+    assert "&lt;b&gt;head&lt;/b&gt;" in words
+    assert "<b>head" not in words
+
+
+def test_the_connection_says_how_often_it_was_lost(day: RunRecord) -> None:
+    figure = charts.connection_chart(day)
+
+    assert "lost once before the end" in words_of(figure)
+    assert {trace.name for trace in figure.data} == {
+        "CONNECTING",
+        "SYNCHRONIZING",
+        "OPERATIONAL",
+        "DISCONNECTED",
+    }
+
+
+@pytest.mark.parametrize("draw", DRAWN)
+def test_an_empty_run_gives_a_sentence_and_no_error(
+    draw: Callable[[RunRecord], go.Figure], nothing: RunRecord
+) -> None:
+    figure = draw(nothing)
+
+    assert len(figure.data) == 0
+    assert figure.layout.annotations[0].text.endswith(".")
+
+
+@pytest.mark.parametrize("draw", DRAWN)
+def test_every_chart_can_be_drawn_from_its_json(
+    draw: Callable[[RunRecord], go.Figure], day: RunRecord
+) -> None:
+    drawn = json.loads(draw(day).to_json())
+
+    assert drawn["data"]
+    assert drawn["layout"]["title"]["text"]
