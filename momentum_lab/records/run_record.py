@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -18,11 +19,12 @@ from urllib.parse import quote
 import pandas as pd
 
 from momentum_lab.calendars import NEW_YORK
-from momentum_lab.core.market import EPSILON, Side
+from momentum_lab.core.market import EPSILON
 from momentum_lab.core.order import OrderState
-from momentum_lab.core.position import Fill, PositionSummary, summarise
+from momentum_lab.core.position import PositionSummary
 from momentum_lab.errors import RecordError
-from momentum_lab.records import capture, schema
+from momentum_lab.records import capture, ledger, schema
+from momentum_lab.records.ledger import Row
 
 _BUSY_TIMEOUT_S = 5.0
 _CENT_USD = 0.005
@@ -39,7 +41,6 @@ _DECISION_COLUMNS = (
     "limit_value",
     "unit",
 )
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -299,28 +300,7 @@ def _not_flat(db: sqlite3.Connection) -> Iterator[str]:
 
 
 def _total(db: sqlite3.Connection, trade: Row) -> PositionSummary:
-    rows = _rows(
-        db,
-        "SELECT fills.* FROM fills JOIN orders USING (order_ref)"
-        " WHERE decision_id = ? OR trade_id = ?",
-        trade["decision_id"],
-        trade["trade_id"],
-    )
-    fills = [
-        Fill(
-            row["exec_id"],
-            row["order_ref"],
-            row["symbol"],
-            Side(row["side"]),
-            row["shares"],
-            row["price"],
-            row["filled_ns"],
-            row["commission_usd"],
-            row["con_id"],
-        )
-        for row in rows
-    ]
-    return summarise(fills, entry_side=Side(trade["side"]))
+    return ledger.total_of(partial(_rows, db), trade)
 
 
 def _named(trade: Row) -> str:

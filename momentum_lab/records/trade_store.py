@@ -24,14 +24,14 @@ from momentum_lab.clock import wall_ns
 from momentum_lab.core.market import Side
 from momentum_lab.core.news import Headline
 from momentum_lab.core.order import OrderEvent, OrderState, advance_order
-from momentum_lab.core.position import ExitReason, Fill, Levels, PositionSummary, summarise
+from momentum_lab.core.position import ExitReason, Fill, Levels
 from momentum_lab.core.signal import Decision
 from momentum_lab.errors import RecordError
-from momentum_lab.records import schema
+from momentum_lab.records import ledger, schema
+from momentum_lab.records.ledger import Row
 
 # A lock held longer than this by a reader must not stall the loop of a live session.
 _BUSY_TIMEOUT_S = 0.05
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -439,68 +439,30 @@ class TradeStore:
 
     def costs_complete(self, trade_id: int) -> bool:
         """Whether the commission of every fill of a trade has been reported."""
-        return self._summary(self.trade(trade_id)).costs_complete
+        return ledger.total_of(self._rows, self.trade(trade_id)).costs_complete
 
     def open_shares(self, trade_id: int) -> float:
         """Return the signed position of a trade, from its fills."""
-        return self._summary(self.trade(trade_id)).shares
+        return ledger.total_of(self._rows, self.trade(trade_id)).shares
 
     def positions(self) -> dict[int, float]:
         """Return con_id -> signed shares of all our open trades; flat ones are left out."""
         found: dict[int, float] = {}
         for trade in self.open_trades():
-            shares = self._summary(trade).shares
+            shares = ledger.total_of(self._rows, trade).shares
             found[trade["con_id"]] = found.get(trade["con_id"], 0.0) + shares
         return {con_id: shares for con_id, shares in found.items() if shares}
-
-    def _fills_of(self, decision_id: int, trade_id: int | None) -> list[Fill]:
-        rows = self._rows(
-            "SELECT fills.* FROM fills JOIN orders USING (order_ref)"
-            " WHERE decision_id = ? OR trade_id = ? ORDER BY filled_ns, exec_id",
-            decision_id,
-            trade_id,
-        )
-        return [
-            Fill(
-                row["exec_id"],
-                row["order_ref"],
-                row["symbol"],
-                Side(row["side"]),
-                row["shares"],
-                row["price"],
-                row["filled_ns"],
-                row["commission_usd"],
-                row["con_id"],
-            )
-            for row in rows
-        ]
-
-    def _summary(self, trade: Row) -> PositionSummary:
-        fills = self._fills_of(trade["decision_id"], trade["trade_id"])
-        return summarise(fills, entry_side=Side(trade["side"]))
 
     def _recompute_trade(self, db: Database, order: Row) -> Row:
         trade_id = order["trade_id"] or self._trade_of_decision(order["decision_id"])
         if trade_id is None:
             trade_id = self._open_trade(db, order)
         trade = self.trade(trade_id)
-        fills = self._fills_of(trade["decision_id"], trade_id)
-        total = summarise(fills, entry_side=Side(trade["side"]))
-        closing = [fill for fill in fills if fill.side.value != trade["side"]]
-        is_closed = total.is_flat and bool(closing)
-        values: Row = {
-            "opened_ns": fills[0].at_ns,
-            "shares": total.entry_shares,
-            "entry_price": total.entry_price,
-            "exit_price": total.exit_price,
-            "costs_usd": total.costs_usd,
-            "state": "CLOSED" if is_closed else "OPEN",
-            "closed_ns": closing[-1].at_ns if is_closed else None,
-            "gross_usd": total.gross_usd if closing else None,
-            "net_usd": total.net_usd if is_closed else None,
-        }
-        if is_closed:
-            values["exit_reason"] = self.order(closing[-1].order_ref)["exit_reason"]
+        fills, side = ledger.fills_of(self._rows, trade), Side(trade["side"])
+        values = ledger.trade_values(fills, entry_side=side)
+        if values["state"] == "CLOSED":
+            last = [fill for fill in fills if fill.side is not side][-1]
+            values["exit_reason"] = self.order(last.order_ref)["exit_reason"]
         db.table("trades").update(trade_id, values)
         return self.trade(trade_id)
 

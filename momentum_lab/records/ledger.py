@@ -1,0 +1,66 @@
+"""From the rows of the fills table to a trade's size, prices and profit; read by store and check."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from momentum_lab.core.market import Side
+from momentum_lab.core.position import Fill, PositionSummary, summarise
+
+Row = dict[str, Any]
+# Runs a statement with its values and returns all rows.
+Query = Callable[..., list[Row]]
+
+_FILLS_OF_TRADE = (
+    "SELECT fills.* FROM fills JOIN orders USING (order_ref)"
+    " WHERE decision_id = ? OR trade_id = ? ORDER BY filled_ns, exec_id"
+)
+
+
+def fills_of(query: Query, trade: Mapping[str, Any]) -> list[Fill]:
+    """Return the executions of a trade, entry and exits, in order of time."""
+    rows = query(_FILLS_OF_TRADE, trade["decision_id"], trade["trade_id"])
+    return [_fill(row) for row in rows]
+
+
+def total_of(query: Query, trade: Mapping[str, Any]) -> PositionSummary:
+    """Return what the executions of a trade amount to."""
+    return summarise(fills_of(query, trade), entry_side=Side(trade["side"]))
+
+
+def trade_values(fills: list[Fill], *, entry_side: Side) -> Row:
+    """Return the columns of a trade that follow from its executions.
+
+    Args:
+        fills: at least one, in order of time.
+        entry_side: direction of the trade.
+    """
+    total = summarise(fills, entry_side=entry_side)
+    closing = [fill for fill in fills if fill.side is not entry_side]
+    is_closed = total.is_flat and bool(closing)
+    return {
+        "opened_ns": fills[0].at_ns,
+        "shares": total.entry_shares,
+        "entry_price": total.entry_price,
+        "exit_price": total.exit_price,
+        "costs_usd": total.costs_usd,
+        "state": "CLOSED" if is_closed else "OPEN",
+        "closed_ns": closing[-1].at_ns if is_closed else None,
+        "gross_usd": total.gross_usd if closing else None,
+        "net_usd": total.net_usd if is_closed else None,
+    }
+
+
+def _fill(row: Row) -> Fill:
+    return Fill(
+        exec_id=row["exec_id"],
+        order_ref=row["order_ref"],
+        symbol=row["symbol"],
+        side=Side(row["side"]),
+        shares=row["shares"],
+        price=row["price"],
+        at_ns=row["filled_ns"],
+        commission_usd=row["commission_usd"],
+        con_id=row["con_id"],
+    )
