@@ -19,7 +19,8 @@ from momentum_lab.core.signal import Decision, Outcome, Reason, passed
 from momentum_lab.parameters import load_parameters
 from momentum_lab.records.capture import QuoteCapture
 from momentum_lab.records.tape import Tape, load_tape
-from momentum_lab.records.trade_store import OrderIntent, TradeStore
+from momentum_lab.records.trade_store import TradeStore
+from momentum_lab.core.order import OrderIntent
 from tests.factories import NOON, headline
 
 ROOT = Path(__file__).parents[1]

@@ -1,4 +1,4 @@
-"""The life cycle of an order, as far as we know it.
+"""Order intents, and the life cycle of an order as far as we know it.
 
 Theory of operation. An order is an INTENT once it stands in our record, SENT once it left for the
 broker, WORKING once the broker confirmed it. Executions make it PARTIAL and FILLED. What the
@@ -10,9 +10,49 @@ at the broker by its reference. An intent that the broker never heard of is ABSE
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import Enum
 
 from momentum_lab.core.lifecycle import advance
+from momentum_lab.core.market import Side
+from momentum_lab.core.position import ExitReason, Levels
+
+
+@dataclass(frozen=True, slots=True)
+class OrderIntent:
+    """An order as it is written down before it is sent.
+
+    Attributes:
+        order_ref: our reference, unique for ever.
+        symbol: what to trade.
+        con_id: the broker's contract id.
+        side: BUY or SELL.
+        shares: whole shares, > 0.
+        created_ns: market time.
+        decision_id: of an entry, the decision it carries out.
+        levels: of an entry, stop and target that its size was computed with.
+        atr: of an entry, the baseline's average true range, US dollars.
+        trade_id: of an exit, the trade it closes.
+        exit_reason: of an exit, why.
+        bid: quote seen when it was decided.
+        ask: quote seen when it was decided.
+        signal_price: of an entry, price at which the shock was seen.
+    """
+
+    order_ref: str
+    symbol: str
+    con_id: int
+    side: Side
+    shares: int
+    created_ns: int
+    decision_id: int | None = None
+    levels: Levels | None = None
+    atr: float | None = None
+    trade_id: int | None = None
+    exit_reason: ExitReason | None = None
+    bid: float | None = None
+    ask: float | None = None
+    signal_price: float | None = None
 
 
 class OrderState(str, Enum):

@@ -18,7 +18,7 @@ import anyio
 from momentum_lab.calendars import session_on_day_of
 from momentum_lab.clock import Clock, utc
 from momentum_lab.core.market import NS_PER_S, Quote, Side
-from momentum_lab.core.order import OrderEvent, OrderState
+from momentum_lab.core.order import OrderEvent, OrderIntent, OrderState
 from momentum_lab.core.position import ExitReason, Fill, Levels, exit_levels
 from momentum_lab.core.signal import Decision, Outcome, Reason, TradeSignal, passed
 from momentum_lab.core.sizing import size_position
@@ -27,7 +27,7 @@ from momentum_lab.live.decisions import DecisionBook
 from momentum_lab.live.ibkr.connector import IBKRConnector
 from momentum_lab.live.ibkr.translate import CommissionReport, FillReport, OrderReport, Report
 from momentum_lab.parameters import Parameters
-from momentum_lab.records.trade_store import OrderIntent, Row
+from momentum_lab.records.ledger import Row
 
 _log = logging.getLogger(__name__)
 

@@ -26,7 +26,8 @@ from momentum_lab.errors import MomentumLabError
 from momentum_lab.live.execution_service import ExecutionService, OnIncident
 from momentum_lab.live.ibkr.connector import IBKRConnector
 from momentum_lab.parameters import Parameters
-from momentum_lab.records.trade_store import Row, TradeStore
+from momentum_lab.records.ledger import Row
+from momentum_lab.records.trade_store import TradeStore
 
 _log = logging.getLogger(__name__)
 

@@ -17,7 +17,8 @@ from momentum_lab.core.order import OrderEvent
 from momentum_lab.live.execution_service import ExecutionService
 from momentum_lab.live.ibkr.synchronisation import BrokerSnapshot
 from momentum_lab.live.ibkr.translate import OrderReport
-from momentum_lab.records.trade_store import Row, TradeStore
+from momentum_lab.records.ledger import Row
+from momentum_lab.records.trade_store import TradeStore
 
 _log = logging.getLogger(__name__)
 

@@ -36,7 +36,8 @@ from momentum_lab.live.position_manager import PositionManager
 from momentum_lab.live.reconcile import reconcile
 from momentum_lab.parameters import Parameters, refuse_live
 from momentum_lab.records.capture import QuoteCapture
-from momentum_lab.records.trade_store import Row, TradeStore, masked
+from momentum_lab.records.ledger import Row
+from momentum_lab.records.trade_store import TradeStore, masked
 
 _log = logging.getLogger(__name__)
 

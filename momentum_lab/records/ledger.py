@@ -1,4 +1,4 @@
-"""From the rows of the fills table to a trade's size, prices and profit; read by store and check."""
+"""From the rows of the fills table to a trade's size, prices and profit."""
 
 from __future__ import annotations
 

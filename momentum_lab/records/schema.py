@@ -6,6 +6,13 @@ US dollars, quantities shares.
 
 from __future__ import annotations
 
+import contextlib
+import os
+import tempfile
+from pathlib import Path
+
+from sqlite_utils import Database
+
 VERSION = 1
 
 _SQL = """
@@ -139,3 +146,23 @@ CREATE INDEX trades_of_state ON trades (state);
 
 # One statement each; no comment above holds a semicolon.
 TABLES = tuple(part.strip() for part in _SQL.split(";") if part.strip())
+
+
+def make_file(path: Path) -> None:
+    """Make an empty store whole, then give it its name: of two makers the second finds it."""
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    os.close(handle)
+    draft = Path(name)
+    try:
+        database = Database(draft)
+        try:
+            for statement in TABLES:
+                database.execute(statement)
+            database.execute(f"PRAGMA user_version = {VERSION}")
+            database.enable_wal()
+        finally:
+            database.close()
+        with contextlib.suppress(FileExistsError):
+            os.link(draft, path)
+    finally:
+        draft.unlink()

@@ -7,14 +7,10 @@ recomputed from its fills whenever one arrives; nothing is accumulated on the si
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import sqlite3
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +19,8 @@ from sqlite_utils import Database
 from momentum_lab.clock import wall_ns
 from momentum_lab.core.market import Side
 from momentum_lab.core.news import Headline
-from momentum_lab.core.order import OrderEvent, OrderState, advance_order
-from momentum_lab.core.position import ExitReason, Fill, Levels
+from momentum_lab.core.order import OrderEvent, OrderIntent, OrderState, advance_order
+from momentum_lab.core.position import Fill, Levels
 from momentum_lab.core.signal import Decision
 from momentum_lab.errors import RecordError
 from momentum_lab.records import ledger, schema
@@ -32,43 +28,6 @@ from momentum_lab.records.ledger import Row
 
 # A lock held longer than this by a reader must not stall the loop of a live session.
 _BUSY_TIMEOUT_S = 0.05
-
-
-@dataclass(frozen=True, slots=True)
-class OrderIntent:
-    """An order as it is written down before it is sent.
-
-    Attributes:
-        order_ref: our reference, unique for ever.
-        symbol: what to trade.
-        con_id: the broker's contract id.
-        side: BUY or SELL.
-        shares: whole shares, > 0.
-        created_ns: market time.
-        decision_id: of an entry, the decision it carries out.
-        levels: of an entry, stop and target that its size was computed with.
-        atr: of an entry, the baseline's average true range, US dollars.
-        trade_id: of an exit, the trade it closes.
-        exit_reason: of an exit, why.
-        bid: quote seen when it was decided.
-        ask: quote seen when it was decided.
-        signal_price: of an entry, price at which the shock was seen.
-    """
-
-    order_ref: str
-    symbol: str
-    con_id: int
-    side: Side
-    shares: int
-    created_ns: int
-    decision_id: int | None = None
-    levels: Levels | None = None
-    atr: float | None = None
-    trade_id: int | None = None
-    exit_reason: ExitReason | None = None
-    bid: float | None = None
-    ask: float | None = None
-    signal_price: float | None = None
 
 
 class TradeStore:
@@ -87,7 +46,7 @@ class TradeStore:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             if not path.exists():
-                _make_file(path)
+                schema.make_file(path)
             connection = sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S)
         except (OSError, sqlite3.Error) as error:
             raise RecordError(f"cannot open the trade store {path}: {error}") from error
@@ -523,26 +482,6 @@ class TradeStore:
             f"SELECT * FROM [{name}] WHERE run_id = ? ORDER BY rowid",  # noqa: S608 - a known table
             run_id,
         )
-
-
-def _make_file(path: Path) -> None:
-    """Make an empty store whole, then give it its name: of two makers the second finds it."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    os.close(handle)
-    draft = Path(name)
-    try:
-        database = Database(draft)
-        try:
-            for statement in schema.TABLES:
-                database.execute(statement)
-            database.execute(f"PRAGMA user_version = {schema.VERSION}")
-            database.enable_wal()
-        finally:
-            database.close()
-        with contextlib.suppress(FileExistsError):
-            os.link(draft, path)
-    finally:
-        draft.unlink()
 
 
 def masked(account: str) -> str:

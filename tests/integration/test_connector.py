@@ -16,7 +16,7 @@ import pytest
 from momentum_lab.clock import ReplayClock
 from momentum_lab.core.connection import ConnectionState
 from momentum_lab.core.market import NS_PER_S, Side
-from momentum_lab.core.order import OrderState
+from momentum_lab.core.order import OrderIntent, OrderState
 from momentum_lab.core.position import ExitReason
 from momentum_lab.core.signal import Decision, Outcome, Reason, TradeSignal
 from momentum_lab.errors import BrokerError, ConnectionLostError, RecordError
@@ -27,7 +27,7 @@ from momentum_lab.live.ibkr.connector import IBKRConnector
 from momentum_lab.live.ibkr.synchronisation import BrokerSnapshot
 from momentum_lab.live.reconcile import reconcile
 from momentum_lab.parameters import Parameters
-from momentum_lab.records.trade_store import OrderIntent, TradeStore
+from momentum_lab.records.trade_store import TradeStore
 from tests.factories import headline
 from tests.session_kit import TAPE, demo_parameters, until
 

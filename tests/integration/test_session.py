@@ -16,7 +16,8 @@ from momentum_lab.core.connection import ConnectionState
 from momentum_lab.errors import BrokerError, ParameterError
 from momentum_lab.live.session import LiveSession, SessionResult
 from momentum_lab.parameters import Parameters
-from momentum_lab.records.trade_store import Row, TradeStore
+from momentum_lab.records.ledger import Row
+from momentum_lab.records.trade_store import TradeStore
 from tests.conftest import StartGateway
 from tests.session_kit import begin, demo_parameters, free_port, gateway, until
 

@@ -16,8 +16,9 @@ from momentum_lab.clock import transport_s
 from momentum_lab.errors import ParameterError
 from momentum_lab.faces.runner import check_names
 from momentum_lab.parameters import RecordParameters
+from momentum_lab.records.ledger import Row
 from momentum_lab.records.run_record import check_record
-from momentum_lab.records.trade_store import Row, TradeStore
+from momentum_lab.records.trade_store import TradeStore
 from tests.conftest import StartGateway
 from tests.session_kit import ROOT, begin, demo_parameters
 

@@ -29,6 +29,7 @@ from momentum_lab.core.connection import (
     backoff_s,
 )
 from momentum_lab.core.market import Bar, Instrument
+from momentum_lab.core.order import OrderIntent
 from momentum_lab.errors import (
     BrokerError,
     ConnectionLostError,
@@ -46,7 +47,6 @@ from momentum_lab.live.ibkr.synchronisation import (
 )
 from momentum_lab.live.ibkr.translate import RawHeadline
 from momentum_lab.parameters import Parameters
-from momentum_lab.records.trade_store import OrderIntent
 
 _log = logging.getLogger(__name__)
 

@@ -17,10 +17,9 @@ import ib_insync
 
 from momentum_lab.core.candle import Trade
 from momentum_lab.core.market import NS_PER_S, Bar, Instrument, Quote, Side
-from momentum_lab.core.order import OrderEvent
+from momentum_lab.core.order import OrderEvent, OrderIntent
 from momentum_lab.core.position import Fill
 from momentum_lab.errors import DataError
-from momentum_lab.records.trade_store import OrderIntent
 
 _log = logging.getLogger(__name__)
 

@@ -53,9 +53,9 @@ def test_a_trade_says_its_loss_its_reason_and_its_costs(day: RunRecord) -> None:
     words = words_of(charts.trade_chart(day, 1))
 
     assert "SPY short, 602 shares" in words
-    assert "<b>−$162.54</b>" in words
+    assert "<b>\N{MINUS SIGN}$162.54</b>" in words
     assert "STOP_LOSS after 2 min 57 s on 2013-10-09" in words
-    assert "before costs −$156.52, costs $6.02" in words
+    assert "before costs \N{MINUS SIGN}$156.52, costs $6.02" in words
 
 
 def test_a_gain_is_written_where_a_loss_is(tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ def test_equity_says_where_it_began_where_it_ended_and_its_fall(day: RunRecord) 
     words = words_of(charts.equity_chart(day))
 
     assert "from $1,000,000.00 to $999,790.00" in words
-    assert "<b>−$210.00</b>" in words
+    assert "<b>\N{MINUS SIGN}$210.00</b>" in words
     assert "deepest fall from a peak 0.021%" in words
     assert "SPY short<br>" in words
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -94,10 +95,24 @@ def test_no_address_is_asked_for_the_library(figure: go.Figure) -> None:
     assert "cdn" not in page
 
 
+class Kaleido:
+    """Stands for the package that draws pictures with a browser."""
+
+    @staticmethod
+    def start_sync_server(**_options: object) -> None:
+        return
+
+
+@pytest.fixture
+def _kaleido(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: object())
+    monkeypatch.setitem(sys.modules, "kaleido", Kaleido)
+
+
+@pytest.mark.usefixtures("_kaleido")
 def test_a_picture_is_added_where_one_can_be_made(
     figure: go.Figure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(notebook.importlib.util, "find_spec", lambda _name: object())
     monkeypatch.setattr(go.Figure, "to_image", lambda *_args, **_rest: b"png")
 
     bundle = mime_bundle(figure, with_library=False)
@@ -105,13 +120,13 @@ def test_a_picture_is_added_where_one_can_be_made(
     assert base64.b64decode(bundle["image/png"]) == b"png"
 
 
+@pytest.mark.usefixtures("_kaleido")
 def test_no_figure_fails_for_its_picture(
     figure: go.Figure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_args: object, **_rest: object) -> bytes:
         raise RuntimeError("no browser")
 
-    monkeypatch.setattr(notebook.importlib.util, "find_spec", lambda _name: object())
     monkeypatch.setattr(go.Figure, "to_image", broken)
 
     assert "image/png" not in mime_bundle(figure, with_library=False)

@@ -42,9 +42,9 @@ def test_a_trade_is_one_row_with_times_prices_reason_and_net(day: RunRecord) -> 
         "exit": "14:03:28",
         "out at USD": "165.98",
         "reason": "STOP_LOSS",
-        "before costs": "−$156.52",
+        "before costs": "\N{MINUS SIGN}$156.52",
         "costs": "$6.02",
-        "net": "−$162.54",
+        "net": "\N{MINUS SIGN}$162.54",
     }
     assert table.colours[0, "net"] == theme.VERMILION
 
@@ -53,7 +53,7 @@ def test_an_open_trade_has_no_exit(tmp_path: Path) -> None:
     table = tables.trades_table(record_of(a_day(tmp_path, closes=False)))
 
     row = dict(zip(table.titles, table.cells[0], strict=True))
-    assert (row["exit"], row["reason"], row["net"]) == ("–", "still open", "–")
+    assert (row["exit"], row["reason"], row["net"]) == (theme.DASH, "still open", theme.DASH)
 
 
 def test_a_decision_stands_in_words_and_with_both_sides(day: RunRecord) -> None:
@@ -62,8 +62,8 @@ def test_a_decision_stands_in_words_and_with_both_sides(day: RunRecord) -> None:
     reasons = [row[table.titles.index("reason")] for row in table.cells]
     assert reasons == ["NO_TICKER", "NO_SHOCK_PRICE", "SHOCK", "NO_SHOCK_VOLUME"]
     assert table.cells[0][-4:] == (
-        "–",
-        "–",
+        theme.DASH,
+        theme.DASH,
         "",
         "no ticker in the text, none from the subscription",
     )
@@ -75,7 +75,7 @@ def test_the_summary_says_what_came_of_the_run(day: RunRecord) -> None:
 
     assert found["headlines"] == "4 heard, 1 traded, 3 passed"
     assert found["trades"] == "1 closed, 0 with a gain"
-    assert found["net"] == "−$162.54"
+    assert found["net"] == "\N{MINUS SIGN}$162.54"
     assert found["equity"] == "$1,000,000.00 to $999,790.00"
     assert found["still open"] == "nothing"
     assert found["incidents"] == "news tape (1)"

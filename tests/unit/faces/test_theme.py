@@ -11,11 +11,11 @@ from tests.factories import NOON
 @pytest.mark.parametrize(
     ("usd", "plain", "signed"),
     [
-        (-1234.5, "−$1,234.50", "−$1,234.50"),
+        (-1234.5, "\N{MINUS SIGN}$1,234.50", "\N{MINUS SIGN}$1,234.50"),
         (1234.5, "$1,234.50", "+$1,234.50"),
         (0.0, "$0.00", "$0.00"),
-        (None, "–", "–"),
-        (float("nan"), "–", "–"),
+        (None, theme.DASH, theme.DASH),
+        (float("nan"), theme.DASH, theme.DASH),
     ],
 )
 def test_money_has_its_sign(usd: float | None, plain: str, signed: str) -> None:
@@ -26,7 +26,7 @@ def test_money_has_its_sign(usd: float | None, plain: str, signed: str) -> None:
 def test_a_loss_and_a_gain_are_written_alike_but_for_sign_and_colour() -> None:
     loss, gain = theme.coloured_money(-5), theme.coloured_money(5)
 
-    assert loss.replace("−", "+").replace(theme.VERMILION, theme.GREEN) == gain
+    assert loss.replace("\N{MINUS SIGN}", "+").replace(theme.VERMILION, theme.GREEN) == gain
 
 
 @pytest.mark.parametrize(

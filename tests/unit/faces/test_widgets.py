@@ -7,10 +7,10 @@ import ipywidgets
 import plotly.graph_objects as go
 import pytest
 
+from momentum_lab.core.shock import ShockParameters
 from momentum_lab.core.tunable import tunables_of
 from momentum_lab.errors import ParameterError
 from momentum_lab.faces.widgets import tune, tune_chart
-from momentum_lab.parameters import ShockParameters
 from tests.record_kit import ROOT, SAMPLE
 
 DEMO = ROOT / "parameters" / "demo.yaml"

@@ -16,7 +16,8 @@ from momentum_lab.live.decisions import DecisionBook
 from momentum_lab.live.ibkr.translate import RawHeadline
 from momentum_lab.live.news_handler import Assignment, NewsHandler
 from momentum_lab.parameters import NewsParameters
-from momentum_lab.records.trade_store import Row, TradeStore
+from momentum_lab.records.ledger import Row
+from momentum_lab.records.trade_store import TradeStore
 from tests.factories import NOON
 
 RUN = "20131009T160000Z-replay"

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from momentum_lab.core.market import Side
-from momentum_lab.core.order import OrderEvent, OrderState
+from momentum_lab.core.order import OrderEvent, OrderIntent, OrderState
 from momentum_lab.core.position import ExitReason, Fill, Levels
 from momentum_lab.core.signal import Decision, Outcome, Reason, passed
 from momentum_lab.errors import IllegalTransitionError, RecordError
-from momentum_lab.records.trade_store import OrderIntent, TradeStore, masked
+from momentum_lab.records.trade_store import TradeStore, masked
 from tests.factories import NOON, headline
 
 RUN = "20131009T160000Z-replay"

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 import pandas as pd
 import pytest
 
@@ -7,7 +9,7 @@ from momentum_lab.core.candle import MINUTE_NS
 from momentum_lab.core.market import NS_PER_S
 from momentum_lab.gateway.history import bars, parse_query
 from momentum_lab.gateway.hours import Hours
-from momentum_lab.gateway.market import Market
+from momentum_lab.gateway.market import Market, MarketEvent, Trade
 from momentum_lab.research.episodes import Episode, make_episodes, path_of
 from tests.factories import NOON, bar, bar_table, quiet_bars, tape, tape_headline
 from tests.record_kit import FOMC, sample
@@ -67,7 +69,7 @@ def test_the_bars_are_those_that_a_gateway_answers(fomc: Episode) -> None:
 
 def test_the_ticks_are_the_trades_that_a_gateway_sends(fomc: Episode) -> None:
     market = Market(sample(), start_ns=FOMC)
-    sent = [trade for trade in market.advance(FOMC + 60 * NS_PER_S) if _is_spy(trade)]
+    sent = list(_trades_of_spy(market.advance(FOMC + 60 * NS_PER_S)))
 
     heard = fomc.ticks[fomc.n_before : fomc.n_before + len(sent)]
 
@@ -116,5 +118,5 @@ def test_what_was_traded_outside_the_session_is_not_heard() -> None:
     assert len(found.bars) == len(quiet_bars())
 
 
-def _is_spy(event: object) -> bool:
-    return getattr(event, "symbol", None) == "SPY"
+def _trades_of_spy(events: Iterable[MarketEvent]) -> Iterator[Trade]:
+    return (event for event in events if isinstance(event, Trade) and event.symbol == "SPY")
