@@ -75,18 +75,20 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    """Load a name of the shop window on its first use."""
-    if name == "__version__":
-        found: Any = _version()
-    elif name in _MODULES:
-        found = import_module(f"{__name__}.{_MODULES[name]}")
-    elif name in _HOMES:
-        found = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-    else:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    globals()[name] = found
-    return found
+if not TYPE_CHECKING:  # a type checker shall see the names above, and no others
+
+    def __getattr__(name: str) -> Any:
+        """Load a name of the shop window on its first use."""
+        if name == "__version__":
+            found: Any = _version()
+        elif name in _MODULES:
+            found = import_module(f"{__name__}.{_MODULES[name]}")
+        elif name in _HOMES:
+            found = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+        else:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        globals()[name] = found
+        return found
 
 
 def __dir__() -> list[str]:

@@ -13,14 +13,13 @@ from functools import cache
 from pathlib import Path
 
 from momentum_lab.core.market import NS_PER_S, Quote, Side
-from momentum_lab.core.order import OrderEvent
+from momentum_lab.core.order import OrderEvent, OrderIntent
 from momentum_lab.core.position import ExitReason, Fill, Levels
 from momentum_lab.core.signal import Decision, Outcome, Reason, passed
 from momentum_lab.parameters import load_parameters
 from momentum_lab.records.capture import QuoteCapture
 from momentum_lab.records.tape import Tape, load_tape
 from momentum_lab.records.trade_store import TradeStore
-from momentum_lab.core.order import OrderIntent
 from tests.factories import NOON, headline
 
 ROOT = Path(__file__).parents[1]

@@ -237,9 +237,8 @@ def connection_chart(record: RunRecord) -> go.Figure:
             mode="lines+markers",
             line={"width": 13, "color": colour},
             # A state of milliseconds is seen by its mark.
-            marker={"size": [13, 0], "symbol": "square", "color": colour, "line": {"width": 0}},
+            marker={"size": 13, "symbol": "square", "color": colour, "opacity": [1, 0]},
             name=state,
-            opacity=1,
             hovertemplate=_step_words(step),
         )
     known = [state for state in _STATES if state in set(steps["state"])]
@@ -269,7 +268,8 @@ def _connection_subtitle(record: RunRecord, ends: list[int]) -> str:
         for start, end, is_up in zip(steps["wall_ns"], ends, operational, strict=True)
         if is_up
     )
-    losses = int(steps["state"].eq("DISCONNECTED").iloc[:-1].sum())
+    was_up = steps["state"].shift(1).isin(("SYNCHRONIZING", "DEGRADED", "OPERATIONAL"))
+    losses = int((steps["state"].eq("DISCONNECTED") & was_up).iloc[:-1].sum())
     times = "once" if losses == 1 else f"{losses} times"
     lost = "never lost" if losses == 0 else f"lost {times}"
     return f"OPERATIONAL for {theme.duration(lasted_s)}; {lost} before the end"

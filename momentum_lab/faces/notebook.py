@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import importlib
 import importlib.util
 import json
 import logging
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -109,7 +111,11 @@ def _png(figure: go.Figure) -> dict[str, str]:
     if importlib.util.find_spec("kaleido") is None:
         return {}
     try:
-        picture = figure.to_image(format="png", width=_PNG_WIDTH, scale=1.5)
+        # One browser for all pictures of a kernel; a second call changes nothing.
+        importlib.import_module("kaleido").start_sync_server(silence_warnings=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            picture = figure.to_image(format="png", width=_PNG_WIDTH, scale=1.5)
     except Exception as error:  # noqa: BLE001 - whatever a browser may do, the chart is shown
         _log.info("chart: no picture, %s", error)
         return {}
