@@ -26,6 +26,11 @@ class TradingSession:
     open_ns: int
     close_ns: int
 
+    @property
+    def bells_ns(self) -> tuple[int, int]:
+        """Opening and closing bell."""
+        return self.open_ns, self.close_ns
+
     def holds(self, at_ns: int) -> bool:
         """Whether an instant lies in the session."""
         return self.open_ns <= at_ns < self.close_ns

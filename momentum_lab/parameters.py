@@ -23,6 +23,7 @@ import yaml
 
 from momentum_lab.core.connection import BackoffParameters
 from momentum_lab.core.position import ExitParameters
+from momentum_lab.core.risk import GuardParameters
 from momentum_lab.core.shock import ShockParameters, check_choice
 from momentum_lab.core.sizing import SizingParameters
 from momentum_lab.core.tunable import check_tunables, tunable
@@ -123,41 +124,6 @@ class NewsParameters:
     def __post_init__(self) -> None:
         """Refuse values outside their declared range."""
         check_tunables(self, prefix="news.")
-
-
-@dataclass(frozen=True, slots=True)
-class GuardParameters:
-    """When nothing is entered, and when everything is left."""
-
-    quote_max_age_s: float = tunable(
-        5.0, unit="s", low=0.1, high=120, step=0.5, meaning="oldest quote that may be acted on"
-    )
-    spread_max_bps: float = tunable(
-        30.0, unit="bps", low=0.1, high=1000, step=1, meaning="widest spread at an entry"
-    )
-    entries_after_open_s: float = tunable(
-        900.0, unit="s", low=0, high=23400, step=60, meaning="no entry before this after the open"
-    )
-    entries_before_close_s: float = tunable(
-        1800.0,
-        unit="s",
-        low=0,
-        high=23400,
-        step=60,
-        meaning="no entry later than this before the close",
-    )
-    flat_before_close_s: float = tunable(
-        300.0,
-        unit="s",
-        low=0,
-        high=23400,
-        step=30,
-        meaning="positions are closed this before the close",
-    )
-
-    def __post_init__(self) -> None:
-        """Refuse values outside their declared range."""
-        check_tunables(self, prefix="guards.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,9 @@ _FILE_BYTES = 5_000_000
 _FILES_KEPT = 5
 _FILE_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
 _SCREEN_FORMAT = "%(asctime)s %(message)s"
-# The library repeats every order and quote at INFO; its warnings are enough.
-_QUIET = ("ib_insync", "papermill", "traitlets")
+# The library repeats every order and quote at INFO, and says again what the connector reports; its
+# warnings go to the file alone.
+_LIBRARY = "ib_insync"
 
 
 def start_logging(folder: Path) -> Path:
@@ -45,14 +46,16 @@ def start_logging(folder: Path) -> Path:
     file.setFormatter(logging.Formatter(_FILE_FORMAT))
     screen = logging.StreamHandler(sys.stdout)
     screen.setFormatter(logging.Formatter(_SCREEN_FORMAT, datefmt="%H:%M:%S"))
-    logger = logging.getLogger("momentum_lab")
+    _set_handlers(logging.getLogger("momentum_lab"), file, screen, level=logging.INFO)
+    _set_handlers(logging.getLogger(_LIBRARY), file, level=logging.WARNING)
+    return path
+
+
+def _set_handlers(logger: logging.Logger, *handlers: logging.Handler, level: int) -> None:
     for old in list(logger.handlers):
         logger.removeHandler(old)
         old.close()
-    logger.setLevel(logging.INFO)
+    logger.setLevel(level)
     logger.propagate = False
-    logger.addHandler(file)
-    logger.addHandler(screen)
-    for name in _QUIET:
-        logging.getLogger(name).setLevel(logging.WARNING)
-    return path
+    for handler in handlers:
+        logger.addHandler(handler)

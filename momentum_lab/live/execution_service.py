@@ -16,10 +16,11 @@ from dataclasses import dataclass
 import anyio
 
 from momentum_lab.calendars import session_on_day_of
-from momentum_lab.clock import Clock, utc
-from momentum_lab.core.market import NS_PER_S, Quote, Side
+from momentum_lab.clock import Clock
+from momentum_lab.core.market import Quote, Side
 from momentum_lab.core.order import OrderEvent, OrderIntent, OrderState
 from momentum_lab.core.position import ExitReason, Fill, Levels, exit_levels
+from momentum_lab.core.risk import far_side, refuse_quote, refuse_time
 from momentum_lab.core.signal import Decision, Outcome, Reason, TradeSignal, passed
 from momentum_lab.core.sizing import size_position
 from momentum_lab.errors import ConnectionLostError, DataError, IllegalTransitionError, RecordError
@@ -134,31 +135,23 @@ class ExecutionService:
 
     def refuse_window(self, now_ns: int) -> Decision | None:
         """Return the decision not to enter at this time of day, None when entries are allowed."""
-        guards = self._parameters.guards
         session = session_on_day_of(now_ns)
-        if session is None:
-            return passed(Reason.OUTSIDE_SESSION, "the exchange is closed today")
-        first_ns = session.open_ns + int(guards.entries_after_open_s * NS_PER_S)
-        last_ns = session.close_ns - int(guards.entries_before_close_s * NS_PER_S)
-        if not first_ns <= now_ns < last_ns:
-            at = utc(now_ns).strftime("%H:%M:%S")
-            window = f"{utc(first_ns):%H:%M:%S} to {utc(last_ns):%H:%M:%S} UTC"
-            return passed(Reason.OUTSIDE_SESSION, f"{at} UTC is outside {window}")
-        return None
+        bells_ns = session.bells_ns if session else None
+        return refuse_time(now_ns, session_ns=bells_ns, parameters=self._parameters.guards)
 
     def _plan(self, signal: TradeSignal) -> _Plan | Decision:
         now_ns = self._clock.now_ns()
-        refusal = self._refuse_symbol(signal.symbol) or self.refuse_window(now_ns)
-        if refusal is not None:
-            return refusal
         instrument = self._connector.instrument(signal.symbol)
         with self._connector.stream_quotes(signal.symbol) as stream:
             quote = stream.quote
-        price = self._entry_price(quote, signal.side, now_ns)
-        if isinstance(price, Decision):
-            return price
-        if quote is None or instrument is None:
-            return passed(Reason.QUOTE_NOT_TRADABLE, "the line is silent")
+        refusal = (
+            self._refuse_symbol(signal.symbol)
+            or self.refuse_window(now_ns)
+            or refuse_quote(quote, now_ns=now_ns, parameters=self._parameters.guards)
+        )
+        price = far_side(quote, signal.side) if quote is not None else None
+        if refusal is not None or quote is None or price is None or instrument is None:
+            return refusal or passed(Reason.QUOTE_NOT_TRADABLE, "the line is silent")
         try:
             levels = exit_levels(
                 signal.side,
@@ -185,26 +178,6 @@ class ExecutionService:
         if busy:
             return passed(Reason.SYMBOL_BUSY, f"{symbol} has a position or an order already")
         return None
-
-    def _entry_price(self, quote: Quote | None, side: Side, now_ns: int) -> float | Decision:
-        guards = self._parameters.guards
-        why_not = (
-            "the line is silent"
-            if quote is None
-            else quote.why_not_tradable(now_ns=now_ns, max_age_s=guards.quote_max_age_s)
-        )
-        if why_not is not None or quote is None or quote.bid is None or quote.ask is None:
-            return passed(Reason.QUOTE_NOT_TRADABLE, why_not or "the line is silent")
-        spread_bps = (quote.ask - quote.bid) / ((quote.ask + quote.bid) / 2) * 1e4
-        if spread_bps > guards.spread_max_bps:
-            return passed(
-                Reason.SPREAD_TOO_WIDE,
-                f"the spread is {spread_bps:.1f} bps, {guards.spread_max_bps:g} are allowed",
-                observed=spread_bps,
-                limit=guards.spread_max_bps,
-                unit="bps",
-            )
-        return quote.ask if side is Side.BUY else quote.bid
 
     def _shares(self, price: float, levels: Levels) -> int | Decision:
         account = self._connector.account()

@@ -22,6 +22,7 @@ from momentum_lab.core.position import (
     OpenPosition,
     decide_exit,
 )
+from momentum_lab.core.risk import flat_by_ns
 from momentum_lab.errors import MomentumLabError
 from momentum_lab.live.execution_service import ExecutionService, OnIncident
 from momentum_lab.live.ibkr.connector import IBKRConnector
@@ -102,13 +103,13 @@ class PositionManager:
 
     def _position(self, trade: Row) -> OpenPosition:
         session = session_on_day_of(self._clock.now_ns())
-        before_ns = int(self._parameters.guards.flat_before_close_s * NS_PER_S)
+        guards = self._parameters.guards
         return OpenPosition(
             symbol=trade["symbol"],
             side=Side(trade["side"]),
             entry_ns=trade["opened_ns"],
             levels=Levels(trade["stop"], trade["target"]),
-            flat_by_ns=session.close_ns - before_ns if session else None,
+            flat_by_ns=flat_by_ns(session.close_ns, guards) if session else None,
         )
 
     def _due(self, position: OpenPosition, quote: Quote | None) -> ExitSignal | None:

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from momentum_lab.clock import utc
 from momentum_lab.core.fills import FillModel
-from momentum_lab.core.market import NS_PER_S, Instrument, Quote, Side
+from momentum_lab.core.market import Instrument, Quote, Side
 from momentum_lab.core.position import (
     ExitReason,
     Fill,
@@ -22,6 +21,7 @@ from momentum_lab.core.position import (
     exit_levels,
     summarise,
 )
+from momentum_lab.core.risk import far_side, flat_by_ns, refuse_quote, refuse_time
 from momentum_lab.core.signal import Decision, Reason, TradeSignal, passed
 from momentum_lab.core.sizing import size_position
 from momentum_lab.errors import DataError
@@ -65,10 +65,12 @@ def enter(
     """
     instrument = _instrument(episode)
     now_ns, quote = signal.at_ns, episode.ticks[index].quote
-    refusal = refuse_window(episode, now_ns, parameters) or _refuse_quote(quote, now_ns, parameters)
-    if refusal is not None or quote.bid is None or quote.ask is None:
+    refusal = refuse_window(episode, now_ns, parameters) or refuse_quote(
+        quote, now_ns=now_ns, parameters=parameters.guards
+    )
+    price = far_side(quote, signal.side)
+    if refusal is not None or price is None:
         return refusal or passed(Reason.QUOTE_NOT_TRADABLE, "the line is silent")
-    price = quote.ask if signal.side is Side.BUY else quote.bid
     try:
         levels = _levels(signal, price, instrument, parameters)
     except DataError as error:
@@ -89,32 +91,8 @@ def enter(
 
 def refuse_window(episode: Episode, at_ns: int, parameters: Parameters) -> Decision | None:
     """Return the decision not to enter at this time of day, None when entries are allowed."""
-    guards, session = parameters.guards, episode.session
-    if session is None:
-        return passed(Reason.OUTSIDE_SESSION, "the exchange is closed today")
-    first_ns = session.open_ns + int(guards.entries_after_open_s * NS_PER_S)
-    last_ns = session.close_ns - int(guards.entries_before_close_s * NS_PER_S)
-    if first_ns <= at_ns < last_ns:
-        return None
-    window = f"{utc(first_ns):%H:%M:%S} to {utc(last_ns):%H:%M:%S} UTC"
-    return passed(Reason.OUTSIDE_SESSION, f"{utc(at_ns):%H:%M:%S} UTC is outside {window}")
-
-
-def _refuse_quote(quote: Quote, now_ns: int, parameters: Parameters) -> Decision | None:
-    guards = parameters.guards
-    why_not = quote.why_not_tradable(now_ns=now_ns, max_age_s=guards.quote_max_age_s)
-    if why_not is not None:
-        return passed(Reason.QUOTE_NOT_TRADABLE, why_not)
-    spread_bps = (quote.spread or 0.0) / (quote.mid or 1.0) * 1e4
-    if spread_bps <= guards.spread_max_bps:
-        return None
-    return passed(
-        Reason.SPREAD_TOO_WIDE,
-        f"the spread is {spread_bps:.1f} bps, {guards.spread_max_bps:g} are allowed",
-        observed=spread_bps,
-        limit=guards.spread_max_bps,
-        unit="bps",
-    )
+    bells_ns = episode.session.bells_ns if episode.session else None
+    return refuse_time(at_ns, session_ns=bells_ns, parameters=parameters.guards)
 
 
 def _levels(
@@ -156,13 +134,13 @@ def follow(episode: Episode, entry: Entry, parameters: Parameters) -> dict[str, 
 
 
 def _position(episode: Episode, entry: Entry, parameters: Parameters) -> OpenPosition:
-    before_ns = int(parameters.guards.flat_before_close_s * NS_PER_S)
+    session, guards = episode.session, parameters.guards
     return OpenPosition(
         symbol=entry.fill.symbol,
         side=entry.fill.side,
         entry_ns=entry.fill.at_ns,
         levels=entry.levels,
-        flat_by_ns=episode.session.close_ns - before_ns if episode.session else None,
+        flat_by_ns=flat_by_ns(session.close_ns, guards) if session else None,
     )
 
 

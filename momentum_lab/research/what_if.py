@@ -19,6 +19,7 @@ import pandas as pd
 from momentum_lab.calendars import NEW_YORK
 from momentum_lab.core.candle import LiveCandles
 from momentum_lab.core.market import NS_PER_S
+from momentum_lab.core.risk import flat_by_ns
 from momentum_lab.core.shock import Reading, Watch, look, open_watch
 from momentum_lab.core.signal import Decision, Outcome, Reason, TradeSignal, passed
 from momentum_lab.errors import DataError
@@ -176,8 +177,7 @@ def _check_length(episode: Episode, parameters: Parameters) -> None:
     asked_s = parameters.shock.watch_s + parameters.exits.time_stop_s
     held_s = (episode.end_ns - episode.headline.received_ns) / NS_PER_S
     reaches_close = episode.session is not None and (
-        episode.end_ns
-        >= episode.session.close_ns - int(parameters.guards.flat_before_close_s * NS_PER_S)
+        episode.end_ns >= flat_by_ns(episode.session.close_ns, parameters.guards)
     )
     if asked_s > held_s and not reaches_close:
         raise DataError(
