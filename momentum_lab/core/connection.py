@@ -8,8 +8,9 @@ When the gateway says that its own line to the broker is gone (code 1100) the so
 useless: DEGRADED. A restored line (1101, 1102) is not trusted either: it passes through
 SYNCHRONIZING again, because fills of the gap are not replayed.
 
-Entries are allowed in OPERATIONAL alone. Exits are allowed there too; in every other state
-nothing is sent.
+Entries are allowed in OPERATIONAL alone. Exits are allowed there, and in SYNCHRONIZING from the
+moment in which record and broker have been reconciled: a stop must not wait for a silent news line.
+In every other state nothing is sent.
 """
 
 from __future__ import annotations

@@ -17,6 +17,9 @@ from momentum_lab.core.lifecycle import advance
 from momentum_lab.core.market import Side
 from momentum_lab.core.position import ExitReason, Levels
 
+# Every reference of ours begins so; the broker keeps it on the order and on its executions.
+ORDER_REF_PREFIX = "ml-"
+
 
 @dataclass(frozen=True, slots=True)
 class OrderIntent:

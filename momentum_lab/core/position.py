@@ -28,6 +28,7 @@ class ExitReason(str, Enum):
     TIME_STOP = "TIME_STOP"
     FLAT_BY_CLOSE = "FLAT_BY_CLOSE"
     SESSION_END = "SESSION_END"
+    FLIPPED = "FLIPPED"
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +204,7 @@ def summarise(fills: Iterable[Fill], *, entry_side: Side) -> PositionSummary:
     by_id: dict[str, Fill] = {}
     # A correction is the same execution with a higher last part of its id: it replaces.
     for fill in sorted(fills, key=lambda item: item.exec_id):
-        key = _without_revision(fill.exec_id)
+        key = without_revision(fill.exec_id)
         known = by_id.get(key)
         # A repeat may lack the commission that an earlier report had.
         is_repeat = known is not None and known.exec_id == fill.exec_id
@@ -313,7 +314,7 @@ def _price_exit(
     return None
 
 
-def _without_revision(exec_id: str) -> str:
+def without_revision(exec_id: str) -> str:
     """Return an execution id without the part that counts its corrections."""
     parts = exec_id.split(".")
     return ".".join(parts[:-1]) if len(parts) == _EXEC_ID_PARTS else exec_id

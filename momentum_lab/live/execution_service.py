@@ -16,9 +16,9 @@ from dataclasses import dataclass
 import anyio
 
 from momentum_lab.calendars import session_on_day_of
-from momentum_lab.clock import Clock
+from momentum_lab.clock import Clock, transport_s
 from momentum_lab.core.market import Quote, Side
-from momentum_lab.core.order import OrderEvent, OrderIntent, OrderState
+from momentum_lab.core.order import ORDER_REF_PREFIX, OrderEvent, OrderIntent, OrderState
 from momentum_lab.core.position import ExitReason, Fill, Levels, exit_levels
 from momentum_lab.core.risk import far_side, refuse_quote, refuse_time
 from momentum_lab.core.signal import Decision, Outcome, Reason, TradeSignal, passed
@@ -31,6 +31,8 @@ from momentum_lab.parameters import Parameters
 from momentum_lab.records.ledger import Row
 
 _log = logging.getLogger(__name__)
+
+_SECOND_LOOK_S = 3.0
 
 OnIncident = Callable[[str, str, str | None], None]
 
@@ -74,15 +76,16 @@ class ExecutionService:
         self._on_incident = on_incident
         self._settled: dict[str, anyio.Event] = {}
         self._entering: set[str] = set()
-        self._unrecorded_exits: set[int] = set()
+        self._unrecorded_exits: dict[str, OrderIntent] = {}
         self.blocked: dict[str, str] = {}
+        self._missing_since_s: dict[str, float] = {}
         self.accepts_entries = True
         self._opened_in, self.opened = anyio.create_memory_object_stream[int](float("inf"))
 
     async def run(self) -> None:
         """Book reports until cancelled."""
         async for report in self._connector.reports:
-            self._hear(report)
+            await self._hear(report)
 
     def close_streams(self) -> None:
         """Close the stream of opened trades; for the end of a session."""
@@ -201,7 +204,7 @@ class ExecutionService:
 
     def _entry_intent(self, signal: TradeSignal, plan: _Plan, decision_id: int) -> OrderIntent:
         return OrderIntent(
-            order_ref=f"ml-{self._book.run_id}-d{decision_id}",
+            order_ref=f"{ORDER_REF_PREFIX}{self._book.run_id}-d{decision_id}",
             symbol=signal.symbol,
             con_id=plan.con_id,
             side=signal.side,
@@ -220,10 +223,11 @@ class ExecutionService:
     async def close(self, trade_id: int, reason: ExitReason, quote: Quote | None) -> bool:
         """Close what is open of a trade with a market order; return whether it is flat.
 
-        Nothing is sent while the connection is not OPERATIONAL or while an earlier exit of the
-        trade has no known end: the caller tries again.
+        Nothing is sent before the connection has been reconciled, or while an earlier exit of
+        the trade has no known end: the caller tries again.
         """
-        if not self._connector.is_operational() or trade_id in self._unrecorded_exits:
+        unrecorded = {intent.trade_id for intent in self._unrecorded_exits.values()}
+        if not self._connector.may_exit() or trade_id in unrecorded:
             return False
         shares = self._store.open_shares(trade_id)
         if not shares:
@@ -236,7 +240,7 @@ class ExecutionService:
         if any(not OrderState(row["state"]).is_final for row in earlier):
             return False
         intent = OrderIntent(
-            order_ref=f"ml-{self._book.run_id}-t{trade_id}x{len(earlier) + 1}",
+            order_ref=f"{ORDER_REF_PREFIX}{self._book.run_id}-t{trade_id}x{len(earlier) + 1}",
             symbol=trade["symbol"],
             con_id=trade["con_id"],
             side=Side.SELL if shares > 0 else Side.BUY,
@@ -259,11 +263,10 @@ class ExecutionService:
     def _exit_unrecorded(self, intent: OrderIntent, error: RecordError) -> None:
         """Send an exit that could not be written down: once, and never again in this session.
 
-        Its reference can be derived from the trade, so the next reconciliation finds it.
+        It is kept in mind, and written down before its first execution is booked.
         """
         self.accepts_entries = False
-        if intent.trade_id is not None:
-            self._unrecorded_exits.add(intent.trade_id)
+        self._unrecorded_exits[intent.order_ref] = intent
         self._on_incident("exit not recorded", f"{intent.order_ref}: {error}", intent.symbol)
         try:
             self._connector.place_order(intent)
@@ -302,7 +305,7 @@ class ExecutionService:
         )
         await self._connector.resynchronise(f"order {intent.order_ref} has no answer")
 
-    def _hear(self, report: Report) -> None:
+    async def _hear(self, report: Report) -> None:
         try:
             if isinstance(report, FillReport):
                 self.book_fill(report.fill)
@@ -314,10 +317,12 @@ class ExecutionService:
         except (RecordError, IllegalTransitionError) as error:
             self.accepts_entries = False
             self._on_incident("report not booked", f"{report}: {error}", None)
+            # What was not booked is asked for again, with everything else.
+            await self._connector.resynchronise("a report could not be booked")
 
     def book_fill(self, fill: Fill) -> None:
         """Book an execution once; one of an order that is not ours is an incident."""
-        if not self._store.knows_order(fill.order_ref):
+        if not self.knows_order(fill.order_ref):
             self._on_incident(
                 "foreign execution",
                 f"{fill.exec_id}: {fill.side.value} {fill.shares:g} at {fill.price:g} of an order"
@@ -329,9 +334,48 @@ class ExecutionService:
         if trade is None:
             return
         _log.info("fill: %s %s %g at %.2f", fill.symbol, fill.side.value, fill.shares, fill.price)
-        self._follow_entry(fill, trade)
+        self._follow_fill(fill, trade)
         if self._store.order_state(fill.order_ref).is_final:
             self._settle(fill.order_ref)
+
+    def knows_order(self, order_ref: str) -> bool:
+        """Whether an order is ours; an exit that could not be written down is written now.
+
+        Raises:
+            RecordError: it still cannot be written.
+        """
+        intent = self._unrecorded_exits.get(order_ref)
+        if intent is not None and not self._store.knows_order(order_ref):
+            self._store.add_exit(self._book.run_id, intent)
+        self._unrecorded_exits.pop(order_ref, None)
+        return self._store.knows_order(order_ref)
+
+    def is_missing_for_good(self, order_ref: str) -> bool:
+        """Whether an order that left us is missing from the broker's lists for the second time.
+
+        One list that lacks it proves nothing: it may still be on its way. The second look counts
+        only some time after the first.
+        """
+        since_s = self._missing_since_s.setdefault(order_ref, transport_s())
+        if transport_s() - since_s < _SECOND_LOOK_S:
+            return False
+        del self._missing_since_s[order_ref]
+        return True
+
+    def wants_second_look(self) -> bool:
+        """Whether an order was missing from the broker's lists long enough ago to look again."""
+        now_s = transport_s()
+        return any(now_s - since_s >= _SECOND_LOOK_S for since_s in self._missing_since_s.values())
+
+    def forget_missing(self, order_ref: str) -> None:
+        """The broker does know an order that was missing before."""
+        self._missing_since_s.pop(order_ref, None)
+
+    def cancel_entries(self) -> None:
+        """Ask the broker to cancel the entries that still work; for the end of a session."""
+        for order in self._store.unsettled_orders():
+            if order["purpose"] == "entry":
+                self._connector.cancel_order(order["order_ref"])
 
     def _announce_close(self, trade: Row | None) -> None:
         """Say what a trade brought, once its last commission is known."""
@@ -348,13 +392,16 @@ class ExecutionService:
                 trade["costs_usd"],
             )
 
-    def _follow_entry(self, fill: Fill, trade: Row) -> None:
-        """After a fill of an entry: levels from the average fill, and the trade is watched."""
+    def _follow_fill(self, fill: Fill, trade: Row) -> None:
+        """After a fill: an open trade is watched, and an entry's levels follow its average."""
+        if trade["state"] == "OPEN":
+            # First, so that nothing below can leave a position unwatched.
+            self._opened_in.send_nowait(trade["trade_id"])
         order = self._store.order(fill.order_ref)
         instrument = self._connector.instrument(fill.symbol)
-        if order["purpose"] != "entry":
+        if order["purpose"] != "entry" or instrument is None or order["atr"] is None:
             return
-        if instrument is not None and order["atr"] is not None:
+        try:
             levels = exit_levels(
                 Side(trade["side"]),
                 entry_usd=trade["entry_price"],
@@ -363,10 +410,14 @@ class ExecutionService:
                 parameters=self._parameters.exits,
             )
             self._store.set_levels(trade["trade_id"], levels)
-        self._opened_in.send_nowait(trade["trade_id"])
+        except (DataError, RecordError) as error:
+            # The levels that the size was computed with stand in the trade already.
+            self._on_incident("levels not set", str(error), fill.symbol)
 
     def book_order(self, report: OrderReport) -> None:
         """Book a status or an error of an order."""
+        if not self._store.knows_order(report.order_ref):
+            return
         values: Row = {"order_id": report.order_id}
         if report.perm_id:
             values["perm_id"] = report.perm_id

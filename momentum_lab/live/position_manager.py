@@ -77,12 +77,24 @@ class PositionManager:
 
     async def _manage(self, trade_id: int) -> None:
         try:
-            await self._watch(trade_id)
-        except MomentumLabError as error:
-            _log.exception("trade not managed any more: trade=%d", trade_id)
-            self._on_incident("trade not managed", f"trade {trade_id}: {error}", None)
+            while not await self._watch_or_pause(trade_id):
+                pass
         finally:
             self._managed.discard(trade_id)
+
+    async def _watch_or_pause(self, trade_id: int) -> bool:
+        """Watch until closed and return True; False after a failure, to be called again.
+
+        A position is never left unwatched because a read or a write failed.
+        """
+        try:
+            await self._watch(trade_id)
+        except MomentumLabError as error:
+            _log.exception("watch interrupted: trade=%d", trade_id)
+            self._on_incident("watch interrupted", f"trade {trade_id}: {error}", None)
+            await self._pause()
+            return False
+        return True
 
     async def _watch(self, trade_id: int) -> None:
         symbol = self._store.trade(trade_id)["symbol"]
@@ -95,7 +107,7 @@ class PositionManager:
                 if trade["state"] == "CLOSED":
                     return
                 position = self._position(trade)
-                due = self._due(position, stream.quote)
+                due = self._flipped(trade) or self._due(position, stream.quote)
                 if due is None:
                     await stream.wait(until_ns=self._next_ns(position))
                 elif not await self._execution.close(trade_id, due.reason, stream.quote):
@@ -111,6 +123,15 @@ class PositionManager:
             levels=Levels(trade["stop"], trade["target"]),
             flat_by_ns=flat_by_ns(session.close_ns, guards) if session else None,
         )
+
+    def _flipped(self, trade: Row) -> ExitSignal | None:
+        """Two exits that both filled leave a position of the other sign: it is closed at once."""
+        shares = self._store.open_shares(trade["trade_id"])
+        if shares * Side(trade["side"]).sign >= 0:
+            return None
+        text = f"trade {trade['trade_id']}: {shares:+g} shares after its exits"
+        self._on_incident("position flipped", text, trade["symbol"])
+        return ExitSignal(ExitReason.FLIPPED, shares, 0, "shares")
 
     def _due(self, position: OpenPosition, quote: Quote | None) -> ExitSignal | None:
         now_ns = self._clock.now_ns()

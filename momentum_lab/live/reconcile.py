@@ -46,13 +46,22 @@ def reconcile(
 ) -> list[Difference]:
     """Bring the store up to the broker's truth; return the positions that still differ."""
     for fill in snapshot.fills:
-        if store.knows_order(fill.order_ref):
+        if execution.knows_order(fill.order_ref):
             execution.book_fill(fill)
         if fill.commission_usd is not None:
             store.book_commission(fill.exec_id, fill.commission_usd)
     for order in store.unsettled_orders():
-        execution.book_order(_settlement(order, snapshot))
-    differences = differing(snapshot.positions, store.positions())
+        report = _settlement(order, snapshot)
+        has_left = report.event is OrderEvent.NOT_FOUND and order["order_id"] is not None
+        if has_left and not execution.is_missing_for_good(report.order_ref):
+            continue
+        if not has_left:
+            execution.forget_missing(report.order_ref)
+        execution.book_order(report)
+    ours = store.positions()
+    before = {found.con_id for found in differing(snapshot.positions_before, ours)}
+    # A fill between two requests is in one of the two lists of positions.
+    differences = [found for found in differing(snapshot.positions, ours) if found.con_id in before]
     _log.info(
         "reconciled: executions=%d open_orders=%d differences=%d",
         len(snapshot.fills),

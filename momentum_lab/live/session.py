@@ -37,6 +37,7 @@ from momentum_lab.live.reconcile import reconcile
 from momentum_lab.parameters import Parameters, refuse_live
 from momentum_lab.records.capture import QuoteCapture
 from momentum_lab.records.ledger import Row
+from momentum_lab.records.lock import exclusive
 from momentum_lab.records.trade_store import TradeStore, masked
 
 _log = logging.getLogger(__name__)
@@ -116,9 +117,14 @@ class LiveSession:
         """Trade until the session's end.
 
         Raises:
-            ParameterError: account or universe refused, or no first connection in time.
-            RecordError: the store cannot be opened or written.
+            ParameterError: account or universe refused.
+            BrokerError: no first connection in time, or the client id is taken.
+            RecordError: the store cannot be opened, or another session uses it.
         """
+        with exclusive(self.database):
+            return await self._run_alone()
+
+    async def _run_alone(self) -> SessionResult:
         replay = self.parameters.replay
         is_replay = self.parameters.mode == "replay"
         self._clock = ReplayClock(replay.speed) if is_replay else SystemClock()
@@ -259,6 +265,7 @@ class LiveSession:
         """Close what is open, for as long as an exit may take."""
         if not self._is_ready.is_set():
             return
+        self._execution.cancel_entries()
         self._manager.flatten()
         with anyio.move_on_after(self.parameters.execution.drain_s):
             while self._store.open_trades() or self._store.unsettled_orders():  # noqa: ASYNC110 - the store sets no event
@@ -270,6 +277,8 @@ class LiveSession:
         if not self._is_ready.is_set():
             self._book.bury_dead_runs()
         self._execution.blocked.clear()
+        for row in self._store.open_trades():
+            self._connector.follow(row["symbol"])
         for found in reconcile(snapshot, self._store, self._execution):
             symbol = self._symbol_of(found.con_id)
             text = (
@@ -292,12 +301,18 @@ class LiveSession:
         next_equity_ns = next_report_ns
         while True:
             now_ns = self._clock.now_ns()
-            for line in self._connector.lines:
-                if line.quote is not None:
-                    self._capture.add(line.quote)
-            if now_ns >= next_equity_ns:
-                next_equity_ns = now_ns + _EQUITY_EVERY_NS
-                self._record_equity(now_ns)
+            try:
+                for line in self._connector.lines:
+                    if line.quote is not None:
+                        self._capture.add(line.quote)
+                if now_ns >= next_equity_ns:
+                    next_equity_ns = now_ns + _EQUITY_EVERY_NS
+                    self._record_equity(now_ns)
+            except RecordError as error:
+                # A gap in a curve is no reason to end a session that holds positions.
+                self._record_incident("sample not recorded", str(error))
+            if self._execution.wants_second_look():
+                await self._connector.resynchronise("an order was missing from the broker's lists")
             if now_ns >= next_report_ns:
                 next_report_ns = now_ns + _REPORT_EVERY_NS
                 self._report(now_ns)
@@ -324,12 +339,17 @@ class LiveSession:
         reason = self._stop_reason
         if still_open:
             held = ", ".join(
-                f"{row['symbol']} {row['side']} {row['shares']:g}" for row in still_open
+                f"{row['symbol']} {self._store.open_shares(row['trade_id']):+g} shares"
+                for row in still_open
             )
             self._record_incident("position left open", held, None)
             reason = f"{reason}; still open: {held}"
-        self._capture.close()
+        if working := self._store.unsettled_orders():
+            told = ", ".join(f"{row['symbol']} {row['side']} {row['shares']}" for row in working)
+            self._record_incident("order left at the broker", told)
+            reason = f"{reason}; orders without a known end: {told}"
         self._store.end_run(self.run_id, reason=reason, market_end_ns=now_ns)
+        self._capture.close()
         return SessionResult(self.run_id, reason, still_open, self.database, self.folder)
 
     # --- what is written down --------------------------------------------------------------

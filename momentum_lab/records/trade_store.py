@@ -20,7 +20,7 @@ from momentum_lab.clock import wall_ns
 from momentum_lab.core.market import Side
 from momentum_lab.core.news import Headline
 from momentum_lab.core.order import OrderEvent, OrderIntent, OrderState, advance_order
-from momentum_lab.core.position import Fill, Levels
+from momentum_lab.core.position import Fill, Levels, without_revision
 from momentum_lab.core.signal import Decision
 from momentum_lab.errors import RecordError
 from momentum_lab.records import ledger, schema
@@ -79,7 +79,7 @@ class TradeStore:
         try:
             with self.db.atomic() as database:
                 yield database
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OverflowError) as error:
             raise RecordError(f"{self.path}: could not be written: {error}") from error
 
     def _rows(self, sql: str, *values: object) -> list[Row]:
@@ -339,8 +339,9 @@ class TradeStore:
 
     def filled_shares(self, order_ref: str) -> float:
         """Return how many shares of an order have been executed."""
-        sql = "SELECT COALESCE(SUM(shares), 0) AS shares FROM fills WHERE order_ref = ?"
-        return float(self._rows(sql, order_ref)[0]["shares"])
+        sql = "SELECT exec_id, shares FROM fills WHERE order_ref = ? ORDER BY exec_id"
+        rows = self._rows(sql, order_ref)
+        return float(sum({without_revision(r["exec_id"]): r["shares"] for r in rows}.values()))
 
     @staticmethod
     def _insert_order(db: Database, run_id: str, purpose: str, intent: OrderIntent) -> None:

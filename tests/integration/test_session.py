@@ -164,7 +164,7 @@ async def test_a_lost_gateway_at_the_end_leaves_a_plain_word(
 
     assert running.result is not None
     assert len(running.result.open_trades) == 1
-    assert "still open: SPY SELL" in running.result.end_reason
+    assert "still open: SPY -603 shares" in running.result.end_reason
     assert [row["purpose"] for row in running.rows("orders")] == ["entry"]
 
 

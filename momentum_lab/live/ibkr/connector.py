@@ -52,6 +52,7 @@ _log = logging.getLogger(__name__)
 
 # A replay is anchored on the gateway's clock this often; nobody waits for these requests.
 _REPLAY_PROBE_S = 0.1
+_TIME_REQUESTS_APART_S = 1.1
 _CONTRACT_NEWS_TICKS = "233,292"
 _TAPE_TICKS = "mdoff,292"
 _NO_DATA_CODE = 162
@@ -113,6 +114,9 @@ class IBKRConnector:
         self._subscribed: list[ib_insync.Contract] = []
         self._wants_news = False
         self._was_operational = False
+        self._is_reconciled = False
+        self._upstream_is_lost = False
+        self._asked_time_s = 0.0
         self._refusal: MomentumLabError | None = None
         self._lost = anyio.Event()
         self._lost_cause = ""
@@ -125,8 +129,17 @@ class IBKRConnector:
     # --- what the services ask -------------------------------------------------------------
 
     def is_operational(self) -> bool:
-        """Whether orders may be sent: socket up, synchronised, reconciled, upstream there."""
-        return self.state is ConnectionState.OPERATIONAL
+        """Whether entries may be sent: socket up, synchronised, reconciled, upstream there."""
+        return self.state is ConnectionState.OPERATIONAL and not self._lost.is_set()
+
+    def may_exit(self) -> bool:
+        """Whether exits may be sent: OPERATIONAL, or reconciled while the lines come back."""
+        is_coming_back = self.state is ConnectionState.SYNCHRONIZING and self._is_reconciled
+        return self.is_operational() or (is_coming_back and not self._lost.is_set())
+
+    def follow(self, symbol: str) -> None:
+        """Open a line for a symbol outside the universe too, from the next synchronisation on."""
+        self._symbols.add(symbol)
 
     async def wait_changed(self) -> None:
         """Return after the next step of the life cycle."""
@@ -215,9 +228,10 @@ class IBKRConnector:
         """Send a market order and return the broker's order id; the outcome comes as reports.
 
         Raises:
-            ConnectionLostError: not OPERATIONAL; nothing has been sent.
+            ConnectionLostError: not OPERATIONAL (an exit: not reconciled); nothing has been sent.
         """
-        if not self.is_operational():
+        allowed = self.may_exit() if order.trade_id is not None else self.is_operational()
+        if not allowed:
             raise ConnectionLostError(f"order {order.order_ref}: state is {self.state.value}")
         ib = self._connected()
         order_id = ib.client.getReqId()
@@ -227,9 +241,15 @@ class IBKRConnector:
         ib.placeOrder(translate.stock(order.symbol, order.con_id), message)
         return order_id
 
+    def cancel_order(self, order_ref: str) -> None:
+        """Ask the broker to cancel one of our orders; nothing where this connection knows none."""
+        order_id = self._ears.order_id(order_ref)
+        if order_id is not None and self.may_exit():
+            self._connected().client.cancelOrder(order_id, "")
+
     async def resynchronise(self, why: str) -> None:
         """Leave OPERATIONAL and ask the broker for everything again, on the same socket."""
-        if self.state is ConnectionState.OPERATIONAL:
+        if self.may_exit():
             self._hear_connection(ConnectionEvent.UPSTREAM_RESTORED, why)
 
     def close(self) -> None:
@@ -276,11 +296,14 @@ class IBKRConnector:
     async def _one_connection(self, reconcile: Reconcile) -> float:
         """Return how long one connection was OPERATIONAL, in seconds of transport time."""
         self._lost, self._lost_cause = anyio.Event(), ""
+        self._upstream_is_lost = False
         self._step(ConnectionEvent.ATTEMPT, self._address)
         operational_s = 0.0
         try:
             ib = await self._open_socket()
             self._step(ConnectionEvent.SOCKET_READY, self._address)
+            if self._upstream_is_lost:
+                self._step(ConnectionEvent.UPSTREAM_LOST, self._ears.last_error)
             started_s = transport_s()
             async with anyio.create_task_group() as group:
                 group.start_soon(self._watch_loss, group.cancel_scope, name="watch loss")
@@ -330,24 +353,31 @@ class IBKRConnector:
     async def _synchronise(self, ib: ib_insync.IB, reconcile: Reconcile) -> None:
         try:
             async with self._time_lock:
+                await self._space_time_requests()
                 snapshot = await take_snapshot(ib, self._parameters, self._clock)
             self._account = snapshot.account
             await reconcile(snapshot)
+            self._set_reconciled()
             await self._subscribe(ib)
         except BrokerError as error:
             self._lose(f"synchronisation: {error}")
             return
-        except MomentumLabError as error:
-            # Not the broker's doing: the same would happen again on the next connection.
+        except ParameterError as error:
+            # A person's mistake: the same would happen again on the next connection.
             self._refusal = error
             self._lose(str(error))
+            return
+        except MomentumLabError as error:
+            # The record's doing, perhaps for a moment only: the next connection tries again.
+            self._on_incident("not reconciled", str(error))
+            self._lose(f"synchronisation: {error}")
             return
         if self.state is ConnectionState.SYNCHRONIZING and not self._resync.is_set():
             self._step(ConnectionEvent.SYNCHRONIZED, "broker and record agree")
 
     async def _subscribe(self, ib: ib_insync.IB) -> None:
         self.lines.forget()
-        found = [await self._look_up(ib, symbol) for symbol in sorted(self._symbols)]
+        found = await self._look_up_all(ib)
         self._unsubscribe(ib)
         # All lines at once: a gateway that plays a tape starts its clock with the first.
         for instrument in found:
@@ -363,6 +393,35 @@ class IBKRConnector:
         self._subscribed.clear()
         self._ears.forget_subscriptions()
         self._ears.subscribed_ns = self._clock.now_ns()
+
+    async def _look_up_all(self, ib: ib_insync.IB) -> list[Instrument]:
+        found = [await self._look_up_or_lose(ib, symbol) for symbol in sorted(self._symbols)]
+        return [instrument for instrument in found if instrument is not None]
+
+    async def _look_up_or_lose(self, ib: ib_insync.IB, symbol: str) -> Instrument | None:
+        try:
+            return await self._look_up(ib, symbol)
+        except ParameterError as error:
+            # Before the day begins it is a person's mistake; later it is one line less.
+            if not self._was_operational and symbol in self._parameters.universe:
+                raise
+            self._on_incident("line lost", str(error))
+            return None
+
+    def _set_reconciled(self) -> None:
+        """Let exits leave from here on; the lines may take their time."""
+        self._is_reconciled = self.state is ConnectionState.SYNCHRONIZING
+        changed, self._changed = self._changed, anyio.Event()
+        changed.set()
+
+    async def _space_time_requests(self) -> None:
+        """Keep time requests apart: the broker leaves the second of two within a second unanswered.
+
+        Only our own paper gateway answers all of them, which a replay relies on.
+        """
+        if not self._clock.is_replay:
+            await anyio.sleep(max(0.0, self._asked_time_s + _TIME_REQUESTS_APART_S - transport_s()))
+        self._asked_time_s = transport_s()
 
     async def _look_up(self, ib: ib_insync.IB, symbol: str) -> Instrument:
         timeout_s = self._parameters.connection.request_timeout_s
@@ -416,6 +475,7 @@ class IBKRConnector:
             await anyio.sleep(every_s)
             try:
                 async with self._time_lock:
+                    await self._space_time_requests()
                     at_ns = await server_time_ns(ib, timeout_s=settings.request_timeout_s)
             except BrokerError as error:
                 self._lose(f"probe: {error}")
@@ -440,6 +500,7 @@ class IBKRConnector:
 
     def _step(self, event: ConnectionEvent, cause: str) -> None:
         self.state = advance_connection(self.state, event)
+        self._is_reconciled = self.is_operational()
         self._was_operational = self._was_operational or self.is_operational()
         _log.info("connection: state=%s event=%s cause=%s", self.state.value, event.value, cause)
         self._on_transition(self.state, event, cause)
@@ -452,6 +513,7 @@ class IBKRConnector:
         if event is ConnectionEvent.LOST:
             self._lose(cause)
             return
+        self._upstream_is_lost = event is ConnectionEvent.UPSTREAM_LOST
         self._step(event, cause)
         if event is ConnectionEvent.UPSTREAM_RESTORED:
             self._resync.set()

@@ -18,7 +18,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 
 from momentum_lab.clock import Clock
 from momentum_lab.core.connection import ConnectionEvent
-from momentum_lab.core.order import OrderEvent
+from momentum_lab.core.order import ORDER_REF_PREFIX, OrderEvent
 from momentum_lab.errors import DataError
 from momentum_lab.live.ibkr import translate
 from momentum_lab.live.ibkr.subscriptions import Lines
@@ -81,6 +81,7 @@ class Ears:
 
         translate.tap(ib.wrapper, "tickNews", only_mine(self._hear_headline))
         translate.tap(ib.wrapper, "tickString", only_mine(self._hear_trade))
+        translate.tap(ib.wrapper, "openOrder", only_mine(self._hear_open_order))
         translate.tap(ib.wrapper, "orderStatus", only_mine(self._hear_status))
         ib.errorEvent += only_mine(hear_error)
         ib.pendingTickersEvent += only_mine(self._hear_quotes)
@@ -119,6 +120,11 @@ class Ears:
         """Remember which of our orders a broker's id stands for."""
         self._order_refs[order_id] = order_ref
 
+    def order_id(self, order_ref: str) -> int | None:
+        """Return the broker's id of one of our orders in this connection, None if unknown."""
+        found = (key for key, known in self._order_refs.items() if known == order_ref)
+        return max(found, default=None)
+
     def _guard(self, handler: Callable[..., None], values: tuple[Any, ...]) -> None:
         try:
             handler(*values)
@@ -132,6 +138,9 @@ class Ears:
     def _hear_headline(
         self, request: int, stamp: int, provider: str, article: str, text: str, extra: str
     ) -> None:
+        if self._ib is not None:
+            # The library keeps every headline for ever.
+            self._ib.wrapper.newsTicks.clear()
         self._news_in.send_nowait(
             RawHeadline(
                 provider=provider,
@@ -161,6 +170,12 @@ class Ears:
             line = self._lines.get(symbol)
             if line is not None:
                 line.hear_quote(translate.quote_of(symbol, heard[symbol], now_ns))
+
+    def _hear_open_order(self, order_id: int, _contract: Any, order: Any, _state: Any) -> None:
+        # After a reconnect: what an earlier connection sent is heard of by the same id.
+        is_mine = self._ib is not None and order.clientId == self._ib.client.clientId
+        if is_mine and str(order.orderRef).startswith(ORDER_REF_PREFIX):
+            self.expect_order(order_id, order.orderRef)
 
     def _hear_status(self, order_id: int, status: str, *rest: Any) -> None:
         order_ref = self._order_refs.get(order_id)

@@ -20,7 +20,7 @@ from momentum_lab.clock import Clock
 from momentum_lab.core.market import NS_PER_S
 from momentum_lab.core.position import Fill
 from momentum_lab.errors import BrokerError, ConnectionLostError, ParameterError
-from momentum_lab.live.ibkr.translate import epoch_ns, fill_of
+from momentum_lab.live.ibkr.translate import epoch_ns, fill_of, is_ours
 from momentum_lab.parameters import Parameters
 
 T = TypeVar("T")
@@ -34,15 +34,17 @@ class BrokerSnapshot:
     Attributes:
         account: the account that is traded.
         server_ns: the broker's time.
-        positions: con_id -> signed shares of the account.
+        positions: con_id -> signed shares of the account, asked for last.
+        positions_before: the same, asked for first: a fill meanwhile is in one of the two.
         open_orders: our reference -> status text, all clients.
         completed_orders: our reference -> status text, today.
-        fills: executions since the broker's midnight.
+        fills: our executions since the broker's midnight.
     """
 
     account: str
     server_ns: int
     positions: dict[int, float]
+    positions_before: dict[int, float]
     open_orders: dict[str, str]
     completed_orders: dict[str, str]
     fills: tuple[Fill, ...]
@@ -115,17 +117,15 @@ async def take_snapshot(ib: ib_insync.IB, parameters: Parameters, clock: Clock) 
         "completed orders", lambda: ib.reqCompletedOrdersAsync(False), timeout_s=timeout_s
     )
     fills = await ask("executions", ib.reqExecutionsAsync, timeout_s=timeout_s)
+    later = await ask("positions", ib.reqPositionsAsync, timeout_s=timeout_s)
     return BrokerSnapshot(
         account=account,
         server_ns=server_ns,
-        positions={
-            row.contract.conId: row.position
-            for row in positions
-            if row.account == account and row.position
-        },
+        positions=_held(later, account),
+        positions_before=_held(positions, account),
         open_orders=_by_ref(open_orders),
         completed_orders=_by_ref(completed),
-        fills=tuple(fill_of(fill) for fill in fills),
+        fills=tuple(fill_of(fill) for fill in fills if is_ours(fill)),
     )
 
 
@@ -138,6 +138,12 @@ def _check_skew(skew_ns: int, clock: Clock, parameters: Parameters) -> None:
             f"this machine's clock differs by {skew_s:.1f} s from the broker's, at most"
             f" {allowed_s:g} s are allowed: set it (NTP)"
         )
+
+
+def _held(rows: list[ib_insync.Position], account: str) -> dict[int, float]:
+    return {
+        row.contract.conId: row.position for row in rows if row.account == account and row.position
+    }
 
 
 def _by_ref(trades: list[ib_insync.Trade]) -> dict[str, str]:

@@ -17,7 +17,7 @@ import ib_insync
 
 from momentum_lab.core.candle import Trade
 from momentum_lab.core.market import NS_PER_S, Bar, Instrument, Quote, Side
-from momentum_lab.core.order import OrderEvent, OrderIntent
+from momentum_lab.core.order import ORDER_REF_PREFIX, OrderEvent, OrderIntent
 from momentum_lab.core.position import Fill
 from momentum_lab.errors import DataError
 
@@ -195,6 +195,11 @@ def fill_of(fill: ib_insync.Fill) -> Fill:
         commission_usd=commission_of(fill.commissionReport),
         con_id=fill.contract.conId,
     )
+
+
+def is_ours(fill: ib_insync.Fill) -> bool:
+    """Whether an execution carries a reference of ours; others may be assignments or combos."""
+    return str(fill.execution.orderRef).startswith(ORDER_REF_PREFIX)
 
 
 def commission_of(report: ib_insync.CommissionReport) -> float | None:
