@@ -37,7 +37,7 @@ MISSING_FOR_LIVE = (
     "account-wide limits: daily loss, concurrent positions, orders per minute",
     "kill switches from outside the session (stop, flatten, halt)",
     "adoption of positions and orders that another program left in the account",
-    "a lock against a second session on the same account and strategy",
+    "a heartbeat that tells a hung session from a dead one",
 )
 
 
