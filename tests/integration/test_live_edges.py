@@ -349,7 +349,7 @@ async def test_a_late_fill_that_flips_a_closed_trade_is_taken_back(
         await anyio.sleep(0.2)
         found.exchange.books._live["SPY"].append(late.key)
         fill_now(found.gateway)
-        assert found.held_shares() != {}
+        await until(lambda: found.store.filled_shares(late.ticket.order_ref) > 0)
         found.session.stop()
         await until(lambda: found.has_ended)
 
