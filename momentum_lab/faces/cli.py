@@ -9,9 +9,12 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import os
 import re
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
@@ -101,7 +104,8 @@ def demo(parameters_file: Path, tape: Path, port: int) -> None:
         connection = dataclasses.replace(parameters.connection, port=found_port)
         parameters = dataclasses.replace(parameters, connection=connection, records=records)
         notebook = run_live_notebook(parameters, root=root, run_id=run_id)
-    _print_result(root / parameters.records.database, run_id, notebook)
+    if _print_result(root / parameters.records.database, run_id, notebook):
+        sys.exit(_FAILED_EXIT)
 
 
 @main.command()
@@ -231,15 +235,28 @@ def _gateway_process(
         process = subprocess.Popen(  # noqa: S603 - this interpreter, this package
             command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
         )
+    is_wanted = threading.Event()
+    is_wanted.set()
     try:
-        yield _port_of(process, log)
+        port_found = _port_of(process, log)
+        threading.Thread(target=_end_with, args=(process, is_wanted), daemon=True).start()
+        yield port_found
     finally:
+        is_wanted.clear()
         process.terminate()
         try:
             process.wait(_GATEWAY_STOP_S)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def _end_with(process: subprocess.Popen[bytes], is_wanted: threading.Event) -> None:
+    """Stop this run in order when its gateway dies: nobody would start it again."""
+    process.wait()
+    if is_wanted.is_set():
+        click.echo("The paper gateway has died; the session is being ended.", err=True)
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _port_of(process: subprocess.Popen[bytes], log: Path) -> int:
@@ -262,7 +279,8 @@ def _port_of(process: subprocess.Popen[bytes], log: Path) -> int:
     raise BrokerError(f"the paper gateway did not start: {words}")
 
 
-def _print_result(database: Path, run_id: str, notebook: Path) -> None:
+def _print_result(database: Path, run_id: str, notebook: Path) -> int:
+    """Print what a run brought; return how many trades it left open."""
     from momentum_lab.records.trade_store import TradeStore  # noqa: PLC0415
 
     store = TradeStore(database)
@@ -281,6 +299,7 @@ def _print_result(database: Path, run_id: str, notebook: Path) -> None:
     passed = sum(1 for row in decisions if row["outcome"] == "pass")
     click.echo(f"\n{len(decisions)} headlines decided, {passed} passed.")
     click.echo(f"notebook: {_shown(notebook)}\ndatabase: {_shown(database)}")
+    return sum(1 for row in rows if row["state"] == "OPEN")
 
 
 def _trade_line(row: Mapping[str, Any]) -> str:

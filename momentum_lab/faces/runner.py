@@ -20,7 +20,7 @@ from papermill.exceptions import PapermillExecutionError
 
 import momentum_lab
 from momentum_lab.errors import MomentumLabError, ParameterError, RecordError
-from momentum_lab.live.session import new_run_id
+from momentum_lab.live.session import check_run_id, new_run_id
 from momentum_lab.parameters import Parameters, refuse_live
 
 ENGINE = "momentum_lab"
@@ -58,7 +58,7 @@ def run_live_notebook(parameters: Parameters, *, root: Path, run_id: str = "") -
         SessionFailedError: a cell failed; the report cells have run all the same.
     """
     refuse_live(parameters)
-    run_id = run_id or new_run_id(parameters.mode)
+    run_id = check_run_id(run_id or new_run_id(parameters.mode))
     folder = root / parameters.records.runs / run_id
     output = folder / _NOTEBOOK.name
     if output.exists():

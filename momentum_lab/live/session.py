@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import signal
 import subprocess
 from collections.abc import Awaitable, Callable, Iterator
@@ -25,7 +26,7 @@ from momentum_lab.calendars import NEW_YORK, session_on_day_of
 from momentum_lab.clock import Clock, ReplayClock, SystemClock, utc, wall_ns
 from momentum_lab.core.connection import ConnectionEvent, ConnectionState
 from momentum_lab.core.market import NS_PER_S
-from momentum_lab.errors import BrokerError, MomentumLabError, RecordError
+from momentum_lab.errors import BrokerError, MomentumLabError, ParameterError, RecordError
 from momentum_lab.live.decisions import DecisionBook
 from momentum_lab.live.detection_engine import DetectionEngine
 from momentum_lab.live.execution_service import ExecutionService
@@ -94,8 +95,7 @@ class LiveSession:
     def __post_init__(self) -> None:
         """Refuse a live session; name the run."""
         refuse_live(self.parameters)
-        if not self.run_id:
-            self.run_id = new_run_id(self.parameters.mode)
+        self.run_id = check_run_id(self.run_id or new_run_id(self.parameters.mode))
 
     @property
     def folder(self) -> Path:
@@ -388,6 +388,19 @@ def new_run_id(mode: str) -> str:
     """Return a run id that sorts by time, e.g. "20261122T143000Z-paper"."""
     at = datetime.fromtimestamp(wall_ns() / NS_PER_S, tz=timezone.utc)
     return f"{at:%Y%m%dT%H%M%S}Z-{mode}"
+
+
+def check_run_id(run_id: str) -> str:
+    """Return a run id that may name a folder.
+
+    Raises:
+        ParameterError: other characters than letters, digits, dot, dash and underscore.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", run_id):
+        raise ParameterError(
+            f"run_id: expected letters, digits, '.', '-' and '_', found {run_id!r}"
+        )
+    return run_id
 
 
 def revision() -> str:

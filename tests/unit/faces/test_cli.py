@@ -102,3 +102,12 @@ def test_a_demo_is_a_replay(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     result = call("demo", "--parameters", "parameters/design.yaml")
     assert_one_sentence(result, "expected mode replay, found 'paper'")
+
+
+@pytest.mark.parametrize("run_id", ["../elsewhere", "a/b", ".hidden", "a b", "-x"])
+def test_a_run_id_that_is_no_folder_name_is_refused(run_id: str, tmp_path: Path) -> None:
+    path = tmp_path / "paper.yaml"
+    path.write_text("universe: [SPY]\n")
+    result = call("live", str(path), f"--run-id={run_id}")
+    assert_one_sentence(result, "run_id: expected letters", run_id)
+    assert list(tmp_path.iterdir()) == [path]
