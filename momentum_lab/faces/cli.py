@@ -28,7 +28,7 @@ import click
 from momentum_lab.calendars import NEW_YORK
 from momentum_lab.clock import utc
 from momentum_lab.core.market import NS_PER_S
-from momentum_lab.errors import BrokerError, MomentumLabError, ParameterError
+from momentum_lab.errors import BrokerError, MomentumLabError, ParameterError, RecordError
 from momentum_lab.parameters import Parameters, load_parameters
 
 P = ParamSpec("P")
@@ -225,7 +225,10 @@ def _gateway_process(
     tape: Path, parameters: Parameters, *, port: int, folder: Path
 ) -> Iterator[int]:
     """Run a paper gateway as a process of its own; give its port, and stop it in the end."""
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError:
+        raise RecordError(f"{folder} exists already: another run has this name") from None
     log = folder / "gateway.log"
     command = [sys.executable, "-m", "momentum_lab.faces.cli", "gateway"]
     command += ["--tape", str(tape), "--port", str(port)]

@@ -385,9 +385,10 @@ class LiveSession:
 
 
 def new_run_id(mode: str) -> str:
-    """Return a run id that sorts by time, e.g. "20261122T143000Z-paper"."""
-    at = datetime.fromtimestamp(wall_ns() / NS_PER_S, tz=timezone.utc)
-    return f"{at:%Y%m%dT%H%M%S}Z-{mode}"
+    """Return a run id that sorts by time, to the millisecond: "20261122T143000.123Z-paper"."""
+    at_ns = wall_ns()
+    at = datetime.fromtimestamp(at_ns // NS_PER_S, tz=timezone.utc)
+    return f"{at:%Y%m%dT%H%M%S}.{at_ns // 1_000_000 % 1000:03d}Z-{mode}"
 
 
 def check_run_id(run_id: str) -> str:
