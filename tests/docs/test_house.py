@@ -19,10 +19,14 @@ SKIPPED = {"__pycache__", ".ipynb_checkpoints", ".pytest_cache", ".hypothesis"}
 LARGEST_BYTES = 2_000_000
 
 # A home or a workspace of somebody's machine, not the tail of a web address or of a longer path.
-MACHINE_PATH = re.compile(r"(?<![\w.~/:-])(?:/work/\w|/home/\w|/root/|/Users/\w|[A-Z]:\\Users\\)")
+# Put together here, so that this file does not hold what it looks for.
+WORK, ROOT_HOME, PYTHON = "wo" + "rk", "ro" + "ot", "pyt" + "hon"
+MACHINE_PATH = re.compile(
+    r"(?<![\w.~/:-])(?:/w[o]rk/\w|/home/\w|/r[o]ot/|/Users/\w|[A-Z]:\\Users\\)"
+)
 # Where packages were fetched from on the day: an index, a mirror, a registry.
 REGISTRY = re.compile(
-    r"pypi\.org/simple|files\.pythonhosted\.org|registry\.npmjs\.org|proxy\.golang\.org"
+    r"p[y]pi\.org/simple|files\.p[y]thonhosted\.org|registry\.n[p]mjs\.org|proxy\.golang\.org"
     r"|artifactory|/api/pypi/|index-url\s*=\s*\S*//|-index-url[= ]\S*//|trusted-host[= ]\s*\w"
     r"|^\[package\.source\]|^\[\[tool\.poetry\.source\]\]",
     re.IGNORECASE | re.MULTILINE,
@@ -77,7 +81,8 @@ def test_no_file_says_where_packages_were_fetched() -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["see /home/ada/x", '"/work/main"', "cd /root/x", "(/Users/ada)", r"C:\Users\ada"]
+    "line",
+    ["see /home/ada/x", f'"/{WORK}/main"', f"cd /{ROOT_HOME}/x", "(/Users/ada)", r"C:\Users\ada"],
 )
 def test_a_path_of_a_machine_is_recognised(line: str) -> None:
     assert MACHINE_PATH.search(line)
@@ -87,10 +92,10 @@ def test_a_path_of_a_machine_is_recognised(line: str) -> None:
     "line",
     [
         "https://www.example.org/home/page",
-        "https://example.org/work/1",
+        f"https://example.org/{WORK}/1",
         "../shared/data",
-        "data/work/x",
-        "~/work/x",
+        f"data/{WORK}/x",
+        f"~/{WORK}/x",
         "#!/usr/bin/env bash",
     ],
 )
@@ -103,7 +108,7 @@ def test_other_paths_are_not_taken_for_one(line: str) -> None:
     [
         "pip install --index-url https://mirror.example.org/simple x",
         "PIP_INDEX_URL=https://mirror.example.org".lower().replace("_", "-"),
-        "https://files.pythonhosted.org/packages/x.whl",
+        f"https://files.{PYTHON}hosted.org/packages/x.whl",
         "[package.source]",
     ],
 )
