@@ -24,7 +24,7 @@ from momentum_lab.core.fills import FillModel
 from momentum_lab.gateway.account import Account
 from momentum_lab.gateway.books import NEVER_NS, Books, Key
 from momentum_lab.gateway.checks import check_ticket
-from momentum_lab.gateway.market import Market, Trade
+from momentum_lab.gateway.market import HaltChange, Market, QuoteChange, Trade
 from momentum_lab.gateway.matching import IMMEDIATE, are_rivals, fill_price, is_child, may_trade
 from momentum_lab.gateway.orders import (
     CANCELLED,
@@ -142,6 +142,19 @@ class Exchange:
             if order.status not in {*DONE, PENDING}:
                 events += self._try(order, trade, is_arrival=False)
         return events
+
+    def on_quote(self, quote: QuoteChange) -> list[ExchangeEvent]:
+        """Fill and trigger what a new quote allows."""
+        found = self._market.today(quote.symbol)
+        if found is None:
+            return []
+        size = min(quote.bid_size, quote.ask_size)
+        return self.on_trade(replace(found, bid=quote.bid, ask=quote.ask, quote_size=size))
+
+    def on_halt(self, halt: HaltChange) -> list[ExchangeEvent]:
+        """Fill what a resumption of trading allows."""
+        found = self._market.today(halt.symbol)
+        return [] if found is None else self.on_trade(found)
 
     def on_time(self) -> list[ExchangeEvent]:
         """End the day orders whose session is over."""

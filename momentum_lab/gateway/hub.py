@@ -30,7 +30,7 @@ from momentum_lab.gateway.broadcast import (
 )
 from momentum_lab.gateway.catalog import Catalog
 from momentum_lab.gateway.exchange import Exchange
-from momentum_lab.gateway.market import Market, Trade
+from momentum_lab.gateway.market import HaltChange, Market, QuoteChange, Trade
 from momentum_lab.gateway.orders import ExchangeEvent
 from momentum_lab.gateway.pace import Schedule
 from momentum_lab.gateway.session import Session
@@ -153,6 +153,10 @@ class Hub:
             if isinstance(event, Trade):
                 self._tell_trade(event)
                 self.publish(self.exchange.on_trade(event))
+            elif isinstance(event, QuoteChange):
+                self.publish(self.exchange.on_quote(event))
+            elif isinstance(event, HaltChange):
+                self.publish(self.exchange.on_halt(event))
             else:
                 tell_headline(self, event)
         self.publish(self.exchange.on_time())

@@ -54,7 +54,41 @@ class Trade:
     previous_close: float | None
 
 
-MarketEvent = Trade | TapeHeadline
+@dataclass(frozen=True, slots=True)
+class QuoteChange:
+    """The best bid and ask changed without a trade.
+
+    Attributes:
+        at_ns: UTC epoch nanoseconds.
+        bid: best bid, US dollars; `ask` likewise.
+        bid_size: shares shown at the bid; `ask_size` at the ask.
+    """
+
+    symbol: str
+    at_ns: int
+    bid: float
+    ask: float
+    bid_size: int
+    ask_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class HaltChange:
+    """Trading of a symbol was halted or resumed.
+
+    Attributes:
+        at_ns: UTC epoch nanoseconds.
+        kind: `NOT_HALTED`, `HALTED_BY_REGULATION` or `HALTED_BY_VOLATILITY`.
+    """
+
+    symbol: str
+    at_ns: int
+    kind: int
+
+
+NOT_HALTED, HALTED_BY_REGULATION, HALTED_BY_VOLATILITY = 0, 1, 2
+
+MarketEvent = Trade | QuoteChange | HaltChange | TapeHeadline
 
 
 class Line:
@@ -149,6 +183,7 @@ class Market:
         hours: session calendar of the tape's zone.
         now_ns: market time; only `advance` moves it, never backwards.
         lines: symbol -> its bars.
+        halts: symbol -> kind of its halt; symbols that trade may be absent.
     """
 
     def __init__(self, tape: Tape, *, start_ns: int | None = None) -> None:
@@ -165,6 +200,7 @@ class Market:
             )
             for symbol, instrument in tape.instruments.items()
         }
+        self.halts: dict[str, int] = {}
         self._names = list(self.lines)
         self._at_ns, self._line_no, self._index = self._merged()
         self._cursor = int(np.searchsorted(self._at_ns, self.now_ns, side="right"))
@@ -179,6 +215,10 @@ class Market:
     def has_ended(self) -> bool:
         """Whether the tape has nothing more to tell."""
         return self.now_ns >= self.tape.end_ns
+
+    def is_halted(self, symbol: str) -> bool:
+        """Whether trading of a symbol is halted now."""
+        return self.halts.get(symbol, NOT_HALTED) != NOT_HALTED
 
     def latest(self, symbol: str) -> Trade | None:
         """Return the last known trade of a symbol, of whatever date."""
