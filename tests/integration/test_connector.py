@@ -13,13 +13,14 @@ from zoneinfo import ZoneInfo
 import anyio
 import pytest
 
-from momentum_lab.clock import ReplayClock
-from momentum_lab.core.connection import ConnectionState
+from momentum_lab.clock import ReplayClock, transport_s
+from momentum_lab.core.connection import BackoffParameters, ConnectionEvent, ConnectionState
 from momentum_lab.core.market import NS_PER_S, Side
 from momentum_lab.core.order import OrderIntent, OrderState
 from momentum_lab.core.position import ExitReason
 from momentum_lab.core.signal import Decision, Outcome, Reason, TradeSignal
 from momentum_lab.errors import BrokerError, ConnectionLostError, RecordError
+from momentum_lab.gateway.answers import ANSWERS
 from momentum_lab.gateway.server import Gateway, GatewaySettings, paper_gateway
 from momentum_lab.live.decisions import DecisionBook
 from momentum_lab.live.execution_service import ExecutionService
@@ -148,6 +149,78 @@ async def test_upstream_lost_stops_orders_and_restored_synchronises_again(tmp_pa
         (session,) = found.gateway.hub.sessions.values()
         assert len(session.subscriptions.quotes) == 3
         assert found.store.table("orders", RUN) == []
+
+
+@dataclass
+class Retries:
+    """What a connector that is cut off again and again does between its attempts."""
+
+    gateway: Gateway
+    connector: IBKRConnector
+    steps: list[tuple[ConnectionEvent, float]]
+
+    def n_attempts(self) -> int:
+        return [event for event, _ in self.steps].count(ConnectionEvent.ATTEMPT)
+
+    def waits_s(self) -> list[float]:
+        return [
+            then_s - since_s
+            for (event, since_s), (_, then_s) in pairwise(self.steps)
+            if event is ConnectionEvent.LOST
+        ]
+
+
+@asynccontextmanager
+async def retries() -> AsyncIterator[Retries]:
+    """A connector whose waits are 0.1 s, 0.4 s, 1.6 s, unless it was OPERATIONAL for 0.2 s."""
+    steps: list[tuple[ConnectionEvent, float]] = []
+
+    async def agree(_snapshot: BrokerSnapshot) -> None:
+        """Find no difference."""
+
+    async with paper_gateway(GatewaySettings(tape=TAPE, start_ns=START_NS)) as gateway:
+        parameters = demo_parameters(gateway.port)
+        connector = IBKRConnector(
+            replace(
+                parameters,
+                connection=replace(parameters.connection, request_timeout_s=0.4),
+                backoff=BackoffParameters(first_wait_s=0.1, growth=4, jitter_ratio=0, stable_s=0.2),
+            ),
+            clock=ReplayClock(60),
+            on_transition=lambda _state, event, _cause: steps.append((event, transport_s())),
+            on_incident=lambda *_: None,
+        )
+        async with anyio.create_task_group() as group:
+            group.start_soon(connector.run, agree)
+            yield Retries(gateway, connector, steps)
+            group.cancel_scope.cancel()
+        connector.close()
+
+
+async def test_a_connection_that_is_never_operational_does_not_shorten_the_waits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Each attempt has its socket for 0.4 s, until the first line has no answer.
+    monkeypatch.setitem(ANSWERS, "reqContractDetails", lambda *_: None)
+    async with retries() as found:
+        await until(lambda: found.n_attempts() == 3)
+
+    assert found.waits_s()[1] >= 0.4
+
+
+async def test_a_connection_that_was_operational_long_enough_begins_the_waits_again() -> None:
+    async with retries() as found:
+        for attempt in (1, 2):
+            await until(found.connector.is_operational)
+            await anyio.sleep(0.3)
+            (session,) = found.gateway.hub.sessions.values()
+            # As at the broker's nightly restart: first its own line goes, then the socket.
+            session.error(-1, 1100, "Connectivity between IB and TWS has been lost.")
+            await until(lambda: found.connector.state is ConnectionState.DEGRADED)
+            session._scope.cancel()
+            await until(lambda attempt=attempt: found.n_attempts() > attempt)
+
+    assert found.waits_s()[1] < 0.4
 
 
 async def test_a_signal_becomes_one_filled_order_with_its_levels(tmp_path: Path) -> None:

@@ -114,6 +114,8 @@ class IBKRConnector:
         self._subscribed: list[ib_insync.Contract] = []
         self._wants_news = False
         self._was_operational = False
+        self._operational_since_s: float | None = None
+        self._operational_s = 0.0
         self._is_reconciled = False
         self._upstream_is_lost = False
         self._asked_time_s = 0.0
@@ -297,24 +299,22 @@ class IBKRConnector:
         """Return how long one connection was OPERATIONAL, in seconds of transport time."""
         self._lost, self._lost_cause = anyio.Event(), ""
         self._upstream_is_lost = False
+        self._operational_s = 0.0
         self._step(ConnectionEvent.ATTEMPT, self._address)
-        operational_s = 0.0
         try:
             ib = await self._open_socket()
             self._step(ConnectionEvent.SOCKET_READY, self._address)
             if self._upstream_is_lost:
                 self._step(ConnectionEvent.UPSTREAM_LOST, self._ears.last_error)
-            started_s = transport_s()
             async with anyio.create_task_group() as group:
                 group.start_soon(self._watch_loss, group.cancel_scope, name="watch loss")
                 group.start_soon(self._probe, ib, name="probe")
                 await self._synchronise_for_ever(ib, reconcile)
-            operational_s = transport_s() - started_s
         except ConnectionLostError as error:
             self._lose(str(error))
         finally:
             self._drop(self._lost_cause or "cancelled")
-        return operational_s
+        return self._operational_s
 
     async def _open_socket(self) -> ib_insync.IB:
         ib = ib_insync.IB()
@@ -500,6 +500,7 @@ class IBKRConnector:
 
     def _step(self, event: ConnectionEvent, cause: str) -> None:
         self.state = advance_connection(self.state, event)
+        self._time_operational()
         self._is_reconciled = self.is_operational()
         self._was_operational = self._was_operational or self.is_operational()
         _log.info("connection: state=%s event=%s cause=%s", self.state.value, event.value, cause)
@@ -508,6 +509,14 @@ class IBKRConnector:
         changed.set()
         for line in self.lines:
             line.wake()
+
+    def _time_operational(self) -> None:
+        """Add up how long this connection has been OPERATIONAL; after each step."""
+        now_s = transport_s()
+        if self._operational_since_s is not None:
+            self._operational_s += now_s - self._operational_since_s
+        is_operational = self.state is ConnectionState.OPERATIONAL
+        self._operational_since_s = now_s if is_operational else None
 
     def _hear_connection(self, event: ConnectionEvent, cause: str) -> None:
         if event is ConnectionEvent.LOST:
