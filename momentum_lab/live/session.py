@@ -203,7 +203,7 @@ class LiveSession:
                 ("position manager", self._manager.run),
                 ("detection engine", self._engine.run),
                 ("news handler", news.run),
-                ("equity and quotes", self._keep_books),
+                ("housekeeping", self._keep_house),
             ):
                 group.start_soon(self._supervise, name, service, name=name)
             await self._until_the_end()
@@ -227,7 +227,6 @@ class LiveSession:
     async def _until_the_end(self) -> None:
         end_ns = await self._end_of_day()
         if end_ns is not None:
-            # Just before the end: the last quotes of the day can still close a position.
             await self._clock.wait_for(self._stop, until_ns=end_ns)
         if not self._stop.is_set():
             self.stop("end of the trading session")
@@ -294,8 +293,12 @@ class LiveSession:
         known |= {row["con_id"]: row["symbol"] for row in self._store.open_trades()}
         return known.get(con_id, f"contract {con_id}")
 
-    async def _keep_books(self) -> None:
-        """Sample equity and quotes, and say now and then that all is well."""
+    async def _keep_house(self) -> None:
+        """Sample quotes and equity, ask again for missing orders, report now and then.
+
+        An order that was missing from the broker's lists is looked for a second time, by a
+        synchronisation, before it counts as absent.
+        """
         await self._is_ready.wait()
         next_report_ns = self._clock.now_ns()
         next_equity_ns = next_report_ns
