@@ -322,7 +322,7 @@ class ExecutionService:
 
     def book_fill(self, fill: Fill) -> None:
         """Book an execution once; one of an order that is not ours is an incident."""
-        if not self.knows_order(fill.order_ref):
+        if not self.recognise(fill.order_ref):
             self._on_incident(
                 "foreign execution",
                 f"{fill.exec_id}: {fill.side.value} {fill.shares:g} at {fill.price:g} of an order"
@@ -338,8 +338,8 @@ class ExecutionService:
         if self._store.order_state(fill.order_ref).is_final:
             self._settle(fill.order_ref)
 
-    def knows_order(self, order_ref: str) -> bool:
-        """Whether an order is ours; an exit that could not be written down is written now.
+    def recognise(self, order_ref: str) -> bool:
+        """Write down an exit that could not be written before; return whether an order is ours.
 
         Raises:
             RecordError: it still cannot be written.
@@ -350,8 +350,8 @@ class ExecutionService:
         self._unrecorded_exits.pop(order_ref, None)
         return self._store.knows_order(order_ref)
 
-    def is_missing_for_good(self, order_ref: str) -> bool:
-        """Whether an order that left us is missing from the broker's lists for the second time.
+    def note_missing(self, order_ref: str) -> bool:
+        """Note that the broker's lists lack an order that left us; return whether it is absent.
 
         One list that lacks it proves nothing: it may still be on its way. The second look counts
         only some time after the first.

@@ -46,14 +46,14 @@ def reconcile(
 ) -> list[Difference]:
     """Bring the store up to the broker's truth; return the positions that still differ."""
     for fill in snapshot.fills:
-        if execution.knows_order(fill.order_ref):
+        if execution.recognise(fill.order_ref):
             execution.book_fill(fill)
         if fill.commission_usd is not None:
             store.book_commission(fill.exec_id, fill.commission_usd)
     for order in store.unsettled_orders():
         report = _settlement(order, snapshot)
         has_left = report.event is OrderEvent.NOT_FOUND and order["order_id"] is not None
-        if has_left and not execution.is_missing_for_good(report.order_ref):
+        if has_left and not execution.note_missing(report.order_ref):
             continue
         if not has_left:
             execution.forget_missing(report.order_ref)
