@@ -56,11 +56,6 @@ class DetectionEngine:
         self._watches = 0
         self._group: anyio.abc.TaskGroup | None = None
 
-    @property
-    def is_idle(self) -> bool:
-        """No headline is queued, prepared or watched."""
-        return self._queue.empty() and self._watches == 0
-
     async def run(self) -> None:
         """Work until cancelled."""
         async with anyio.create_task_group() as self._group:

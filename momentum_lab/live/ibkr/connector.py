@@ -147,11 +147,6 @@ class IBKRConnector:
         """Return after the next step of the life cycle."""
         await self._changed.wait()
 
-    @property
-    def account_id(self) -> str:
-        """The account that is traded, empty before the first synchronisation."""
-        return self._account
-
     def account(self) -> Account:
         """Return equity and buying power as last reported; only US dollars are read."""
         found: dict[str, float] = {}
