@@ -87,7 +87,7 @@ def demo(parameters_file: Path, tape: Path, port: int) -> None:
     """Play a recorded market day and trade it: gateway, live notebook, charts, one command."""
     # The faces load papermill and the broker's library only when a session is really run.
     from momentum_lab.faces.runner import project_root, run_live_notebook  # noqa: PLC0415
-    from momentum_lab.live.session import new_run_id  # noqa: PLC0415
+    from momentum_lab.live.run_identity import new_run_id  # noqa: PLC0415
 
     root = project_root()
     parameters = load_parameters(root / parameters_file)
@@ -115,7 +115,7 @@ def demo(parameters_file: Path, tape: Path, port: int) -> None:
 def live(parameters_file: Path, run_id: str) -> None:
     """Run one session with PARAMETERS_FILE through the live notebook, until the market closes."""
     from momentum_lab.faces.runner import project_root, run_live_notebook  # noqa: PLC0415
-    from momentum_lab.live.session import new_run_id  # noqa: PLC0415
+    from momentum_lab.live.run_identity import new_run_id  # noqa: PLC0415
 
     parameters = load_parameters(parameters_file)
     root = project_root()

@@ -20,7 +20,7 @@ from papermill.exceptions import PapermillExecutionError
 
 import momentum_lab
 from momentum_lab.errors import MomentumLabError, ParameterError, RecordError
-from momentum_lab.live.session import check_run_id, new_run_id
+from momentum_lab.live.run_identity import check_run_id, new_run_id
 from momentum_lab.parameters import Parameters, refuse_live
 
 ENGINE = "momentum_lab"

@@ -9,13 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import signal
-import subprocess
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -26,7 +23,7 @@ from momentum_lab.calendars import NEW_YORK, session_on_day_of
 from momentum_lab.clock import Clock, ReplayClock, SystemClock, utc, wall_ns
 from momentum_lab.core.connection import ConnectionEvent, ConnectionState
 from momentum_lab.core.market import NS_PER_S
-from momentum_lab.errors import BrokerError, MomentumLabError, ParameterError, RecordError
+from momentum_lab.errors import BrokerError, MomentumLabError, RecordError
 from momentum_lab.live.decisions import DecisionBook
 from momentum_lab.live.detection_engine import DetectionEngine
 from momentum_lab.live.execution_service import ExecutionService
@@ -35,6 +32,7 @@ from momentum_lab.live.ibkr.synchronisation import BrokerSnapshot
 from momentum_lab.live.news_handler import Assignment, NewsHandler
 from momentum_lab.live.position_manager import PositionManager
 from momentum_lab.live.reconcile import reconcile
+from momentum_lab.live.run_identity import check_run_id, new_run_id, revision
 from momentum_lab.parameters import Parameters, refuse_live
 from momentum_lab.records.capture import QuoteCapture
 from momentum_lab.records.ledger import Row
@@ -385,42 +383,6 @@ class LiveSession:
             )
         except RecordError:
             _log.exception("incident not recorded")
-
-
-def new_run_id(mode: str) -> str:
-    """Return a run id that sorts by time, to the millisecond: "20261122T143000.123Z-paper"."""
-    at_ns = wall_ns()
-    at = datetime.fromtimestamp(at_ns // NS_PER_S, tz=timezone.utc)
-    return f"{at:%Y%m%dT%H%M%S}.{at_ns // 1_000_000 % 1000:03d}Z-{mode}"
-
-
-def check_run_id(run_id: str) -> str:
-    """Return a run id that may name a folder.
-
-    Raises:
-        ParameterError: other characters than letters, digits, dot, dash and underscore.
-    """
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", run_id):
-        raise ParameterError(
-            f"run_id: expected letters, digits, '.', '-' and '_', found {run_id!r}"
-        )
-    return run_id
-
-
-def revision() -> str:
-    """Return the git revision of the checkout this code runs from, "unknown" without one."""
-    try:
-        found = subprocess.run(
-            ["git", "describe", "--always", "--dirty"],  # noqa: S607 - whichever git is the user's
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            timeout=5,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return "unknown"
-    return found.stdout.strip()
 
 
 def _words(error: BaseException) -> str:
