@@ -13,7 +13,6 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Any
 
 import anyio
@@ -38,14 +37,14 @@ from momentum_lab.errors import (
 )
 from momentum_lab.live.ibkr import translate
 from momentum_lab.live.ibkr.hearing import Ears, OnIncident
-from momentum_lab.live.ibkr.subscriptions import Line, Lines, QuoteStream
+from momentum_lab.live.ibkr.subscriptions import Lines, QuoteStream, Subscriptions
 from momentum_lab.live.ibkr.synchronisation import (
     BrokerSnapshot,
     ask,
     server_time_ns,
     take_snapshot,
 )
-from momentum_lab.live.ibkr.translate import RawHeadline
+from momentum_lab.live.ibkr.translate import Account, RawHeadline
 from momentum_lab.parameters import Parameters
 
 _log = logging.getLogger(__name__)
@@ -53,25 +52,9 @@ _log = logging.getLogger(__name__)
 # A replay is anchored on the gateway's clock this often; nobody waits for these requests.
 _REPLAY_PROBE_S = 0.1
 _TIME_REQUESTS_APART_S = 1.1
-_CONTRACT_NEWS_TICKS = "233,292"
-_TAPE_TICKS = "mdoff,292"
-_NO_DATA_CODE = 162
 
 Reconcile = Callable[[BrokerSnapshot], Awaitable[None]]
 OnTransition = Callable[[ConnectionState, ConnectionEvent, str], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Account:
-    """What the account says about itself, US dollars.
-
-    Attributes:
-        equity_usd: net liquidation, None while unknown.
-        buying_power_usd: None while unknown.
-    """
-
-    equity_usd: float | None
-    buying_power_usd: float | None
 
 
 class IBKRConnector:
@@ -110,9 +93,6 @@ class IBKRConnector:
         self._on_incident = on_incident
         self._ib: ib_insync.IB | None = None
         self._account = ""
-        self._symbols: set[str] = set(parameters.universe)
-        self._subscribed: list[ib_insync.Contract] = []
-        self._wants_news = False
         self._was_operational = False
         self._operational_since_s: float | None = None
         self._operational_s = 0.0
@@ -127,6 +107,9 @@ class IBKRConnector:
         self._time_lock = anyio.Lock()
         self._ears = Ears(self.lines, clock, on_incident)
         self.reports = self._ears.reports
+        self._subscriptions = Subscriptions(
+            self.lines, self._ears, clock=clock, parameters=parameters, on_incident=on_incident
+        )
 
     # --- what the services ask -------------------------------------------------------------
 
@@ -141,7 +124,7 @@ class IBKRConnector:
 
     def follow(self, symbol: str) -> None:
         """Open a line for a symbol outside the universe too, from the next synchronisation on."""
-        self._symbols.add(symbol)
+        self._subscriptions.follow(symbol)
 
     async def wait_changed(self) -> None:
         """Return after the next step of the life cycle."""
@@ -149,12 +132,8 @@ class IBKRConnector:
 
     def account(self) -> Account:
         """Return equity and buying power as last reported; only US dollars are read."""
-        found: dict[str, float] = {}
-        if self._ib is not None:
-            for row in self._ib.accountValues(self._account):
-                if row.currency == "USD" and row.tag in ("NetLiquidation", "BuyingPower"):
-                    found[row.tag] = float(row.value)
-        return Account(found.get("NetLiquidation"), found.get("BuyingPower"))
+        rows = self._ib.accountValues(self._account) if self._ib is not None else []
+        return translate.account_of(rows)
 
     def instrument(self, ticker: str) -> Instrument | None:
         """Return the instrument of a symbol whose line is open, else None."""
@@ -168,7 +147,7 @@ class IBKRConnector:
             The stream of raw headlines, each with the instant of the subscription, since the
             broker replays older ones on it.
         """
-        self._wants_news = True
+        self._subscriptions.want_news()
         return self._ears.news
 
     def stream_quotes(self, ticker: str) -> QuoteStream:
@@ -216,7 +195,7 @@ class IBKRConnector:
             bars = await ask(f"candles of {ticker}", request, timeout_s=timeout_s)
         except BrokerError as error:
             cause = error.__cause__
-            if isinstance(cause, ib_insync.RequestError) and _is_confirmed_empty(cause):
+            if isinstance(cause, ib_insync.RequestError) and translate.says_no_data(cause):
                 return ()
             raise
         return translate.bars_of(bars, seconds=seconds)
@@ -353,7 +332,7 @@ class IBKRConnector:
             self._account = snapshot.account
             await reconcile(snapshot)
             self._set_reconciled()
-            await self._subscribe(ib)
+            await self._subscriptions.renew(ib, is_first=not self._was_operational)
         except BrokerError as error:
             self._lose(f"synchronisation: {error}")
             return
@@ -370,39 +349,6 @@ class IBKRConnector:
         if self.state is ConnectionState.SYNCHRONIZING and not self._resync.is_set():
             self._step(ConnectionEvent.SYNCHRONIZED, "broker and record agree")
 
-    async def _subscribe(self, ib: ib_insync.IB) -> None:
-        self.lines.forget()
-        found = await self._look_up_all(ib)
-        self._unsubscribe(ib)
-        # All lines at once: a gateway that plays a tape starts its clock with the first.
-        for instrument in found:
-            self._open_line(ib, self.lines.want(instrument))
-        if self._wants_news:
-            for provider in self._parameters.news.providers:
-                await self._open_tape(ib, provider)
-
-    def _unsubscribe(self, ib: ib_insync.IB) -> None:
-        """Cancel what this connection subscribed to; after a code 1102 it may still flow."""
-        for contract in self._subscribed:
-            ib.cancelMktData(contract)
-        self._subscribed.clear()
-        self._ears.forget_subscriptions()
-        self._ears.subscribed_ns = self._clock.now_ns()
-
-    async def _look_up_all(self, ib: ib_insync.IB) -> list[Instrument]:
-        found = [await self._look_up_or_lose(ib, symbol) for symbol in sorted(self._symbols)]
-        return [instrument for instrument in found if instrument is not None]
-
-    async def _look_up_or_lose(self, ib: ib_insync.IB, symbol: str) -> Instrument | None:
-        try:
-            return await self._look_up(ib, symbol)
-        except ParameterError as error:
-            # Before the day begins it is a person's mistake; later it is one line less.
-            if not self._was_operational and symbol in self._parameters.universe:
-                raise
-            self._on_incident("line lost", str(error))
-            return None
-
     def _set_reconciled(self) -> None:
         """Let exits leave from here on; the lines may take their time."""
         self._is_reconciled = self.state is ConnectionState.SYNCHRONIZING
@@ -417,50 +363,6 @@ class IBKRConnector:
         if not self._clock.is_replay:
             await anyio.sleep(max(0.0, self._asked_time_s + _TIME_REQUESTS_APART_S - transport_s()))
         self._asked_time_s = transport_s()
-
-    async def _look_up(self, ib: ib_insync.IB, symbol: str) -> Instrument:
-        timeout_s = self._parameters.connection.request_timeout_s
-        try:
-            found = await ask(
-                f"contract of {symbol}",
-                lambda: ib.reqContractDetailsAsync(translate.stock(symbol)),
-                timeout_s=timeout_s,
-            )
-        except ConnectionLostError:
-            raise
-        except BrokerError as error:
-            raise ParameterError(f"universe: {error}") from error
-        if len(found) != 1:
-            raise ParameterError(
-                f"universe: expected one US stock for {symbol!r}, the broker knows {len(found)}"
-            )
-        return translate.instrument_of(found[0])
-
-    def _open_line(self, ib: ib_insync.IB, line: Line) -> None:
-        contract = translate.stock(line.instrument.symbol, line.instrument.con_id)
-        contract.exchange = "SMART"
-        ticker = ib.reqMktData(contract, _CONTRACT_NEWS_TICKS, False, False)
-        self._subscribed.append(contract)
-        self._ears.expect_ticks(ib, ticker, line.instrument.symbol)
-
-    async def _open_tape(self, ib: ib_insync.IB, provider: str) -> None:
-        contract = translate.news_tape(provider)
-        timeout_s = self._parameters.connection.request_timeout_s
-        try:
-            await ask(
-                f"news tape {provider}",
-                lambda: ib.reqContractDetailsAsync(contract),
-                timeout_s=timeout_s,
-            )
-        except ConnectionLostError:
-            raise
-        except BrokerError as error:
-            # The watch list's own headlines still come; one tape less is no reason to stop.
-            self._on_incident("news tape", str(error))
-            return
-        ticker = ib.reqMktData(contract, _TAPE_TICKS, False, False)
-        self._subscribed.append(contract)
-        self._ears.expect_ticks(ib, ticker, None)
 
     async def _probe(self, ib: ib_insync.IB) -> None:
         """Prove the line alive with time requests; in a replay they also carry the clock."""
@@ -531,13 +433,8 @@ class IBKRConnector:
         """Close the socket, if there is one, and say so once."""
         ib, self._ib = self._ib, None
         self._ears.detach()
-        self._subscribed.clear()
         if ib is not None:
             ib.disconnect()
-        self.lines.forget()
+        self._subscriptions.forget()
         if self.state is not ConnectionState.DISCONNECTED:
             self._step(ConnectionEvent.LOST, cause)
-
-
-def _is_confirmed_empty(error: ib_insync.RequestError) -> bool:
-    return error.code == _NO_DATA_CODE and "no data" in error.message

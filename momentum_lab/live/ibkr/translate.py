@@ -26,6 +26,7 @@ _log = logging.getLogger(__name__)
 _UNSET = 1e300
 _LIVE = 1
 _HALTED = (1.0, 2.0)
+_NO_DATA = 162
 _RT_VOLUME = 48
 _RT_VOLUME_FIELDS = 6
 _NS_PER_MS = 1_000_000
@@ -44,6 +45,19 @@ _STATUS_EVENTS = {
     "Cancelled": OrderEvent.CANCEL,
     "ApiCancelled": OrderEvent.CANCEL,
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What the account says about itself, US dollars.
+
+    Attributes:
+        equity_usd: net liquidation, None while unknown.
+        buying_power_usd: None while unknown.
+    """
+
+    equity_usd: float | None
+    buying_power_usd: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +154,16 @@ def instrument_of(details: ib_insync.ContractDetails) -> Instrument:
     )
 
 
+def account_of(rows: Iterable[ib_insync.AccountValue]) -> Account:
+    """Return equity and buying power of an account's values; only US dollars are read."""
+    found = {row.tag: row.value for row in rows if row.currency == "USD"}
+    equity, power = found.get("NetLiquidation"), found.get("BuyingPower")
+    return Account(
+        equity_usd=None if equity is None else float(equity),
+        buying_power_usd=None if power is None else float(power),
+    )
+
+
 def quote_of(symbol: str, ticker: ib_insync.Ticker, at_ns: int) -> Quote:
     """Return what a ticker shows, as of its arrival."""
     return Quote(
@@ -222,6 +246,11 @@ def bars_of(bars: Iterable[ib_insync.BarData], *, seconds: int) -> tuple[Bar, ..
         except DataError as error:
             _log.warning("bar refused, %s", error)
     return tuple(sorted(found, key=lambda item: item.start_ns))
+
+
+def says_no_data(error: ib_insync.RequestError) -> bool:
+    """Whether the broker confirmed that there are no bars; the same code also refuses."""
+    return error.code == _NO_DATA and "no data" in error.message
 
 
 def market_order(intent: OrderIntent, *, account: str) -> ib_insync.Order:
