@@ -191,6 +191,14 @@ class ReplayParameters:
     fast: float = tunable(
         1800.0, unit="x", low=1, high=100000, step=60, meaning="while nothing is open"
     )
+    give_up_s: float = tunable(
+        120.0,
+        unit="s",
+        low=0,
+        high=86400,
+        step=10,
+        meaning="a replay whose gateway is gone for longer ends; 0: never",
+    )
 
     def __post_init__(self) -> None:
         """Refuse values outside their declared range."""

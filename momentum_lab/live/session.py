@@ -202,6 +202,7 @@ class LiveSession:
                 ("detection engine", self._engine.run),
                 ("news handler", news.run),
                 ("housekeeping", self._keep_house),
+                ("gateway watch", self._watch_gateway),
             ):
                 group.start_soon(self._supervise, name, service, name=name)
             await self._until_the_end()
@@ -243,11 +244,7 @@ class LiveSession:
                 group.cancel_scope.cancel()
         if not self._is_ready.is_set():
             if not self._stop.is_set():
-                where = f"{self.parameters.connection.host}:{self.parameters.connection.port}"
-                cause = self._connector.last_loss or "no answer"
-                self._failure = BrokerError(
-                    f"no connection to {where} within {limit_s:g} s: {cause}"
-                )
+                self._failure = self._no_connection(limit_s)
                 self.stop(str(self._failure))
             return None
         now_ns = self._clock.now_ns()
@@ -257,6 +254,28 @@ class LiveSession:
             self.stop("the exchange is closed for today")
             return None
         return session.close_ns
+
+    async def _watch_gateway(self) -> None:
+        """Fail once the gateway of a replay is gone for too long: nobody may start it again.
+
+        A broker comes back; a paper session waits for it without end.
+        """
+        limit_s = self.parameters.replay.give_up_s
+        if not self._clock.is_replay or not limit_s:
+            return
+        await self._is_ready.wait()
+        while True:
+            with anyio.move_on_after(limit_s) as patience:
+                while not self._connector.is_operational():
+                    await self._connector.wait_changed()
+            if patience.cancelled_caught:
+                raise self._no_connection(limit_s)
+            await self._connector.wait_changed()
+
+    def _no_connection(self, limit_s: float) -> BrokerError:
+        where = f"{self.parameters.connection.host}:{self.parameters.connection.port}"
+        cause = self._connector.last_loss or "no answer"
+        return BrokerError(f"no connection to {where} within {limit_s:g} s: {cause}")
 
     async def _drain(self) -> None:
         """Close what is open, for as long as an exit may take."""

@@ -31,7 +31,7 @@ from momentum_lab.gateway.wire import Request
 from momentum_lab.live.ibkr.connector import IBKRConnector
 from momentum_lab.live.ibkr.synchronisation import BrokerSnapshot
 from momentum_lab.live.session import LiveSession, SessionResult
-from momentum_lab.parameters import Parameters
+from momentum_lab.parameters import Parameters, ReplayParameters
 from momentum_lab.records.ledger import Row
 from momentum_lab.records.trade_store import TradeStore
 from tests.factories import headline
@@ -471,6 +471,16 @@ async def test_a_lock_on_the_record_ends_no_session(tmp_path: Path) -> None:
             reader.db.execute("ROLLBACK")
         finally:
             reader.close()
+
+        assert not found.session._stop.is_set()
+
+
+async def test_a_gateway_that_comes_back_in_time_ends_no_replay(tmp_path: Path) -> None:
+    async with floor(tmp_path, replay=ReplayParameters(give_up_s=2)) as found:
+        found.cut()
+        await until(lambda: not found.is_operational())
+        await until(found.is_operational)
+        await anyio.sleep(2.5)
 
         assert not found.session._stop.is_set()
 

@@ -168,6 +168,27 @@ async def test_a_lost_gateway_at_the_end_leaves_a_plain_word(
     assert [row["purpose"] for row in running.rows("orders")] == ["entry"]
 
 
+async def test_a_replay_whose_gateway_is_gone_for_good_ends_with_a_plain_word(
+    start_gateway: StartGateway, tmp_path: Path
+) -> None:
+    found = begin(start_gateway, tmp_path)
+    parameters = demo_parameters(found.port)
+    parameters = replace(
+        parameters,
+        execution=replace(parameters.execution, drain_s=1),
+        replay=replace(parameters.replay, give_up_s=1),
+    )
+    running = Running(parameters, tmp_path)
+    async with anyio.create_task_group() as group:
+        group.start_soon(running.run)
+        await until(lambda: bool(running.rows("trades")))
+        found.kill()
+
+    assert "no connection to 127.0.0.1" in str(running.error)
+    (row,) = running.rows("runs")
+    assert "still open: SPY -603 shares" in row["end_reason"]
+
+
 async def test_the_next_session_adopts_what_the_last_one_left(
     start_gateway: StartGateway, tmp_path: Path
 ) -> None:
