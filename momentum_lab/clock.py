@@ -11,9 +11,12 @@ system's pace.
 
 from __future__ import annotations
 
+import asyncio
 import heapq
 import itertools
+import math
 import time
+from dataclasses import dataclass
 from datetime import datetime, timezone
 
 import anyio
@@ -22,7 +25,9 @@ from momentum_lab.core.market import NS_PER_S
 from momentum_lab.errors import DataError
 
 _LONGEST_AHEAD_NS = NS_PER_S
-_LONGEST_NAP_S = 0.05
+# A nap that ends too early by a rounding would end in a second one.
+_SHORTEST_NAP_S = 1e-6
+_MANY_GONE = 256
 
 
 def wall_ns() -> int:
@@ -31,8 +36,14 @@ def wall_ns() -> int:
 
 
 def transport_s() -> float:
-    """Return seconds of a monotonic clock with an arbitrary start."""
-    return time.monotonic()
+    """Return seconds of a monotonic clock with an arbitrary start: the running event loop's.
+
+    In a loop of virtual time it stands still with the loop; outside of a loop it is the system's.
+    """
+    try:
+        return asyncio.get_running_loop().time()
+    except RuntimeError:
+        return time.monotonic()
 
 
 def utc(at_ns: int) -> datetime:
@@ -69,6 +80,14 @@ class SystemClock:
         await self.wait_for(anyio.Event(), until_ns=at_ns)
 
 
+@dataclass(slots=True, eq=False)
+class _Sleeper:
+    """Somebody who waits for an instant; `is_queued` until woken or gone."""
+
+    scope: anyio.CancelScope
+    is_queued: bool = True
+
+
 class ReplayClock:
     """Market time is what the broker's stamps say."""
 
@@ -86,7 +105,8 @@ class ReplayClock:
         self._anchor_ns: int | None = None
         self._anchored_s = 0.0
         self._last_ns = 0
-        self._sleepers: list[tuple[int, int, anyio.Event]] = []
+        self._sleepers: list[tuple[int, int, _Sleeper]] = []
+        self._n_gone = 0
         self._numbers = itertools.count()
 
     def now_ns(self) -> int:
@@ -97,7 +117,7 @@ class ReplayClock:
         """
         if self._anchor_ns is None:
             raise DataError("the replay clock has no anchor yet: connect first")
-        ahead_ns = int((time.monotonic() - self._anchored_s) * self._speed * NS_PER_S)
+        ahead_ns = int((transport_s() - self._anchored_s) * self._speed * NS_PER_S)
         found = self._anchor_ns + min(ahead_ns, _LONGEST_AHEAD_NS)
         self._last_ns = max(self._last_ns, found)
         return self._last_ns
@@ -107,40 +127,53 @@ class ReplayClock:
         if self._anchor_ns is not None and server_ns <= self._anchor_ns:
             return
         self._anchor_ns = server_ns
-        self._anchored_s = time.monotonic()
-        while self._sleepers and self._sleepers[0][0] <= server_ns:
-            heapq.heappop(self._sleepers)[2].set()
+        self._anchored_s = transport_s()
+        self._wake_until(server_ns + _LONGEST_AHEAD_NS)
 
     async def wait_for(self, event: anyio.Event, *, until_ns: int) -> bool:
         """Return True once `event` is set, False once market time has reached `until_ns`."""
-        due = anyio.Event()
-        entry = (until_ns, next(self._numbers), due)
-        heapq.heappush(self._sleepers, entry)
-        try:
-            while not event.is_set():
-                if self._anchor_ns is not None and self.now_ns() >= until_ns:
-                    return False
-                await _either(event, due, at_most_s=_LONGEST_NAP_S)
-        finally:
-            if entry in self._sleepers:
-                self._sleepers.remove(entry)
-                heapq.heapify(self._sleepers)
+        while not event.is_set():
+            if self._anchor_ns is not None and self.now_ns() >= until_ns:
+                return False
+            sleeper = _Sleeper(
+                anyio.CancelScope(deadline=anyio.current_time() + self._nap_s(until_ns))
+            )
+            heapq.heappush(self._sleepers, (until_ns, next(self._numbers), sleeper))
+            with sleeper.scope:
+                await event.wait()
+            self._forget(sleeper)
         return True
+
+    def _nap_s(self, until_ns: int) -> float:
+        """Return how long to sleep if no stamp comes; for ever where only a stamp gets there."""
+        if self._anchor_ns is None or until_ns > self._anchor_ns + _LONGEST_AHEAD_NS:
+            return math.inf
+        return (until_ns - self.now_ns()) / (self._speed * NS_PER_S) + _SHORTEST_NAP_S
+
+    def _wake_until(self, near_ns: int) -> None:
+        """Let those look again whose instant the clock can reach by itself from here, or has."""
+        while self._sleepers and self._sleepers[0][0] <= near_ns:
+            sleeper = heapq.heappop(self._sleepers)[2]
+            if sleeper.is_queued:
+                sleeper.is_queued = False
+                sleeper.scope.cancel()
+            else:
+                self._n_gone -= 1
+
+    def _forget(self, sleeper: _Sleeper) -> None:
+        """Leave the queue, lazily: many are woken by quotes long before their instant."""
+        if not sleeper.is_queued:
+            return
+        sleeper.is_queued = False
+        self._n_gone += 1
+        if self._n_gone > _MANY_GONE and self._n_gone > len(self._sleepers) // 2:
+            self._sleepers = [entry for entry in self._sleepers if entry[2].is_queued]
+            heapq.heapify(self._sleepers)
+            self._n_gone = 0
 
     async def sleep_until(self, at_ns: int) -> None:
         """Return once market time has reached `at_ns`."""
         await self.wait_for(anyio.Event(), until_ns=at_ns)
-
-
-async def _either(first: anyio.Event, second: anyio.Event, *, at_most_s: float) -> None:
-    async def cancel_after(event: anyio.Event) -> None:
-        await event.wait()
-        group.cancel_scope.cancel()
-
-    with anyio.move_on_after(at_most_s):
-        async with anyio.create_task_group() as group:
-            group.start_soon(cancel_after, first)
-            group.start_soon(cancel_after, second)
 
 
 Clock = SystemClock | ReplayClock

@@ -43,7 +43,8 @@ Report = Callable[[str], None]
 MAX_STEP_S = 0.1
 # Played at one go while fast: a few kilobytes for a client, well below what conflates.
 FAST_PIECE_NS = 10 * NS_PER_S
-SHORTEST_NAP_S, LONGEST_NAP_S = 0.005, 0.05
+SHORTEST_NAP_S, HELD_NAP_S, LONGEST_NAP_S = 0.005, 0.05, 1.0
+ROUNDING_S = 1e-6
 # Market time after a crash goes back by this much wall time at most.
 SAVE_EVERY_S = 0.1
 REPORT_EVERY_S = 5.0
@@ -134,10 +135,11 @@ class Hub:
         """Move market time for ever."""
         last_s = saved_s = reported_s = anyio.current_time()
         while True:
-            await anyio.sleep(self._nap_s())
+            nap_s = self._nap_s()
+            await anyio.sleep(nap_s)
             now_s = anyio.current_time()
             if self.has_streamed:
-                await self._move(min(now_s - last_s, MAX_STEP_S))
+                await self._move(min(now_s - last_s, nap_s + MAX_STEP_S))
             last_s = now_s
             if now_s - saved_s >= SAVE_EVERY_S:
                 saved_s = now_s
@@ -177,8 +179,18 @@ class Hub:
             self._report("the tape has ended; the market is closed")
 
     def _nap_s(self) -> float:
-        speed = self.schedule.speed(self.market.now_ns, is_busy=self.is_busy)
-        return min(max(1 / speed, SHORTEST_NAP_S), LONGEST_NAP_S)
+        """Return how long to sleep: to the next event, or to the next whole second before it."""
+        if not self.has_streamed:
+            return HELD_NAP_S
+        now_ns = self.market.now_ns
+        due_ns = (now_ns // NS_PER_S + 1) * NS_PER_S
+        next_ns = self.market.next_event_ns()
+        if next_ns is not None:
+            due_ns = min(due_ns, max(next_ns, now_ns))
+        speed = self.schedule.speed(now_ns, is_busy=self.is_busy)
+        # A nap that ends too early by a rounding would end in a second one.
+        nap_s = (due_ns - now_ns) / (speed * NS_PER_S) + ROUNDING_S
+        return min(max(nap_s, SHORTEST_NAP_S), LONGEST_NAP_S)
 
     def _tell_trade(self, trade: Trade) -> None:
         for session in self.sessions.values():

@@ -185,7 +185,7 @@ def _start_in(tape: Tape, start_ns: int | None) -> int:
 
 def _new_exchange(settings: GatewaySettings, market: Market) -> Exchange:
     # Ids of one account must differ over its whole life, also between runs without a state file.
-    started_s = wall_ns() // NS_PER_S
+    started_s = wall_ns() // NS_PER_S if settings.opened_s is None else settings.opened_s
     return Exchange(
         market,
         account=settings.account,

@@ -31,6 +31,8 @@ class GatewaySettings:
         watch_s: slow lasts this long after a headline (and a little more), market seconds.
         lead_s: slow begins this long before a headline, market seconds.
         start_ns: where to start in the tape, UTC epoch nanoseconds; None for its own start.
+        opened_s: when the account was opened, UTC epoch seconds; all its ids are made of it, so
+            two runs with the same one give the same bytes; None for now.
         hold: the clock stands still until the first client has subscribed to market data.
         state: JSON file that keeps orders, executions, positions, ids and market time.
         volume_ticks: unit of day volume ticks and RTVolume, "lots" of 100 or "shares".
@@ -47,6 +49,7 @@ class GatewaySettings:
     watch_s: float = 300.0
     lead_s: float = 5.0
     start_ns: int | None = None
+    opened_s: int | None = None
     hold: bool = True
     state: Path | None = None
     volume_ticks: VolumeUnit = "lots"

@@ -49,8 +49,9 @@ from momentum_lab.parameters import Parameters
 
 _log = logging.getLogger(__name__)
 
-# A replay is anchored on the gateway's clock this often; nobody waits for these requests.
-_REPLAY_PROBE_S = 0.1
+# A replay is anchored on the gateway's clock this often, in seconds of market time; nobody waits
+# for these requests.
+_REPLAY_PROBE_MARKET_S = 6.0
 _TIME_REQUESTS_APART_S = 1.1
 
 Reconcile = Callable[[BrokerSnapshot], Awaitable[None]]
@@ -367,7 +368,9 @@ class IBKRConnector:
     async def _probe(self, ib: ib_insync.IB) -> None:
         """Prove the line alive with time requests; in a replay they also carry the clock."""
         settings = self._parameters.connection
-        every_s = _REPLAY_PROBE_S if self._clock.is_replay else settings.probe_every_s
+        every_s = settings.probe_every_s
+        if self._clock.is_replay:
+            every_s = _REPLAY_PROBE_MARKET_S / self._parameters.replay.speed
         while True:
             await anyio.sleep(every_s)
             try:
