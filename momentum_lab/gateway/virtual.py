@@ -33,8 +33,9 @@ T = TypeVar("T")
 # Real time that is spent on one look for what is under way.
 _LOOK_S = 0.0005
 # Counters in the kernel's `struct tcp_info` (Linux 4.19 and later), which only ever grows at its
-# end: bytes received, bytes sent, and of these the repeated ones.
-_RECEIVED, _SENT, _REPEATED = 128, 200, 208
+# end, as (offset, layout): bytes received, bytes written but not sent yet, bytes sent, and of
+# these the repeated ones.
+_RECEIVED, _UNSENT, _SENT, _REPEATED = (128, "=Q"), (144, "=I"), (200, "=Q"), (208, "=Q")
 _TCP_INFO_BYTES = 216
 _INTERNET = (socket.AF_INET, socket.AF_INET6)
 
@@ -122,12 +123,22 @@ class _JumpingSelector(selectors.BaseSelector):
     def _is_something_under_way(self) -> bool:
         if self._loop.has_threads:
             return True
-        by_ends = {connection.ends: connection for connection in self._connections.values()}
+        by_ends = {connection.ends: fd for fd, connection in self._connections.items()}
         return any(
-            receiver.n_received < by_ends[receiver.ends[::-1]].n_sent
-            for receiver in by_ends.values()
-            if receiver.ends[::-1] in by_ends
+            self._is_under_way(by_ends[ends[::-1]], fd)
+            for ends, fd in by_ends.items()
+            if ends[::-1] in by_ends
         )
+
+    def _is_under_way(self, sender: int, receiver: int) -> bool:
+        keys = self._real.get_map()
+        if not keys[receiver].events & selectors.EVENT_READ:
+            # Who does not want to read now is not waited for.
+            return False
+        if keys[sender].events & selectors.EVENT_WRITE:
+            # The peer has read, and the kernel has not told the sender yet that there is room.
+            return True
+        return self._connections[receiver].n_received < self._connections[sender].n_written
 
 
 class _Connection:
@@ -166,16 +177,22 @@ class _Connection:
     @property
     def n_received(self) -> int:
         """Bytes that have arrived, read or not."""
-        return self._counter(_RECEIVED)
+        return _count(self._info(), _RECEIVED)
 
     @property
-    def n_sent(self) -> int:
-        """Bytes handed to the network for the first time."""
-        return self._counter(_SENT) - self._counter(_REPEATED)
+    def n_written(self) -> int:
+        """Bytes handed to the kernel."""
+        info = self._info()
+        return _count(info, _SENT) - _count(info, _REPEATED) + _count(info, _UNSENT)
 
-    def _counter(self, offset: int) -> int:
-        info = self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
-        return int(struct.unpack_from("=Q", info, offset)[0]) if len(info) > offset else 0
+    def _info(self) -> bytes:
+        return self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
+
+
+def _count(info: bytes, place: tuple[int, str]) -> int:
+    offset, layout = place
+    # An older kernel tells less: then nothing is known to be under way.
+    return int(struct.unpack_from(layout, info, offset)[0]) if len(info) > offset else 0
 
 
 def virtual_time_loop() -> VirtualTimeLoop:
