@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from datetime import date, datetime, timezone
 from functools import lru_cache
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pandas as pd
 
 from momentum_lab.core.market import NS_PER_S
 
 NEW_YORK = "America/New_York"
+_NEW_YORK = ZoneInfo(NEW_YORK)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +58,18 @@ def session_on_day_of(at_ns: int) -> TradingSession | None:
 
     Source: the XNYS calendar of `exchange_calendars`.
     """
-    local = pd.Timestamp(at_ns, unit="ns", tz="UTC").tz_convert(NEW_YORK)
-    date = local.tz_localize(None).normalize()
-    calendar = _year(date.year)
-    if not calendar.is_session(date):
+    at = datetime.fromtimestamp(at_ns // NS_PER_S, tz=timezone.utc)
+    return _session_on(at.astimezone(_NEW_YORK).date())
+
+
+@lru_cache(maxsize=64)
+def _session_on(day: date) -> TradingSession | None:
+    calendar = _year(day.year)
+    label = pd.Timestamp(day)
+    if not calendar.is_session(label):
         return None
     return TradingSession(
-        _epoch_ns(calendar.session_open(date)), _epoch_ns(calendar.session_close(date))
+        _epoch_ns(calendar.session_open(label)), _epoch_ns(calendar.session_close(label))
     )
 
 

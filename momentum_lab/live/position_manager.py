@@ -101,13 +101,18 @@ class PositionManager:
         while self._connector.instrument(symbol) is None:
             # An adopted trade may be known before its line is open.
             await self._connector.wait_changed()
+        n_read, trade, flipped = -1, Row(), None
         with self._connector.stream_quotes(symbol) as stream:
             while True:
-                trade = self._store.trade(trade_id)
-                if trade["state"] == "CLOSED":
-                    return
+                if n_read != self._store.n_changes:
+                    # A quote alone changes no record: hundreds of looks need one reading.
+                    n_read = self._store.n_changes
+                    trade = self._store.trade(trade_id)
+                    if trade["state"] == "CLOSED":
+                        return
+                    flipped = self._flipped(trade)
                 position = self._position(trade)
-                due = self._flipped(trade) or self._due(position, stream.quote)
+                due = flipped or self._due(position, stream.quote)
                 if due is None:
                     await stream.wait(until_ns=self._next_ns(position))
                 elif not await self._execution.close(trade_id, due.reason, stream.quote):

@@ -74,6 +74,11 @@ class TradeStore:
         """Close the file."""
         self.db.close()
 
+    @property
+    def n_changes(self) -> int:
+        """How many rows this store has changed: what was read stays true while it stands."""
+        return int(self.db.conn.total_changes)
+
     @contextmanager
     def _write(self) -> Iterator[Database]:
         try:
