@@ -16,15 +16,13 @@ import heapq
 import itertools
 import math
 import time
-from dataclasses import dataclass
 from datetime import datetime, timezone
-
-import anyio
 
 from momentum_lab.core.market import NS_PER_S
 from momentum_lab.errors import DataError
 
 _LONGEST_AHEAD_NS = NS_PER_S
+_LONGEST_NAP_S = 1.0
 # A nap that ends too early by a rounding would end in a second one.
 _SHORTEST_NAP_S = 1e-6
 _MANY_GONE = 256
@@ -52,6 +50,47 @@ def utc(at_ns: int) -> datetime:
     return datetime.fromtimestamp(seconds, tz=timezone.utc).replace(microsecond=rest // 1000)
 
 
+class Alarm:
+    """Wakes the one task that rests on it; much cheaper than an event and a cancel scope.
+
+    Attributes:
+        is_set: it has gone off and was not cleared since.
+    """
+
+    __slots__ = ("_rest", "is_set")
+
+    def __init__(self) -> None:
+        """Make a silent alarm."""
+        self.is_set = False
+        self._rest: asyncio.Future[None] | None = None
+
+    def set(self) -> None:
+        """Go off."""
+        self.is_set = True
+        self.nudge()
+
+    def clear(self) -> None:
+        """Be silent again."""
+        self.is_set = False
+
+    def nudge(self) -> None:
+        """Let who rests look again, without going off."""
+        if self._rest is not None and not self._rest.done():
+            self._rest.set_result(None)
+
+    async def rest(self, at_most_s: float) -> None:
+        """Return when the alarm goes off, is nudged, or after some seconds of transport time."""
+        loop = asyncio.get_running_loop()
+        self._rest = loop.create_future()
+        timer = None if at_most_s == math.inf else loop.call_later(at_most_s, self.nudge)
+        try:
+            await self._rest
+        finally:
+            self._rest = None
+            if timer is not None:
+                timer.cancel()
+
+
 class SystemClock:
     """Market time is the system's time."""
 
@@ -64,28 +103,19 @@ class SystemClock:
     def observe(self, server_ns: int) -> None:
         """Take note of a server-given stamp: the system's clock stays what it is."""
 
-    async def wait_for(self, event: anyio.Event, *, until_ns: int) -> bool:
-        """Return True once `event` is set, False once market time has reached `until_ns`."""
-        while not event.is_set():
+    async def wait_for(self, alarm: Alarm, *, until_ns: int) -> bool:
+        """Return True once `alarm` is set, False once market time has reached `until_ns`."""
+        while not alarm.is_set:
             left_ns = until_ns - self.now_ns()
             if left_ns <= 0:
                 return False
             # Naps are bounded: a step of the system's clock must not oversleep an exit.
-            with anyio.move_on_after(min(left_ns / NS_PER_S, 1.0)):
-                await event.wait()
+            await alarm.rest(min(left_ns / NS_PER_S, _LONGEST_NAP_S))
         return True
 
     async def sleep_until(self, at_ns: int) -> None:
         """Return once market time has reached `at_ns`."""
-        await self.wait_for(anyio.Event(), until_ns=at_ns)
-
-
-@dataclass(slots=True, eq=False)
-class _Sleeper:
-    """Somebody who waits for an instant; `is_queued` until woken or gone."""
-
-    scope: anyio.CancelScope
-    is_queued: bool = True
+        await self.wait_for(Alarm(), until_ns=at_ns)
 
 
 class ReplayClock:
@@ -105,8 +135,8 @@ class ReplayClock:
         self._anchor_ns: int | None = None
         self._anchored_s = 0.0
         self._last_ns = 0
-        self._sleepers: list[tuple[int, int, _Sleeper]] = []
-        self._n_gone = 0
+        self._sleepers: list[tuple[int, int, Alarm]] = []
+        self._asleep: set[int] = set()
         self._numbers = itertools.count()
 
     def now_ns(self) -> int:
@@ -130,18 +160,20 @@ class ReplayClock:
         self._anchored_s = transport_s()
         self._wake_until(server_ns + _LONGEST_AHEAD_NS)
 
-    async def wait_for(self, event: anyio.Event, *, until_ns: int) -> bool:
-        """Return True once `event` is set, False once market time has reached `until_ns`."""
-        while not event.is_set():
-            if self._anchor_ns is not None and self.now_ns() >= until_ns:
-                return False
-            sleeper = _Sleeper(
-                anyio.CancelScope(deadline=anyio.current_time() + self._nap_s(until_ns))
-            )
-            heapq.heappush(self._sleepers, (until_ns, next(self._numbers), sleeper))
-            with sleeper.scope:
-                await event.wait()
-            self._forget(sleeper)
+    async def wait_for(self, alarm: Alarm, *, until_ns: int) -> bool:
+        """Return True once `alarm` is set, False once market time has reached `until_ns`."""
+        number = next(self._numbers)
+        entry = (until_ns, number, alarm)
+        try:
+            while not alarm.is_set:
+                if self._anchor_ns is not None and self.now_ns() >= until_ns:
+                    return False
+                if number not in self._asleep:
+                    self._asleep.add(number)
+                    heapq.heappush(self._sleepers, entry)
+                await alarm.rest(self._nap_s(until_ns))
+        finally:
+            self._forget(number)
         return True
 
     def _nap_s(self, until_ns: int) -> float:
@@ -153,27 +185,21 @@ class ReplayClock:
     def _wake_until(self, near_ns: int) -> None:
         """Let those look again whose instant the clock can reach by itself from here, or has."""
         while self._sleepers and self._sleepers[0][0] <= near_ns:
-            sleeper = heapq.heappop(self._sleepers)[2]
-            if sleeper.is_queued:
-                sleeper.is_queued = False
-                sleeper.scope.cancel()
-            else:
-                self._n_gone -= 1
+            _, number, alarm = heapq.heappop(self._sleepers)
+            if number in self._asleep:
+                self._asleep.discard(number)
+                alarm.nudge()
 
-    def _forget(self, sleeper: _Sleeper) -> None:
+    def _forget(self, number: int) -> None:
         """Leave the queue, lazily: many are woken by quotes long before their instant."""
-        if not sleeper.is_queued:
-            return
-        sleeper.is_queued = False
-        self._n_gone += 1
-        if self._n_gone > _MANY_GONE and self._n_gone > len(self._sleepers) // 2:
-            self._sleepers = [entry for entry in self._sleepers if entry[2].is_queued]
+        self._asleep.discard(number)
+        if len(self._sleepers) > 2 * len(self._asleep) + _MANY_GONE:
+            self._sleepers = [entry for entry in self._sleepers if entry[1] in self._asleep]
             heapq.heapify(self._sleepers)
-            self._n_gone = 0
 
     async def sleep_until(self, at_ns: int) -> None:
         """Return once market time has reached `at_ns`."""
-        await self.wait_for(anyio.Event(), until_ns=at_ns)
+        await self.wait_for(Alarm(), until_ns=at_ns)
 
 
 Clock = SystemClock | ReplayClock

@@ -10,7 +10,7 @@ the historical bar of the same minute. Neither 1 nor 100: unknown, and nothing i
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from momentum_lab.core.market import NS_PER_S, Bar
 
@@ -74,11 +74,8 @@ def add_trade(candles: LiveCandles, trade: Trade) -> LiveCandles:
         price = trade.price
         forming = Bar(minute_ns, MINUTE_S, price, price, price, price, volume)
         return LiveCandles(forming, closed[-_KEPT:], minute_ns, trade.day_volume)
-    return replace(
-        candles,
-        forming=_extended(candles.forming, trade.price, volume),
-        day_volume=trade.day_volume,
-    )
+    forming_now = _extended(candles.forming, trade.price, volume)
+    return LiveCandles(forming_now, candles.closed, minute_ns, trade.day_volume)
 
 
 def latest(candles: LiveCandles, *, ending_after_ns: int) -> tuple[Bar, ...]:

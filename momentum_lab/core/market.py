@@ -108,17 +108,19 @@ class Bar:
 
     def __post_init__(self) -> None:
         """Refuse a bar whose numbers contradict each other."""
-        prices = (self.open, self.high, self.low, self.close)
-        if not all(math.isfinite(price) and price > 0 for price in prices):
-            raise DataError(f"bar at {self.start_ns}: expected prices > 0, found {prices}")
-        if self.low > min(prices) or self.high < max(prices):
-            raise DataError(
-                f"bar at {self.start_ns}: open and close must lie in [low, high], found {prices}"
-            )
+        # Written out, for a forming candle is made anew with every trade; NaN compares as false.
+        if not (0 < self.low < math.inf and 0 < self.high < math.inf):
+            raise self._impossible("expected prices > 0")
+        if not (self.low <= self.open <= self.high and self.low <= self.close <= self.high):
+            raise self._impossible("open and close must lie in [low, high]")
         if not (math.isfinite(self.volume) and self.volume >= 0):
             raise DataError(f"bar at {self.start_ns}: expected volume >= 0, found {self.volume}")
         if self.seconds <= 0:
             raise DataError(f"bar at {self.start_ns}: expected seconds > 0, found {self.seconds}")
+
+    def _impossible(self, why: str) -> DataError:
+        prices = (self.open, self.high, self.low, self.close)
+        return DataError(f"bar at {self.start_ns}: {why}, found {prices}")
 
     @property
     def end_ns(self) -> int:

@@ -20,7 +20,7 @@ import anyio
 import anyio.abc
 
 from momentum_lab.calendars import NEW_YORK, session_on_day_of
-from momentum_lab.clock import Clock, ReplayClock, SystemClock, utc, wall_ns
+from momentum_lab.clock import Alarm, Clock, ReplayClock, SystemClock, utc, wall_ns
 from momentum_lab.core.connection import ConnectionEvent, ConnectionState
 from momentum_lab.core.market import NS_PER_S
 from momentum_lab.errors import BrokerError, MomentumLabError, RecordError
@@ -86,6 +86,7 @@ class LiveSession:
     _book: DecisionBook = field(init=False)
     _capture: QuoteCapture = field(init=False)
     _stop: anyio.Event = field(init=False)
+    _ending: Alarm = field(init=False, default_factory=Alarm)
     _is_ready: anyio.Event = field(init=False)
     _stop_reason: str = ""
     _failure: Exception | None = None
@@ -110,6 +111,7 @@ class LiveSession:
         if not self._stop.is_set():
             self._stop_reason = reason
             self._stop.set()
+            self._ending.set()
 
     async def run(self) -> SessionResult:
         """Trade until the session's end.
@@ -226,7 +228,7 @@ class LiveSession:
     async def _until_the_end(self) -> None:
         end_ns = await self._end_of_day()
         if end_ns is not None:
-            await self._clock.wait_for(self._stop, until_ns=end_ns)
+            await self._clock.wait_for(self._ending, until_ns=end_ns)
         if not self._stop.is_set():
             self.stop("end of the trading session")
         _log.info("session: ending reason=%s", self._stop_reason)

@@ -6,6 +6,7 @@ joined into one Parquet file at its end.
 
 from __future__ import annotations
 
+from operator import attrgetter
 from pathlib import Path
 
 import pandas as pd
@@ -15,6 +16,7 @@ from momentum_lab.errors import RecordError
 
 COLUMNS = ("symbol", "at_ns", "bid", "ask", "bid_size", "ask_size", "last")
 _ROWS_PER_PART = 20_000
+_values = attrgetter(*COLUMNS)
 
 
 class QuoteCapture:
@@ -37,7 +39,7 @@ class QuoteCapture:
         if self._last_s.get(quote.symbol) == second:
             return
         self._last_s[quote.symbol] = second
-        self._rows.append(tuple(getattr(quote, name) for name in COLUMNS))
+        self._rows.append(_values(quote))
         if len(self._rows) >= _ROWS_PER_PART:
             self._write_part()
 

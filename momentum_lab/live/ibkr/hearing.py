@@ -71,8 +71,16 @@ class Ears:
 
         def only_mine(handler: Callable[..., None]) -> Callable[..., None]:
             def guarded(*values: Any) -> None:
-                if self._ib is ib:
-                    self._guard(handler, values)
+                if self._ib is not ib:
+                    return
+                try:
+                    handler(*values)
+                except DataError as error:
+                    _log.warning("refused: %s", error)
+                    self._on_incident("bad datum", str(error))
+                except Exception as error:  # noqa: BLE001 - the library would swallow it
+                    _log.exception("a handler failed")
+                    self._on_incident("handler failed", f"{type(error).__name__}: {error}")
 
             return guarded
 
@@ -124,16 +132,6 @@ class Ears:
         """Return the broker's id of one of our orders in this connection, None if unknown."""
         found = (key for key, known in self._order_refs.items() if known == order_ref)
         return max(found, default=None)
-
-    def _guard(self, handler: Callable[..., None], values: tuple[Any, ...]) -> None:
-        try:
-            handler(*values)
-        except DataError as error:
-            _log.warning("refused: %s", error)
-            self._on_incident("bad datum", str(error))
-        except Exception as error:  # noqa: BLE001 - the library would swallow it
-            _log.exception("a handler failed")
-            self._on_incident("handler failed", f"{type(error).__name__}: {error}")
 
     def _hear_headline(
         self, request: int, stamp: int, provider: str, article: str, text: str, extra: str

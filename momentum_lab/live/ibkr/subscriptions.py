@@ -12,10 +12,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
-import anyio
 import ib_insync
 
-from momentum_lab.clock import Clock
+from momentum_lab.clock import Alarm, Clock
 from momentum_lab.core.candle import LiveCandles, Trade, add_trade
 from momentum_lab.core.market import Instrument, Quote
 from momentum_lab.errors import BrokerError, ConnectionLostError, ParameterError
@@ -48,7 +47,7 @@ class QuoteStream:
 
     line: Line
     clock: Clock
-    _news: anyio.Event = field(default_factory=anyio.Event)
+    _news: Alarm = field(default_factory=Alarm)
 
     def __enter__(self) -> QuoteStream:
         """Start to listen."""
@@ -72,7 +71,7 @@ class QuoteStream:
     async def wait(self, *, until_ns: int) -> bool:
         """Return True after news on the line, False once market time reached `until_ns`."""
         heard = await self.clock.wait_for(self._news, until_ns=until_ns)
-        self._news = anyio.Event()
+        self._news.clear()
         return heard
 
     def wake(self) -> None:
