@@ -9,6 +9,7 @@ import pandas as pd
 
 from momentum_lab.core.fills import SpreadModel
 from momentum_lab.core.market import NS_PER_S, Instrument, Side
+from momentum_lab.gateway.checks import Rules
 from momentum_lab.gateway.exchange import Exchange
 from momentum_lab.gateway.market import Market
 from momentum_lab.gateway.orders import Execution, Ticket
@@ -39,9 +40,14 @@ def second(
     return symbol, start_ns, 1, price, top, bottom, price, volume
 
 
-def seconds(prices: Sequence[float], *, start_ns: int = NOON, symbol: str = "SPY") -> list[Row]:
+def seconds(
+    prices: Sequence[float], *, start_ns: int = NOON, symbol: str = "SPY", volume: int = 200
+) -> list[Row]:
     """One second after another, each at its price."""
-    return [second(start_ns + n * NS_PER_S, price, symbol=symbol) for n, price in enumerate(prices)]
+    return [
+        second(start_ns + n * NS_PER_S, price, symbol=symbol, volume=volume)
+        for n, price in enumerate(prices)
+    ]
 
 
 def second_tape(
@@ -119,8 +125,8 @@ def execution(
 
 
 def market(prices: Sequence[float] = (100.0,) * 60, *, played_s: int = 1) -> Market:
-    """A market at noon that has played some seconds of `prices`."""
-    found = Market(second_tape(seconds(prices)))
+    """A liquid market at noon that has played some seconds of `prices`."""
+    found = Market(second_tape(seconds(prices, volume=4_000)))
     play(found, played_s)
     return found
 
@@ -131,5 +137,7 @@ def play(found: Market, n_seconds: float) -> None:
         pass
 
 
-def exchange(found: Market, *, cash_usd: float = 1_000_000.0) -> Exchange:
-    return Exchange(found, account="DU1234567", cash_usd=cash_usd)
+def exchange(
+    found: Market, *, cash_usd: float = 1_000_000.0, rules: Rules | None = None
+) -> Exchange:
+    return Exchange(found, account="DU1234567", cash_usd=cash_usd, rules=rules)

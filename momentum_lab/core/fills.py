@@ -61,14 +61,26 @@ class FillModel:
         slippage_spread_ratio: slippage as a part of the quoted spread, on top of the far side.
         commission_per_share_usd: fixed-tier commission.
         commission_min_usd: least commission of one order.
+        participation_ratio: at most this part of a bar's or a trade's volume fills our orders,
+            once what the quote showed on arrival is taken.
 
     Source: slippage max(tick, 0.25 x spread) is this project's choice until measured on own
-    fills; commission is the fixed schedule of Interactive Brokers for US stocks.
+    fills, and so is the participation; commission is the fixed schedule of Interactive Brokers for
+    US stocks.
     """
 
     slippage_spread_ratio: float = 0.25
     commission_per_share_usd: float = 0.005
     commission_min_usd: float = 1.0
+    participation_ratio: float = 0.25
+
+    def __post_init__(self) -> None:
+        """Refuse a model under which nothing, or more than was traded, would fill."""
+        if not 0 < self.participation_ratio <= 1:
+            raise DataError(
+                f"fill model: expected 0 < participation_ratio <= 1,"
+                f" found {self.participation_ratio}"
+            )
 
     def market_price(self, side: Side, *, bid: float, ask: float, instrument: Instrument) -> float:
         """Return the price of a market order: far side of the quote plus slippage, on the grid.

@@ -76,6 +76,10 @@ class Instrument:
         """Return the nearest price on the tick grid at or above `price_usd`."""
         return self._on_grid(price_usd, math.ceil)
 
+    def nearest(self, price_usd: float) -> float:
+        """Return the nearest price on the tick grid, at least one tick."""
+        return round(max(1, self.ticks(price_usd)) * self.tick_usd, 10)
+
     def ticks(self, price_usd: float) -> int:
         """Return `price_usd` as a whole number of ticks, for exact comparisons."""
         return round(price_usd / self.tick_usd)

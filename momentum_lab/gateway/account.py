@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from momentum_lab.core.market import Side
 from momentum_lab.gateway.books import Books
-from momentum_lab.gateway.checks import check_margin
+from momentum_lab.gateway.checks import NOT_ENOUGH_SHARES, check_margin
 from momentum_lab.gateway.ledger import MARGIN_RATIO, Ledger, Valuation, added_gross_usd
 from momentum_lab.gateway.market import Market
 from momentum_lab.gateway.orders import Execution, Position, Ticket
+from momentum_lab.gateway.refusal import RefusedError
 
 
 class Account:
@@ -19,12 +21,15 @@ class Account:
         market: where prices and time come from.
     """
 
-    def __init__(self, code: str, *, cash_usd: float, books: Books, market: Market) -> None:
+    def __init__(
+        self, code: str, *, cash_usd: float, books: Books, market: Market, is_cash: bool = False
+    ) -> None:
         """Open an account with cash."""
         self.code = code
         self.books = books
         self.ledger = Ledger(cash_usd)
         self.market = market
+        self._is_cash = is_cash
 
     def value(self) -> Valuation:
         """Return the account at the last known prices."""
@@ -63,6 +68,9 @@ class Account:
         Raises:
             RefusedError: the margin is missing.
         """
+        if self._is_cash:
+            self._check_cash(ticket)
+            return
         # A child reduces what its parent opens; whether it fits is the parent's question.
         if ticket.parent_id:
             return
@@ -75,6 +83,17 @@ class Account:
             )
             available_usd = self.value().available
             check_margin(needed_usd=needed_usd + reserved_usd, available_usd=available_usd)
+
+    def _check_cash(self, ticket: Ticket) -> None:
+        """Refuse what a cash account cannot do: sell what it has not, buy beyond its cash."""
+        held = self.ledger.position(ticket.instrument.symbol).quantity
+        if ticket.side is Side.SELL:
+            if ticket.quantity > held and not ticket.parent_id:
+                text = "None of the accounts have enough shares"
+                raise RefusedError(NOT_ENOUGH_SHARES, text)
+            return
+        price_usd = self.mark(ticket.instrument.symbol) or ticket.limit_usd or 0.0
+        check_margin(needed_usd=price_usd * ticket.quantity, available_usd=self.ledger.cash_usd)
 
     def added_margin_usd(self, ticket: Ticket) -> float:
         """Return the margin that an order's fill would bind, 0 for one that reduces."""

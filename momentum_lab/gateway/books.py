@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 
-from momentum_lab.gateway.hours import Hours
-from momentum_lab.gateway.orders import DONE, PENDING, Execution, Order, Ticket
+from momentum_lab.gateway.orders import DONE, PENDING, REDUCE_RIVALS, Execution, Order, Ticket
 
 Key = tuple[int, int]
 NEVER_NS = 2**63 - 1
@@ -38,20 +38,29 @@ class Books:
         """Return the lowest order id this client has never used."""
         return self.next_ids.get(client_id, FIRST_ORDER_ID)
 
-    def register(self, ticket: Ticket, *, now_ns: int, hours: Hours) -> Order:
-        """Give a new order its permanent id and keep it, not yet transmitted."""
+    def register(self, ticket: Ticket, *, now_ns: int, expires_ns: int, family: str = "") -> Order:
+        """Give a new order its permanent id and keep it, not yet transmitted.
+
+        Args:
+            ticket: what was asked for.
+            now_ns: market time.
+            expires_ns: when it ends.
+            family: group of the children of its parent, where the ticket names none.
+        """
         self.next_ids[ticket.client_id] = max(
             ticket.order_id + 1, self.next_order_id(ticket.client_id)
         )
         self.last_perm_id += 1
-        is_day = ticket.tif in ("", "DAY")
         return self.store(
             Order(
                 ticket=ticket,
                 perm_id=self.last_perm_id,
                 status=PENDING,
                 placed_ns=now_ns,
-                expires_ns=hours.next_close_ns(now_ns) if is_day else NEVER_NS,
+                expires_ns=expires_ns,
+                quantity=int(ticket.quantity) if math.isfinite(ticket.quantity) else 0,
+                oca_group=ticket.oca_group or family,
+                oca_type=ticket.oca_type or REDUCE_RIVALS,
             )
         )
 
@@ -94,5 +103,5 @@ class Books:
     def restore(self, orders: Iterable[Order]) -> None:
         """Take over saved orders; the untransmitted ones are lost with a gateway's restart."""
         for order in orders:
-            if order.status != PENDING:
+            if not order.is_waiting:
                 self.store(order)

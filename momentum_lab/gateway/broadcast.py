@@ -24,6 +24,7 @@ from momentum_lab.records.tape import TapeHeadline
 
 if TYPE_CHECKING:
     from momentum_lab.gateway.hub import Hub
+    from momentum_lab.gateway.session import Session
 
 
 def tell_event(hub: Hub, event: ExchangeEvent) -> None:
@@ -36,10 +37,21 @@ def tell_event(hub: Hub, event: ExchangeEvent) -> None:
     if isinstance(event, AccountChanged):
         tell_account(hub)
         return
-    owner = hub.sessions.get(_owner(event))
-    if owner is not None:
-        name, values = _message(event, hub, owner.version)
-        owner.send(name, **values)
+    owner_id = _owner(event)
+    for client_id, session in hub.sessions.items():
+        if client_id == owner_id or (_is_public(event) and _hears_all(hub, session)):
+            name, values = _message(event, hub, session.version)
+            session.send(name, **values)
+
+
+def _is_public(event: OwnedEvent) -> bool:
+    """Whether an event is told to those who follow the orders of all clients, too."""
+    return isinstance(event, (OrderShown, StatusShown, Executed, CommissionCharged))
+
+
+def _hears_all(hub: Hub, session: Session) -> bool:
+    is_master = session.client_id == hub.settings.master_client_id
+    return is_master or session.subscriptions.hears_all_orders
 
 
 def _owner(event: OwnedEvent) -> int:

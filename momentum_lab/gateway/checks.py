@@ -3,16 +3,69 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
-from momentum_lab.core.market import EPSILON
-from momentum_lab.gateway.orders import Ticket
-from momentum_lab.gateway.refusal import REJECTED, VALIDATION, RefusedError
+from momentum_lab.core.market import EPSILON, NS_PER_S
+from momentum_lab.errors import ParameterError
+from momentum_lab.gateway.matching import is_on_grid
+from momentum_lab.gateway.orders import (
+    AT_CLOSE,
+    LIMITED,
+    STOPS,
+    TOUCHES,
+    TRAILING,
+    Ticket,
+)
+from momentum_lab.gateway.refusal import REJECTED, VALIDATION, RefusedError, invalid
 
-ORDER_TYPES = ("MKT", "LMT", "STP")
-TIMES_IN_FORCE = ("", "DAY", "GTC", "IOC", "FOK")
+ORDER_TYPES = (
+    *("MKT", "LMT", "STP", "STP LMT", "TRAIL", "TRAIL LIMIT"),
+    *("MIT", "LIT", "MOC", "LOC"),
+)
+TIMES_IN_FORCE = ("", "DAY", "GTC", "IOC", "FOK", "GTD")
 UNSUPPORTED_TYPE = 387
 BAD_PRICE = 110
+TIF_MISMATCH = 111
 FRACTIONAL = 10243
+TOO_LARGE = 383
+NOT_ENOUGH_SHARES = 426
+NO_TRAIL, TWO_TRAILS = 159, 158
+CROSS_SIDE, RTH_IGNORED, PRESET_TIF = 2137, 2109, 10349
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What an exchange takes, and how fast.
+
+    Attributes:
+        latency_s: market seconds from an order or a cancellation to its effect.
+        is_read_only: no order at all, as with the read-only setting of a real gateway.
+        is_cash_account: no short sales, no buying beyond the cash.
+        hard_to_borrow: symbols whose short sales are held for a locate.
+        max_shares: largest order, None without a limit.
+        tells_preset_tif: an order without a time in force earns the note 10349.
+        close_cutoff_s: orders for the close are refused from so long before it, seconds.
+    """
+
+    latency_s: float = 0.0
+    is_read_only: bool = False
+    is_cash_account: bool = False
+    hard_to_borrow: frozenset[str] = frozenset()
+    max_shares: int | None = None
+    tells_preset_tif: bool = False
+    close_cutoff_s: float = 600.0
+
+    def __post_init__(self) -> None:
+        """Refuse times before now."""
+        if not (math.isfinite(self.latency_s) and self.latency_s >= 0):
+            raise ParameterError(f"gateway: expected latency_s >= 0, found {self.latency_s}")
+        if self.max_shares is not None and self.max_shares <= 0:
+            raise ParameterError(f"gateway: expected max_shares > 0, found {self.max_shares}")
+
+    @property
+    def close_cutoff_ns(self) -> int:
+        """The same in nanoseconds."""
+        return round(self.close_cutoff_s * NS_PER_S)
 
 
 def rejected(reason: str) -> RefusedError:
@@ -20,26 +73,56 @@ def rejected(reason: str) -> RefusedError:
     return RefusedError(REJECTED, f"Order rejected - reason:{reason}")
 
 
-def check_ticket(ticket: Ticket, *, account: str) -> None:
+def check_ticket(ticket: Ticket, *, account: str, rules: Rules) -> None:
     """Refuse a ticket that no market could execute.
 
     Raises:
         RefusedError: with the broker's code for the first thing wrong.
     """
+    if rules.is_read_only:
+        raise invalid("The API interface is currently in Read-Only mode.")
     _check_account(ticket, account)
-    _check_quantity(ticket)
+    _check_quantity(ticket, rules)
     if ticket.order_type not in ORDER_TYPES:
         raise RefusedError(
             UNSUPPORTED_TYPE,
             f"Unsupported order type for this exchange and security type: {ticket.order_type}; "
             f"this gateway takes {', '.join(ORDER_TYPES)}",
         )
-    if ticket.tif not in TIMES_IN_FORCE:
-        raise rejected(f"The time-in-force {ticket.tif} is not supported by this gateway")
-    if ticket.order_type == "LMT":
+    _check_time(ticket)
+    if ticket.oca_type not in (0, 1, 2, 3):
+        raise rejected(f"Invalid OCA type {ticket.oca_type}")
+    if ticket.order_type in LIMITED - {"TRAIL LIMIT"}:
         _check_price(ticket, ticket.limit_usd, "limit")
-    if ticket.order_type == "STP":
+    if ticket.order_type in TRAILING:
+        _check_trail(ticket)
+    elif ticket.order_type in STOPS | TOUCHES:
         _check_price(ticket, ticket.stop_usd, "stop")
+
+
+def warnings_of(ticket: Ticket, *, held: int, rules: Rules) -> list[tuple[int, str]]:
+    """Return the notes (code, text) that an accepted order earns.
+
+    Args:
+        ticket: the accepted order.
+        held: signed shares held of its symbol.
+        rules: which notes this exchange gives.
+    """
+    found = []
+    if ticket.outside_rth and ticket.order_type in ("MKT", *AT_CLOSE):
+        text = (
+            "Order Event Warning:Attribute 'Outside Regular Trading Hours' is ignored based on "
+            "the order type and destination. PlaceOrder is now being processed."
+        )
+        found.append((RTH_IGNORED, text))
+    is_closing = held * ticket.side.sign < 0
+    if is_closing and ticket.quantity > abs(held):
+        found.append(
+            (CROSS_SIDE, "The closing order quantity is greater than your current position.")
+        )
+    if rules.tells_preset_tif and not ticket.tif:
+        found.append((PRESET_TIF, "Order TIF was set to DAY based on order preset."))
+    return found
 
 
 def check_margin(*, needed_usd: float, available_usd: float) -> None:
@@ -60,18 +143,41 @@ def _check_account(ticket: Ticket, account: str) -> None:
         )
 
 
-def _check_quantity(ticket: Ticket) -> None:
+def _check_time(ticket: Ticket) -> None:
+    if ticket.tif not in TIMES_IN_FORCE:
+        raise rejected(f"The time-in-force {ticket.tif} is not supported by this gateway")
+    if (ticket.tif == "GTD") != bool(ticket.good_till_ns):
+        raise rejected("A good till date needs the time-in-force GTD, and GTD needs a date")
+    if ticket.order_type in AT_CLOSE and ticket.tif not in ("", "DAY"):
+        raise RefusedError(TIF_MISMATCH, "The TIF and the order type are incompatible.")
+
+
+def _check_trail(ticket: Ticket) -> None:
+    has_amount = ticket.stop_usd is not None and ticket.stop_usd > 0
+    has_percent = ticket.trail_percent is not None and ticket.trail_percent > 0
+    if has_amount and has_percent:
+        raise RefusedError(TWO_TRAILS, "A trailing amount and a trailing percent were given.")
+    if not (has_amount or has_percent):
+        raise RefusedError(NO_TRAIL, "Trailing amount or percent is missing.")
+    if ticket.order_type == "TRAIL LIMIT" and ticket.limit_offset_usd is None:
+        raise rejected("A TRAIL LIMIT order needs a limit price offset")
+
+
+def _check_quantity(ticket: Ticket, rules: Rules) -> None:
     if not (math.isfinite(ticket.quantity) and ticket.quantity > 0):
         raise rejected(f"The order size must be positive, found {ticket.quantity:g}")
     if ticket.quantity != int(ticket.quantity):
         raise RefusedError(FRACTIONAL, "Fractional-sized order cannot be placed via API.")
+    if rules.max_shares is not None and ticket.quantity > rules.max_shares:
+        raise RefusedError(
+            TOO_LARGE,
+            f"The following order size exceeds the Size Limit of {rules.max_shares}.",
+        )
 
 
 def _check_price(ticket: Ticket, price_usd: float | None, kind: str) -> None:
     if price_usd is None or not (math.isfinite(price_usd) and price_usd > 0):
         raise rejected(f"The {kind} price of a {ticket.order_type} order must be positive")
-    instrument = ticket.instrument
-    on_grid = instrument.ticks(price_usd) * instrument.tick_usd
-    if abs(on_grid - price_usd) > instrument.tick_usd / 1000:
+    if not is_on_grid(ticket.instrument, price_usd):
         text = "The price does not conform to the minimum price variation for this contract."
         raise RefusedError(BAD_PRICE, text)

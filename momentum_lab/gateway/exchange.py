@@ -1,44 +1,37 @@
-"""The paper exchange: takes orders, fills them against the market's quote, keeps the account.
+"""The paper exchange: what clients ask of it, what the market does to it.
 
-Theory of operation. Every public method changes the books and returns what is to be told, as
-events in the order in which the broker tells them. Orders are immutable values; an event holds
-the order as it was at that moment.
+Every public method changes the books and returns what is to be told, as events in the order in
+which the broker tells them. This module takes orders, modifications and cancellations, with their
+refusals and delays; the `Floor` fills them.
 
-* A market order pays the far side of the quote plus the slippage of `core.fills`; outside the
-  regular session, or before the date's first quote, it is held and fills on the first trade.
-* A limit order that can trade on arrival is filled like a market order but never beyond its
-  limit; a resting one fills at its limit once the opposite quote reaches it.
-* A stop order triggers when a trade of the tape reaches it, within the bar too (high or low),
-  and is then a market order at the quote after that bar.
-* An order fills whole: a tape of trades tells nothing about depth. Of an OCA group (or among
-  the children of one parent) the first fill cancels the others, whatever the OCA type.
-* A child waits for its parent's fill; an order with transmit=0 waits for its family.
+* An order with transmit=0 is silent until a member of its family (parent and children) is
+  transmitted.
+* With a latency an order or a cancellation is told as PendingSubmit or PendingCancel and takes
+  effect later; meanwhile the market goes on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 
 from momentum_lab.core.fills import FillModel
+from momentum_lab.core.market import NS_PER_S
 from momentum_lab.gateway.account import Account
-from momentum_lab.gateway.books import NEVER_NS, Books, Key
-from momentum_lab.gateway.checks import check_ticket
+from momentum_lab.gateway.books import NEVER_NS, Books
+from momentum_lab.gateway.checks import Rules, check_ticket, warnings_of
+from momentum_lab.gateway.floor import Floor
 from momentum_lab.gateway.market import HaltChange, Market, QuoteChange, Trade
-from momentum_lab.gateway.matching import IMMEDIATE, are_rivals, fill_price, is_child, may_trade
 from momentum_lab.gateway.orders import (
-    CANCELLED,
+    AT_CLOSE,
+    CANCELLING,
     DONE,
-    FILLED,
     HELD,
     INACTIVE,
     PENDING,
-    WORKING,
     AccountChanged,
     CommissionCharged,
     ExchangeEvent,
     Executed,
-    Execution,
     Order,
     OrderError,
     OrderShown,
@@ -47,11 +40,11 @@ from momentum_lab.gateway.orders import (
     Ticket,
     WhatIfShown,
 )
-from momentum_lab.gateway.refusal import CANCELLED as CODE_CANCELLED
 from momentum_lab.gateway.refusal import REJECTED, RefusedError
 
-DUPLICATE, FILLED_BEFORE, OTHER_ORDER, HELD_UNTIL_OPEN = 103, 104, 105, 399
-CANCEL_UNKNOWN, CANCEL_DONE = 10147, 10148
+DUPLICATE, FILLED_BEFORE, OTHER_ORDER = 103, 104, 105
+CANCEL_UNKNOWN, CANCEL_DONE, CANCEL_TWICE = 10147, 10148, 161
+NO_PARENT = 10006
 
 
 class Exchange:
@@ -60,6 +53,8 @@ class Exchange:
     Attributes:
         account: cash, positions and what they are worth.
         books: orders, executions and ids.
+        floor: where accepted orders meet the market.
+        rules: what this exchange takes.
     """
 
     def __init__(
@@ -69,6 +64,7 @@ class Exchange:
         account: str,
         cash_usd: float,
         fills: FillModel | None = None,
+        rules: Rules | None = None,
         last_perm_id: int = 0,
         exec_prefix: str = "0000e0d5",
     ) -> None:
@@ -78,14 +74,28 @@ class Exchange:
             market: prices and time.
             account: the account's code.
             cash_usd: what it begins with.
-            fills: slippage and commission.
+            fills: slippage, commission and participation.
+            rules: limits, latency, kind of the account.
             last_perm_id: the first permanent id is one more.
             exec_prefix: first part of every execution id.
         """
+        self.rules = rules or Rules()
         self.books = Books(last_perm_id=last_perm_id, exec_prefix=exec_prefix)
-        self.account = Account(account, cash_usd=cash_usd, books=self.books, market=market)
+        self.account = Account(
+            account,
+            cash_usd=cash_usd,
+            books=self.books,
+            market=market,
+            is_cash=self.rules.is_cash_account,
+        )
+        self.floor = Floor(
+            market,
+            books=self.books,
+            account=self.account,
+            fills=fills or FillModel(),
+            hard_to_borrow=self.rules.hard_to_borrow,
+        )
         self._market = market
-        self._fills = fills or FillModel()
 
     # -- what can be asked ------------------------------------------------------------------
 
@@ -110,7 +120,7 @@ class Exchange:
 
     def place(self, ticket: Ticket) -> list[ExchangeEvent]:
         """Take a new order, or the modification of a live one."""
-        known = self.books.orders.get((ticket.client_id, ticket.order_id))
+        known = self.books.orders.get(ticket.key)
         try:
             return self._take(ticket) if known is None else self._modify(known, ticket)
         except RefusedError as refusal:
@@ -125,56 +135,124 @@ class Exchange:
         if order.is_done:
             text = f"{subject} cannot be cancelled, state: {order.status}."
             return [OrderError(client_id, order_id, CANCEL_DONE, text)]
-        return self._end([order.key])
+        if order.cancel_ns:
+            text = "Cancel attempted when order is not in a cancellable state."
+            return [OrderError(client_id, order_id, CANCEL_TWICE, text)]
+        if not self._latency_ns or order.is_waiting:
+            return self.floor.end([order.key])
+        order = self.books.store(replace(order, cancel_ns=self._market.now_ns + self._latency_ns))
+        return [StatusShown(replace(order, status=CANCELLING))]
 
     def cancel_all(self) -> list[ExchangeEvent]:
         """Cancel every live order of every client."""
-        return self._end([order.key for order in self.books.unfinished()])
+        return self.floor.end([order.key for order in self.books.unfinished()])
+
+    def correct(self, exec_id: str, *, price_usd: float) -> list[ExchangeEvent]:
+        """Replace the price of an execution, as an exchange does that has erred.
+
+        The corrected execution has the same id but for its last part, which counts corrections.
+
+        Raises:
+            RefusedError: there is no such execution.
+        """
+        return self._rebook(exec_id, price_usd=price_usd)
 
     # -- what the market does ---------------------------------------------------------------
 
     def on_trade(self, trade: Trade) -> list[ExchangeEvent]:
         """Fill and trigger what a trade of the tape allows."""
+        self.floor.liquidity.on_trade(trade)
+        return self._look(trade)
+
+    def on_quote(self, quote: QuoteChange) -> list[ExchangeEvent]:
+        """Fill what a new quote allows; it triggers no stop, for nothing was traded."""
+        found = self._market.today(quote.symbol)
+        if found is None:
+            return []
+        self.floor.liquidity.on_quote(quote)
+        return self._look(replace(found, high=found.price, low=found.price))
+
+    def on_halt(self, halt: HaltChange) -> list[ExchangeEvent]:
+        """Nothing trades in a halt; after it the next trade fills what it allows."""
+        return []
+
+    def on_time(self) -> list[ExchangeEvent]:
+        """Let arrive what is on its way, and end the orders whose time is over."""
+        if not self.books.is_live:
+            return []
+        now_ns = self._market.now_ns
+        events: list[ExchangeEvent] = []
+        for order in sorted(self.books.unfinished(), key=lambda order: order.perm_id):
+            if 0 < order.arrives_ns <= now_ns:
+                events += self.floor.open(order)
+        ending = [order.key for order in self.books.unfinished() if 0 < order.cancel_ns <= now_ns]
+        events += self.floor.end(ending)
+        over = [order for order in self.books.unfinished() if order.expires_ns <= now_ns]
+        for order in over:
+            if not order.is_waiting and not order.arrives_ns:
+                events += self.floor.fill_at_close(order)
+        return events + self.floor.end(
+            [order.key for order in over], text="the day's session is over"
+        )
+
+    def next_due_ns(self) -> int | None:
+        """Return when something is due by time alone, None when nothing is."""
+        due = [
+            at_ns
+            for order in self.books.unfinished()
+            for at_ns in (order.arrives_ns, order.cancel_ns)
+            if at_ns
+        ]
+        return min(due, default=None)
+
+    def _look(self, trade: Trade) -> list[ExchangeEvent]:
         events: list[ExchangeEvent] = []
         for key in self.books.live_keys(trade.symbol):
             # An earlier fill of this loop may have cancelled it: look it up again.
             order = self.books.orders[key]
             if order.status not in {*DONE, PENDING}:
-                events += self._try(order, trade, is_arrival=False)
+                events += self.floor.try_fill(order, trade, is_arrival=False)
         return events
 
-    def on_quote(self, quote: QuoteChange) -> list[ExchangeEvent]:
-        """Fill and trigger what a new quote allows."""
-        found = self._market.today(quote.symbol)
-        if found is None:
-            return []
-        size = min(quote.bid_size, quote.ask_size)
-        return self.on_trade(replace(found, bid=quote.bid, ask=quote.ask, quote_size=size))
-
-    def on_halt(self, halt: HaltChange) -> list[ExchangeEvent]:
-        """Fill what a resumption of trading allows."""
-        found = self._market.today(halt.symbol)
-        return [] if found is None else self.on_trade(found)
-
-    def on_time(self) -> list[ExchangeEvent]:
-        """End the day orders whose session is over."""
-        if not self.books.is_live:
-            return []
-        now_ns = self._market.now_ns
-        over = [order.key for order in self.books.unfinished() if order.expires_ns <= now_ns]
-        return self._end(over, text="the day's session is over")
-
     # -- taking orders ----------------------------------------------------------------------
+
+    @property
+    def _latency_ns(self) -> int:
+        return round(self.rules.latency_s * NS_PER_S)
 
     def _take(self, ticket: Ticket) -> list[ExchangeEvent]:
         if ticket.order_id < self.books.next_order_id(ticket.client_id):
             raise RefusedError(DUPLICATE, "Duplicate order id")
-        check_ticket(ticket, account=self.account.code)
+        self._check(ticket)
         if ticket.what_if:
             return [self._what_if(ticket)]
         self.account.check_margin(ticket)
         order = self._register(ticket)
         return self._release(order) if ticket.transmit else []
+
+    def _check(self, ticket: Ticket) -> None:
+        check_ticket(ticket, account=self.account.code, rules=self.rules)
+        self._check_parent(ticket)
+        self._check_close(ticket)
+
+    def _check_parent(self, ticket: Ticket) -> None:
+        if not ticket.parent_id:
+            return
+        parent = self.books.orders.get((ticket.client_id, ticket.parent_id))
+        if parent is None or parent.key == ticket.key:
+            raise RefusedError(NO_PARENT, "Missing parent order.")
+        if parent.is_done and not parent.filled:
+            raise RefusedError(REJECTED, "Order rejected - reason:Parent order is cancelled")
+
+    def _check_close(self, ticket: Ticket) -> None:
+        if ticket.order_type not in AT_CLOSE:
+            return
+        close_ns = self._market.hours.next_close_ns(self._market.now_ns)
+        if self._market.is_open and close_ns - self._market.now_ns < self.rules.close_cutoff_ns:
+            raise RefusedError(
+                REJECTED,
+                f"Order rejected - reason:It is too late to enter {ticket.order_type} orders",
+            )
 
     def _modify(self, known: Order, ticket: Ticket) -> list[ExchangeEvent]:
         if known.is_done:
@@ -182,12 +260,24 @@ class Exchange:
         if (known.symbol, known.ticket.side) != (ticket.instrument.symbol, ticket.side):
             text = "Order being modified does not match original order."
             raise RefusedError(OTHER_ORDER, text)
-        check_ticket(ticket, account=self.account.code)
+        self._check(ticket)
         self.account.check_margin(ticket)
-        order = self.books.store(replace(known, ticket=ticket))
-        if order.status == PENDING:
+        if int(ticket.quantity) <= known.filled:
+            text = f"Order rejected - reason:{known.filled} shares have been filled already"
+            raise RefusedError(REJECTED, text)
+        # What partial fills of its parent or of its group have left is set anew.
+        order = self.books.store(
+            replace(
+                known,
+                ticket=ticket,
+                quantity=int(ticket.quantity),
+                stop_usd=known.stop_usd if _same_stop(known.ticket, ticket) else None,
+                expires_ns=self._expiry_ns(ticket),
+            )
+        )
+        if order.is_waiting:
             return self._release(order) if ticket.transmit else []
-        return self._open(order)
+        return self._send(order)
 
     def _refuse(
         self, ticket: Ticket, refusal: RefusedError, *, is_new: bool
@@ -204,7 +294,22 @@ class Exchange:
         return [StatusShown(rejected), error]
 
     def _register(self, ticket: Ticket) -> Order:
-        return self.books.register(ticket, now_ns=self._market.now_ns, hours=self._market.hours)
+        parent = self.books.orders.get((ticket.client_id, ticket.parent_id))
+        # Children of one parent are a group by themselves, as the broker shows it.
+        family = str(parent.perm_id) if parent is not None and ticket.parent_id else ""
+        return self.books.register(
+            ticket,
+            now_ns=self._market.now_ns,
+            expires_ns=self._expiry_ns(ticket),
+            family=family,
+        )
+
+    def _expiry_ns(self, ticket: Ticket) -> int:
+        if ticket.good_till_ns:
+            return ticket.good_till_ns
+        if ticket.tif not in ("", "DAY"):
+            return NEVER_NS
+        return self._market.hours.next_close_ns(max(self._market.now_ns, ticket.good_after_ns))
 
     def _release(self, order: Order) -> list[ExchangeEvent]:
         """Send an order on, and all of its family that waited for it; the parent first."""
@@ -212,7 +317,7 @@ class Exchange:
         family = [
             other
             for other in self.books.unfinished()
-            if other.status == PENDING
+            if other.is_waiting
             and other.ticket.client_id == order.ticket.client_id
             and root in (other.ticket.order_id, other.ticket.parent_id)
         ]
@@ -220,44 +325,22 @@ class Exchange:
         for member in sorted(family, key=lambda item: (item.ticket.parent_id != 0, item.key)):
             # A parent that filled at once has woken its children already.
             current = self.books.orders[member.key]
-            if current.status == PENDING:
-                events += self._open(current)
+            if current.is_waiting:
+                events += self._send(current)
         return events
 
-    def _open(self, order: Order) -> list[ExchangeEvent]:
-        """Show an order as accepted, and fill it if the market allows that at once."""
-        status, why_held = self._initial_status(order)
-        order = self.books.store(replace(order, status=status, why_held=why_held))
-        events: list[ExchangeEvent] = [OrderShown(order), StatusShown(order)]
-        if why_held == "child":
-            return events
-        if not may_trade(order, self._market):
-            events.append(self._held_until_open(order))
-        trade = self._market.today(order.symbol)
-        if trade is not None:
-            events += self._try(order, trade, is_arrival=True)
-        if order.ticket.tif in IMMEDIATE:
-            events += self._end([order.key], text="could not be filled at once")
-        return events
-
-    def _initial_status(self, order: Order) -> tuple[str, str]:
-        parent = self.books.orders.get((order.ticket.client_id, order.ticket.parent_id))
-        if parent is not None and parent.status != FILLED:
-            return HELD, "child"
-        if order.ticket.order_type == "STP":
-            return HELD, "trigger"
-        is_quoted = self._market.today(order.symbol) is not None
-        return (WORKING if is_quoted and may_trade(order, self._market) else HELD), ""
-
-    def _held_until_open(self, order: Order) -> OrderError:
-        ticket = order.ticket
-        opens = self._market.hours.text(self._market.hours.next_open_ns(self._market.now_ns))
-        text = (
-            f"Order Message: {ticket.side.value} {int(ticket.quantity)} {order.symbol} "
-            f"{ticket.instrument.primary_exchange} Warning: Your order will not be placed at the "
-            f"exchange until {opens}"
-        )
-        return OrderError(*order.key, HELD_UNTIL_OPEN, text)
+    def _send(self, order: Order) -> list[ExchangeEvent]:
+        """Let an order arrive, at once or after the latency, with the warnings it earns."""
+        held = self.account.ledger.position(order.symbol).quantity
+        warnings = [
+            OrderError(*order.key, code, text)
+            for code, text in warnings_of(order.ticket, held=held, rules=self.rules)
+        ]
+        if not self._latency_ns:
+            return [*warnings, *self.floor.open(order)]
+        order = self.books.store(replace(order, arrives_ns=self._market.now_ns + self._latency_ns))
+        told = order if order.status != PENDING else replace(order, status=PENDING)
+        return [*warnings, OrderShown(told), StatusShown(told)]
 
     def _what_if(self, ticket: Ticket) -> WhatIfShown:
         now = self.account.value()
@@ -268,106 +351,44 @@ class Exchange:
                 status=HELD,
                 placed_ns=self._market.now_ns,
                 expires_ns=NEVER_NS,
+                quantity=int(ticket.quantity),
             ),
             margin_before_usd=now.margin,
             margin_after_usd=now.margin + self.account.added_margin_usd(ticket),
             equity_usd=now.equity,
-            commission_usd=self._fills.commission_usd(ticket.quantity),
+            commission_usd=self.floor.fills.commission_usd(ticket.quantity),
         )
 
-    # -- filling and ending -----------------------------------------------------------------
-
-    def _try(self, order: Order, trade: Trade, *, is_arrival: bool) -> list[ExchangeEvent]:
-        """Trigger and fill one live order if this trade and its quote allow it."""
-        if order.why_held == "child" or not may_trade(order, self._market):
-            return []
-        found = fill_price(order, trade, fills=self._fills, is_arrival=is_arrival)
-        if found is None and order.ticket.order_type == "STP":
-            return []
-        events = self._work(order)
-        return events if found is None else events + self._fill(order.key, *found)
-
-    def _work(self, order: Order) -> list[ExchangeEvent]:
-        """Show a held order as working; nothing when it already is."""
-        if order.status == WORKING:
-            return []
-        is_stop = order.ticket.order_type == "STP"
-        order = self.books.store(replace(order, status=WORKING, why_held="", is_triggered=is_stop))
-        return [StatusShown(order)] if is_stop else [OrderShown(order), StatusShown(order)]
-
-    def _fill(self, key: Key, price_usd: float, liquidity: int) -> list[ExchangeEvent]:
-        order = self.books.orders[key]
-        shares = int(order.ticket.quantity)
-        done = self.books.store(
-            replace(
-                order,
-                status=FILLED,
-                filled=shares,
-                average_usd=price_usd,
-                last_usd=price_usd,
-                done_ns=self._market.now_ns,
-                done_text=f"Filled Size: {shares}",
-            )
+    def _rebook(self, exec_id: str, *, price_usd: float) -> list[ExchangeEvent]:
+        place = next(
+            (n for n, item in enumerate(self.books.executions) if item.exec_id == exec_id), None
         )
-        execution = self.account.ledger.book(self._execution(done, liquidity))
-        self.books.executions.append(execution)
+        if place is None:
+            raise RefusedError(CANCEL_UNKNOWN, f"no execution {exec_id}")
+        wrong = self.books.executions[place]
+        stem, _, number = exec_id.rpartition(".")
+        corrected = replace(wrong, exec_id=f"{stem}.{int(number) + 1:02d}", price_usd=price_usd)
+        self.books.executions[place] = corrected
+        symbol = wrong.symbol
+        ledger = self.account.ledger
+        ledger.cash_usd += wrong.side.sign * wrong.shares * (wrong.price_usd - price_usd)
+        of_symbol = [n for n, e in enumerate(self.books.executions) if e.symbol == symbol]
+        again = ledger.replay(symbol, [self.books.executions[n] for n in of_symbol])
+        for n, execution in zip(of_symbol, again, strict=True):
+            self.books.executions[n] = execution
+        told = self.books.executions[place]
         return [
-            Executed(execution),
-            OrderShown(done),
-            StatusShown(done),
-            CommissionCharged(execution),
-            PositionChanged(self.account.ledger.position(order.symbol)),
+            Executed(told),
+            CommissionCharged(told),
+            PositionChanged(ledger.position(symbol)),
             AccountChanged(),
-            *self._after_fill(done),
         ]
 
-    def _execution(self, order: Order, liquidity: int) -> Execution:
-        return Execution(
-            exec_id=self.books.next_exec_id(),
-            at_ns=self._market.now_ns,
-            client_id=order.ticket.client_id,
-            order_id=order.ticket.order_id,
-            perm_id=order.perm_id,
-            symbol=order.symbol,
-            side=order.ticket.side,
-            shares=order.filled,
-            price_usd=order.last_usd,
-            cumulative=order.filled,
-            average_usd=order.average_usd,
-            order_ref=order.ticket.order_ref,
-            liquidity=liquidity,
-            commission_usd=self._fills.commission_usd(order.filled),
-        )
 
-    def _after_fill(self, filled: Order) -> list[ExchangeEvent]:
-        """Cancel the rest of an OCA group, and wake the children."""
-        rivals = self.books.live(lambda order: are_rivals(order, filled))
-        events = self._end([order.key for order in rivals])
-        for child in self.books.live(lambda order: is_child(order, filled)):
-            current = self.books.orders[child.key]
-            if not current.is_done:
-                events += self._open(current)
-        return events
-
-    def _end(self, keys: Iterable[Key], *, text: str = "") -> list[ExchangeEvent]:
-        """Cancel orders that still live, and their children."""
-        events: list[ExchangeEvent] = []
-        for key in keys:
-            order = self.books.orders[key]
-            if order.is_done:
-                continue
-            done_text = f"Cancelled: {text}" if text else "Cancelled by Trader"
-            order = self.books.store(
-                replace(
-                    order,
-                    status=CANCELLED,
-                    why_held="",
-                    done_ns=self._market.now_ns,
-                    done_text=done_text,
-                )
-            )
-            error = OrderError(*key, CODE_CANCELLED, f"Order Canceled - reason:{text}")
-            events += [StatusShown(order), error]
-            children = [other.key for other in self.books.unfinished() if is_child(other, order)]
-            events += self._end(children, text="the parent order was cancelled")
-        return events
+def _same_stop(one: Ticket, other: Ticket) -> bool:
+    return (one.order_type, one.stop_usd, one.trail_percent, one.trail_stop_usd) == (
+        other.order_type,
+        other.stop_usd,
+        other.trail_percent,
+        other.trail_stop_usd,
+    )

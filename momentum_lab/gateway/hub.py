@@ -151,6 +151,14 @@ class Hub:
 
     def step_to(self, to_ns: int) -> None:
         """Move market time to `to_ns` and tell everything that happens on the way."""
+        while (due_ns := self.exchange.next_due_ns()) is not None and due_ns < to_ns:
+            self._play_to(max(due_ns, self.market.now_ns))
+        self._play_to(to_ns)
+        if to_ns // NS_PER_S != self._second:
+            self._second = to_ns // NS_PER_S
+            self._on_second()
+
+    def _play_to(self, to_ns: int) -> None:
         for event in self.market.advance(to_ns):
             if isinstance(event, Trade):
                 self._tell_trade(event)
@@ -162,9 +170,6 @@ class Hub:
             else:
                 tell_headline(self, event)
         self.publish(self.exchange.on_time())
-        if to_ns // NS_PER_S != self._second:
-            self._second = to_ns // NS_PER_S
-            self._on_second()
 
     async def _move(self, elapsed_s: float) -> None:
         target_ns = self.schedule.step(self.market.now_ns, seconds=elapsed_s, is_busy=self.is_busy)
@@ -205,8 +210,7 @@ class Hub:
 
     def _on_second(self) -> None:
         tell_bars(self)
-        if self.exchange.is_busy:
-            tell_profits(self)
+        tell_profits(self)
         today = self.market.hours.day(self.market.now_ns)
         if today != self._day:
             self._day = today

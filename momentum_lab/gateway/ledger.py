@@ -85,6 +85,19 @@ class Ledger:
         self._positions[execution.symbol] = after
         return replace(execution, realized_usd=realized_usd)
 
+    def replay(self, symbol: str, executions: list[Execution]) -> list[Execution]:
+        """Make the position of a symbol anew from all its fills; cash is left as it is.
+
+        Returns:
+            The fills with their realized profits.
+        """
+        position, found = Position(symbol), []
+        for execution in executions:
+            position, realized_usd = _applied(position, execution)
+            found.append(replace(execution, realized_usd=realized_usd))
+        self._positions[symbol] = position
+        return found
+
     def value(self, marks: Marks) -> Valuation:
         """Value the account; a symbol without a mark counts at its cost."""
         values, unrealized = [], 0.0

@@ -3,22 +3,89 @@
 from __future__ import annotations
 
 from momentum_lab.core.fills import FillModel
-from momentum_lab.core.market import EPSILON, Side
+from momentum_lab.core.market import EPSILON, Instrument, Side
 from momentum_lab.gateway.market import Market, Trade
-from momentum_lab.gateway.orders import ADDED_LIQUIDITY, REMOVED_LIQUIDITY, Order
+from momentum_lab.gateway.orders import (
+    ADDED_LIQUIDITY,
+    AT_CLOSE,
+    LIMITED,
+    REMOVED_LIQUIDITY,
+    STOPS,
+    TOUCHES,
+    TRAILING,
+    Order,
+)
 
 IMMEDIATE = ("IOC", "FOK")
+_OUTSIDE_TYPES = LIMITED | STOPS | TOUCHES
+_PERCENT = 100.0
 
 
 def may_trade(order: Order, market: Market) -> bool:
-    """Return whether the session lets this order trade now.
+    """Return whether session and halts let this order trade now.
 
-    Only limit orders trade outside the regular session, and only if they say so.
+    Outside the regular session only limit and stop orders trade, and only if they say so. Orders
+    for the close trade by `at_close` alone.
     """
     ticket = order.ticket
-    if ticket.outside_rth and ticket.order_type == "LMT":
+    if market.is_halted(order.symbol) or ticket.order_type in AT_CLOSE:
+        return False
+    if ticket.outside_rth and ticket.order_type in _OUTSIDE_TYPES:
         return not market.has_ended
     return market.is_open
+
+
+def needs_trigger(order: Order) -> bool:
+    """Return whether the order still waits for its stop or touch price."""
+    return order.ticket.order_type in STOPS | TOUCHES and not order.is_triggered
+
+
+def is_met(order: Order, trade: Trade, *, is_arrival: bool) -> bool:
+    """Return whether a trade reaches the stop or touch price of an order.
+
+    On arrival only the price counts: the range of the bar is of before the order came.
+    """
+    if order.stop_usd is None:
+        return False
+    side = order.ticket.side
+    # A buy stop waits above the market, a buy if touched below it.
+    waits_above = (side is Side.BUY) is (order.ticket.order_type in STOPS)
+    extreme_usd = trade.high if waits_above else trade.low
+    reached_usd = trade.price if is_arrival else extreme_usd
+    sign = 1 if waits_above else -1
+    return (order.stop_usd - reached_usd) * sign <= EPSILON
+
+
+def first_stop(order: Order, trade: Trade | None) -> float | None:
+    """Return where the stop of an order begins; None while a trailing one knows no price."""
+    ticket = order.ticket
+    if ticket.order_type not in TRAILING:
+        return ticket.stop_usd
+    if ticket.trail_stop_usd is not None:
+        return ticket.trail_stop_usd
+    return None if trade is None else _behind(order, trade.price)
+
+
+def followed(order: Order, trade: Trade) -> float | None:
+    """Return the stop of a trailing order after a trade: it only ever moves towards the price."""
+    ticket = order.ticket
+    if ticket.order_type not in TRAILING or order.is_triggered:
+        return order.stop_usd
+    best_usd = trade.low if ticket.side is Side.BUY else trade.high
+    behind_usd = _behind(order, best_usd)
+    if order.stop_usd is None:
+        return behind_usd
+    nearer = min if ticket.side is Side.BUY else max
+    return nearer(order.stop_usd, behind_usd)
+
+
+def _behind(order: Order, price_usd: float) -> float:
+    ticket = order.ticket
+    if ticket.trail_percent is not None:
+        distance_usd = price_usd * ticket.trail_percent / _PERCENT
+    else:
+        distance_usd = ticket.stop_usd or 0.0
+    return ticket.instrument.nearest(price_usd + ticket.side.sign * distance_usd)
 
 
 def fill_price(
@@ -27,20 +94,40 @@ def fill_price(
     """Return (price, liquidity) if this trade and its quote fill the order, else None.
 
     Args:
-        order: a working or held order of the trade's symbol.
+        order: a working order of the trade's symbol whose stop, if it has one, was met.
         trade: the newest trade of the tape.
         fills: slippage of market orders.
-        is_arrival: the order has just arrived: it takes liquidity, and a bar's range is past.
+        is_arrival: the order has just arrived or been triggered: it takes liquidity.
     """
+    if not 0 < trade.bid < trade.ask:
+        return None
     ticket = order.ticket
     market_usd = fills.market_price(
         ticket.side, bid=trade.bid, ask=trade.ask, instrument=ticket.instrument
     )
-    if ticket.order_type == "LMT":
-        return _limit_price(order, trade, market_usd, is_arrival=is_arrival)
-    if ticket.order_type == "STP" and not _is_stopped(order, trade, is_arrival=is_arrival):
+    if ticket.order_type not in LIMITED:
+        return market_usd, REMOVED_LIQUIDITY
+    side, limit_usd = ticket.side, order.limit_usd or 0.0
+    touch_usd = trade.ask if side is Side.BUY else trade.bid
+    if (touch_usd - limit_usd) * side.sign > EPSILON:
         return None
-    return market_usd, REMOVED_LIQUIDITY
+    if not is_arrival:
+        return limit_usd, ADDED_LIQUIDITY
+    return side.sign * min(side.sign * market_usd, side.sign * limit_usd), REMOVED_LIQUIDITY
+
+
+def at_close(order: Order, close_usd: float) -> bool:
+    """Return whether an order for the close fills at its price."""
+    limit_usd = order.limit_usd
+    if order.ticket.order_type != "LOC" or limit_usd is None:
+        return True
+    return (close_usd - limit_usd) * order.ticket.side.sign <= EPSILON
+
+
+def is_on_grid(instrument: Instrument, price_usd: float) -> bool:
+    """Return whether a price is a whole number of ticks."""
+    on_grid_usd = instrument.ticks(price_usd) * instrument.tick_usd
+    return abs(on_grid_usd - price_usd) <= instrument.tick_usd / 1000
 
 
 def is_child(order: Order, parent: Order) -> bool:
@@ -53,34 +140,7 @@ def is_child(order: Order, parent: Order) -> bool:
 
 
 def are_rivals(order: Order, filled: Order) -> bool:
-    """Return whether the fill of one cancels the other: OCA group, or children of one parent."""
-    if order.key == filled.key:
-        return False
-    if filled.ticket.oca_group:
-        return order.ticket.oca_group == filled.ticket.oca_group
+    """Return whether the fill of one takes from the other: they are of one group."""
     return (
-        filled.ticket.parent_id != 0
-        and order.ticket.client_id == filled.ticket.client_id
-        and order.ticket.parent_id == filled.ticket.parent_id
+        order.key != filled.key and filled.oca_group != "" and order.oca_group == filled.oca_group
     )
-
-
-def _limit_price(
-    order: Order, trade: Trade, market_usd: float, *, is_arrival: bool
-) -> tuple[float, int] | None:
-    side, limit_usd = order.ticket.side, order.ticket.limit_usd or 0.0
-    touch_usd = trade.ask if side is Side.BUY else trade.bid
-    if (touch_usd - limit_usd) * side.sign > EPSILON:
-        return None
-    if not is_arrival:
-        return limit_usd, ADDED_LIQUIDITY
-    return side.sign * min(side.sign * market_usd, side.sign * limit_usd), REMOVED_LIQUIDITY
-
-
-def _is_stopped(order: Order, trade: Trade, *, is_arrival: bool) -> bool:
-    if order.is_triggered:
-        return True
-    side, stop_usd = order.ticket.side, order.ticket.stop_usd or 0.0
-    extreme_usd = trade.high if side is Side.BUY else trade.low
-    reached_usd = trade.price if is_arrival else extreme_usd
-    return (stop_usd - reached_usd) * side.sign <= EPSILON

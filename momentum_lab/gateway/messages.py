@@ -10,6 +10,7 @@ from momentum_lab.gateway.history import HistoryBar, HistoryQuery, time_text
 from momentum_lab.gateway.orders import (
     CANCELLED,
     INACTIVE,
+    TRAILING,
     Execution,
     Order,
     WhatIfShown,
@@ -30,21 +31,34 @@ _SIDES = {Side.BUY: "BOT", Side.SELL: "SLD"}
 
 def _terms(hub: Hub, order: Order) -> dict[str, Any]:
     ticket = order.ticket
+    is_trailing = ticket.order_type in TRAILING
+    # Of a trailing order this field is the distance, of other stops the price.
+    aux_usd = ticket.stop_usd if is_trailing else order.stop_usd or ticket.stop_usd
     return {
         "contract": contract_of(ticket.instrument),
         "action": ticket.side.value,
-        "total_quantity": ticket.quantity,
+        "total_quantity": order.quantity,
         "order_type": ticket.order_type,
-        "lmt_price": ticket.limit_usd if ticket.limit_usd is not None else 0.0,
-        "aux_price": ticket.stop_usd if ticket.stop_usd is not None else 0.0,
+        "lmt_price": order.limit_usd if order.limit_usd is not None else 0.0,
+        "aux_price": aux_usd if aux_usd is not None else 0.0,
+        "trail_stop_price": order.stop_usd if is_trailing else None,
+        "trailing_percent": ticket.trail_percent,
+        "lmt_price_offset": ticket.limit_offset_usd,
         "tif": ticket.tif or "DAY",
-        "oca_group": ticket.oca_group,
-        "oca_type": ticket.oca_type,
+        "good_after_time": _moment(hub, ticket.good_after_ns),
+        "good_till_date": _moment(hub, ticket.good_till_ns),
+        "oca_group": order.oca_group,
+        "oca_type": order.oca_type,
         "account": hub.account.code,
         "order_ref": ticket.order_ref,
         "outside_rth": ticket.outside_rth,
+        "all_or_none": ticket.all_or_none,
         "perm_id": order.perm_id,
     }
+
+
+def _moment(hub: Hub, at_ns: int) -> str:
+    return hub.market.hours.text(at_ns) if at_ns else ""
 
 
 def open_order(hub: Hub, order: Order) -> dict[str, Any]:

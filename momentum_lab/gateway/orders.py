@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from momentum_lab.core.market import Instrument, Side
 
 PENDING = "PendingSubmit"
+CANCELLING = "PendingCancel"
 HELD = "PreSubmitted"
 WORKING = "Submitted"
 FILLED = "Filled"
@@ -21,19 +22,36 @@ ADDED_LIQUIDITY = 1
 REMOVED_LIQUIDITY = 2
 
 
+# Order types by what they become once their price is met, and whether they follow the price.
+STOPS = frozenset({"STP", "STP LMT", "TRAIL", "TRAIL LIMIT"})
+TOUCHES = frozenset({"MIT", "LIT"})
+TRAILING = frozenset({"TRAIL", "TRAIL LIMIT"})
+LIMITED = frozenset({"LMT", "STP LMT", "TRAIL LIMIT", "LIT", "LOC"})
+AT_CLOSE = frozenset({"MOC", "LOC"})
+
+CANCEL_RIVALS, REDUCE_RIVALS_BLOCKED, REDUCE_RIVALS = 1, 2, 3
+
+
 @dataclass(frozen=True, slots=True)
 class Ticket:
     """What a client asked for in one placeOrder message, for a known instrument.
 
     Attributes:
         quantity: shares; the exchange takes whole positive numbers only.
-        order_type: "MKT", "LMT" or "STP"; others are refused.
+        order_type: one of `checks.ORDER_TYPES`; others are refused.
         limit_usd: price of a limit order.
-        stop_usd: price of a stop order.
-        outside_rth: a limit order may trade outside the regular session.
+        stop_usd: price of a stop or touch order; the distance of a trailing one, US dollars.
+        trail_percent: distance of a trailing order in percent of the price.
+        trail_stop_usd: where a trailing order's stop begins; from the market when None.
+        limit_offset_usd: how far the limit of a trailing order lies beyond its stop.
+        outside_rth: limits and stops may trade outside the regular session.
         order_ref: the client's own words, given back on every report.
         parent_id: order id of the parent on the same client, 0 without.
-        oca_group: orders of one group cancel each other when one fills.
+        oca_group: orders of one group cancel or reduce each other when one fills.
+        oca_type: `CANCEL_RIVALS` and so on; 0 means `REDUCE_RIVALS`.
+        all_or_none: no part of it may fill alone.
+        good_after_ns: it works from here on, 0 at once.
+        good_till_ns: end of an order of time in force GTD.
         transmit: False holds the order silently until its family is transmitted.
         what_if: only the margin is asked for.
     """
@@ -46,6 +64,9 @@ class Ticket:
     order_type: str
     limit_usd: float | None = None
     stop_usd: float | None = None
+    trail_percent: float | None = None
+    trail_stop_usd: float | None = None
+    limit_offset_usd: float | None = None
     tif: str = "DAY"
     outside_rth: bool = False
     order_ref: str = ""
@@ -53,8 +74,16 @@ class Ticket:
     parent_id: int = 0
     oca_group: str = ""
     oca_type: int = 0
+    all_or_none: bool = False
+    good_after_ns: int = 0
+    good_till_ns: int = 0
     transmit: bool = True
     what_if: bool = False
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """(client id, order id)."""
+        return self.client_id, self.order_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +92,20 @@ class Order:
 
     Attributes:
         perm_id: unique per account for ever.
+        quantity: shares in all, filled ones included: the ticket's, less what the fills of a
+            group took away, or for a child what its parent has filled.
         filled: shares filled so far.
         average_usd: average fill price, 0 before the first.
         last_usd: price of the last fill, 0 before the first.
-        why_held: "child" or "trigger" while held, else empty.
-        is_triggered: a stop order has met its price.
+        commission_usd: charged so far.
+        why_held: "child", "trigger" or "locate" while held, else empty.
+        is_triggered: a stop or touch order has met its price.
+        stop_usd: the stop as it stands now; that of a trailing order follows the price.
+        oca_group: the group it belongs to, by its ticket or as a child; `oca_type` likewise.
         placed_ns: market time of the first message.
-        expires_ns: a DAY order ends here.
+        arrives_ns: market time at which it reaches the exchange, 0 once it has.
+        cancel_ns: market time at which its cancellation takes effect, 0 without one.
+        expires_ns: it ends here.
         done_ns: market time of the final status, 0 before.
         done_text: why it ended, for completed orders.
     """
@@ -79,11 +115,18 @@ class Order:
     status: str
     placed_ns: int
     expires_ns: int
+    quantity: int = 0
     filled: int = 0
     average_usd: float = 0.0
     last_usd: float = 0.0
+    commission_usd: float = 0.0
     why_held: str = ""
     is_triggered: bool = False
+    stop_usd: float | None = None
+    oca_group: str = ""
+    oca_type: int = REDUCE_RIVALS
+    arrives_ns: int = 0
+    cancel_ns: int = 0
     done_ns: int = 0
     done_text: str = ""
 
@@ -103,9 +146,23 @@ class Order:
         return self.status in DONE
 
     @property
+    def is_waiting(self) -> bool:
+        """Whether it has not been transmitted yet."""
+        return self.status == PENDING and not self.arrives_ns
+
+    @property
     def remaining(self) -> int:
         """Shares still to be filled."""
-        return int(self.ticket.quantity) - self.filled
+        return self.quantity - self.filled
+
+    @property
+    def limit_usd(self) -> float | None:
+        """The limit as it stands now: that of a trailing order lies beyond its stop."""
+        ticket = self.ticket
+        if ticket.order_type == "TRAIL LIMIT" and self.stop_usd is not None:
+            offset_usd = ticket.limit_offset_usd or 0.0
+            return ticket.instrument.nearest(self.stop_usd + ticket.side.sign * offset_usd)
+        return ticket.limit_usd
 
 
 @dataclass(frozen=True, slots=True)

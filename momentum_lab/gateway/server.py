@@ -190,6 +190,8 @@ def _new_exchange(settings: GatewaySettings, market: Market) -> Exchange:
         market,
         account=settings.account,
         cash_usd=settings.cash_usd,
+        fills=settings.fills,
+        rules=settings.rules,
         last_perm_id=started_s * _PERM_IDS_PER_SECOND % _PERM_ID_RANGE,
         exec_prefix=f"{started_s:08x}",
     )

@@ -6,7 +6,9 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from momentum_lab.core.fills import FillModel
 from momentum_lab.errors import ParameterError
+from momentum_lab.gateway.checks import Rules
 from momentum_lab.gateway.pace import Pace
 from momentum_lab.gateway.ticks import VolumeUnit
 
@@ -36,6 +38,9 @@ class GatewaySettings:
         hold: the clock stands still until the first client has subscribed to market data.
         state: JSON file that keeps orders, executions, positions, ids and market time.
         volume_ticks: unit of day volume ticks and RTVolume, "lots" of 100 or "shares".
+        rules: what the exchange takes, and how fast.
+        fills: slippage, commission, and how much of the volume is ours.
+        master_client_id: this client hears of the orders of all clients, None for no such client.
         wire_log: file that every message is written to.
     """
 
@@ -53,6 +58,9 @@ class GatewaySettings:
     hold: bool = True
     state: Path | None = None
     volume_ticks: VolumeUnit = "lots"
+    rules: Rules = field(default_factory=Rules)
+    fills: FillModel = field(default_factory=FillModel)
+    master_client_id: int | None = None
     wire_log: Path | None = None
     pace: Pace = field(init=False)
 

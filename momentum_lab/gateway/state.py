@@ -18,7 +18,7 @@ from momentum_lab.errors import RecordError
 from momentum_lab.gateway.exchange import Exchange
 from momentum_lab.gateway.orders import Execution, Order, Position, Ticket
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True)

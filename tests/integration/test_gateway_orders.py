@@ -7,7 +7,17 @@ from typing import Any
 
 import anyio
 import pytest
-from ib_insync import IB, ExecutionFilter, LimitOrder, MarketOrder, Stock, StopOrder, Trade
+from ib_insync import (
+    IB,
+    ExecutionFilter,
+    LimitOrder,
+    MarketOrder,
+    Order,
+    Stock,
+    StopLimitOrder,
+    StopOrder,
+    Trade,
+)
 
 from momentum_lab.clock import wall_ns
 from momentum_lab.core.market import NS_PER_S
@@ -280,3 +290,51 @@ async def test_ids_of_an_account_without_state_differ_from_start_to_start(tmp_pa
     # Both are taken from the time of the start.
     assert abs(int(books.exec_prefix, 16) - wall_ns() // NS_PER_S) < 60
     assert 0 < books.last_perm_id < 2**31
+
+
+async def test_a_large_order_fills_in_parts_with_all_their_reports(tmp_path: Path) -> None:
+    day = second_tape(seconds([100.0] * 30, volume=400))
+    async with standing_gateway(day, tmp_path) as gateway, connected(gateway.port) as ib:
+        await play(gateway, 1)
+        trade = ib.placeOrder(spy(), MarketOrder("BUY", 650))
+        await play(gateway, 3, ib)
+    assert [fill.execution.shares for fill in trade.fills] == [500, 100, 50]
+    assert [fill.execution.cumQty for fill in trade.fills] == [500, 600, 650]
+    assert sum(fill.commissionReport.commission for fill in trade.fills) == pytest.approx(3.25)
+    assert (trade.orderStatus.status, trade.orderStatus.filled) == ("Filled", 650)
+
+
+async def test_trailing_and_stop_limit_orders_show_their_prices(tmp_path: Path) -> None:
+    day = second_tape(seconds([100.0, 101.0, 102.0, 102.0]))
+    async with standing_gateway(day, tmp_path) as gateway, connected(gateway.port) as ib:
+        await play(gateway, 1)
+        trail = Order(action="SELL", totalQuantity=100, orderType="TRAIL", auxPrice=1.5)
+        ib.placeOrder(spy(), trail)
+        ib.placeOrder(spy(), StopLimitOrder("SELL", 100, 95.0, 96.0))
+        await play(gateway, 2, ib)
+        shown = {t.order.orderType: t.order for t in await ib.reqAllOpenOrdersAsync()}
+    assert (shown["TRAIL"].trailStopPrice, shown["TRAIL"].auxPrice) == (100.5, 1.5)
+    assert (shown["STP LMT"].lmtPrice, shown["STP LMT"].auxPrice) == (95.0, 96.0)
+
+
+async def test_client_0_hears_of_the_orders_of_all_and_only_their_owner_cancels_them(
+    tmp_path: Path,
+) -> None:
+    async with (
+        standing_gateway(TAPE, tmp_path) as gateway,
+        connected(gateway.port, 0) as master,
+        connected(gateway.port, 5) as owner,
+        connected(gateway.port, 6) as stranger,
+    ):
+        await play(gateway, 1)
+        heard: list[tuple[int, str]] = []
+        master.openOrderEvent += lambda t: heard.append((t.order.clientId, t.orderStatus.status))
+        trade = owner.placeOrder(spy(), LimitOrder("BUY", 10, 50.0))
+        await settle(owner)
+        codes = errors_of(stranger)
+        stranger.client.cancelOrder(trade.order.orderId, "")
+        await settle(stranger)
+        await settle(master)
+    assert (5, "Submitted") in heard
+    assert (trade.order.orderId, 10147) in codes
+    assert trade.orderStatus.status == "Submitted"

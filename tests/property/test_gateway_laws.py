@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from itertools import accumulate
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -11,21 +12,43 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from momentum_lab.core.fills import FillModel
 from momentum_lab.core.market import NS_PER_S, Side
 from momentum_lab.gateway import state
+from momentum_lab.gateway.checks import Rules
 from momentum_lab.gateway.exchange import Exchange
 from momentum_lab.gateway.history import BAR_SECONDS, bars, parse_query
-from momentum_lab.gateway.market import Market, Trade
-from momentum_lab.gateway.orders import FILLED, CommissionCharged, ExchangeEvent, Executed
+from momentum_lab.gateway.market import (
+    HALTED_BY_VOLATILITY,
+    NOT_HALTED,
+    HaltChange,
+    Market,
+    Trade,
+)
+from momentum_lab.gateway.orders import (
+    FILLED,
+    CommissionCharged,
+    ExchangeEvent,
+    Executed,
+    Execution,
+    Order,
+)
 from tests.gateway_factories import IBM, NOON, SPY, exchange, second, second_tape, seconds, ticket
 
 CASH_USD = 50_000.0
+GROUP_SHARES = 100
+FILLS = FillModel()
 
 prices = st.lists(
     st.integers(9_000, 11_000).map(lambda cents: cents / 100), min_size=5, max_size=40
 )
 sides = st.sampled_from(list(Side))
 cents = st.integers(9_000, 11_000).map(lambda n: n / 100)
+
+kinds_of_orders = st.sampled_from(
+    ["MKT", "LMT", "STP", "STP LMT", "TRAIL", "TRAIL LIMIT", "MIT", "LIT", "MOC", "LOC"]
+)
+LATENCY_S = 1.5
 
 
 @st.composite
@@ -37,11 +60,16 @@ def actions(draw: st.DrawFn) -> list[tuple[object, ...]]:
         st.tuples(st.just("LMT"), sides, st.integers(1, 300), cents, st.integers(0, 3)),
         st.tuples(st.just("STP"), sides, st.integers(1, 300), cents, st.integers(0, 3)),
         st.tuples(st.just("cancel"), st.integers(1, 12)),
+        st.tuples(st.just("group"), kinds_of_orders, sides, cents, cents, st.integers(0, 3)),
+        st.tuples(st.just("modify"), st.integers(1, 12), st.integers(1, 900), cents),
+        st.tuples(st.just("halt"), st.booleans()),
+        st.tuples(st.just("correct"), st.integers(0, 5), cents),
+        st.tuples(st.just("late"), kinds_of_orders, sides, cents, cents, st.integers(0, 3)),
     )
     return draw(st.lists(one, max_size=25))
 
 
-def act(
+def act(  # noqa: C901, PLR0911 - one case for each thing a client may do
     found: Exchange, market: Market, action: tuple[object, ...], order_id: int
 ) -> list[ExchangeEvent]:
     match action:
@@ -53,6 +81,34 @@ def act(
             return events + found.on_time()
         case ("cancel", int(which)):
             return found.cancel(1, which)
+        case ("halt", bool(is_halted)):
+            market.halts["SPY"] = HALTED_BY_VOLATILITY if is_halted else NOT_HALTED
+            return found.on_halt(HaltChange("SPY", market.now_ns, market.halts["SPY"]))
+        case ("correct", int(which), float(price)):
+            fills = found.books.executions
+            if which >= len(fills):
+                return []
+            return found.correct(fills[which].exec_id, price_usd=price)
+        case ("modify", int(which), int(quantity), float(price)):
+            known = found.books.orders.get((1, which))
+            if known is None:
+                return []
+            changed = replace(known.ticket, quantity=quantity, limit_usd=price, transmit=True)
+            return found.place(changed)
+        case ("group" | "late", str(kind), Side() as side, float(limit), float(stop), int(type_)):
+            is_trailing = kind.startswith("TRAIL")
+            wanted = ticket(
+                side,
+                GROUP_SHARES,
+                order_id=order_id,
+                order_type=kind,
+                limit_usd=None if kind == "TRAIL LIMIT" else limit,
+                stop_usd=1.0 if is_trailing else stop,
+                limit_offset_usd=0.1,
+                oca_group="g" if action[0] == "group" else "",
+                oca_type=type_,
+            )
+            return found.place(wanted)
         case ("MKT", Side() as side, int(quantity), instrument):
             wanted = ticket(side, quantity, order_id=order_id, instrument=instrument)
             return found.place(wanted)
@@ -72,11 +128,11 @@ def act(
 
 
 def played(
-    script: list[tuple[object, ...]], path: list[float]
+    script: list[tuple[object, ...]], path: list[float], rules: Rules | None = None
 ) -> tuple[Exchange, list[ExchangeEvent]]:
     rows = seconds(path) + seconds([2 * price for price in path], symbol="IBM")
     market = Market(second_tape(rows))
-    found = exchange(market, cash_usd=CASH_USD)
+    found = exchange(market, cash_usd=CASH_USD, rules=rules)
     events: list[ExchangeEvent] = []
     for order_id, action in enumerate(script, start=1):
         events += act(found, market, action, order_id)
@@ -102,22 +158,78 @@ def test_cash_positions_and_costs_balance(
     assert found.account.value().equity == pytest.approx(CASH_USD + profit_usd)
 
 
-@given(script=actions(), path=prices)
-@settings(max_examples=60, deadline=None, derandomize=True, database=None)
-def test_every_fill_is_told_once_in_order_and_belongs_to_its_order(
-    script: list[tuple[object, ...]], path: list[float]
+def _fills_of(found: Exchange, order: Order) -> list[Execution]:
+    return [f for f in found.books.executions if (f.client_id, f.order_id) == order.key]
+
+
+@given(script=actions(), path=prices, latency_s=st.sampled_from([0.0, LATENCY_S]))
+@settings(max_examples=100, deadline=None, derandomize=True, database=None)
+def test_every_fill_is_told_in_order_and_belongs_to_its_order(
+    script: list[tuple[object, ...]], path: list[float], latency_s: float
 ) -> None:
-    found, events = played(script, path)
+    found, events = played(script, path, Rules(latency_s=latency_s))
     told = [event.execution for event in events if isinstance(event, Executed)]
     paid = [event.execution for event in events if isinstance(event, CommissionCharged)]
 
-    assert told == paid == found.books.executions
+    assert told == paid
+    # A correction is told as one more; the last word on each fill is what the books hold.
+    last = {fill.exec_id.rpartition(".")[0]: fill.exec_id for fill in told}
+    assert sorted(last.values()) == sorted(fill.exec_id for fill in found.books.executions)
     assert len({fill.exec_id for fill in told}) == len(told)
+    assert len({order.perm_id for order in found.books.orders.values()}) == len(found.books.orders)
     for order in found.books.orders.values():
-        fills = [fill for fill in told if (fill.client_id, fill.order_id) == order.key]
+        fills = _fills_of(found, order)
         assert sum(fill.shares for fill in fills) == order.filled
-        assert (order.status == FILLED) == bool(fills)
+        assert [fill.cumulative for fill in fills] == list(
+            accumulate(fill.shares for fill in fills)
+        )
+        assert order.remaining >= 0
+        assert (order.status == FILLED) == (order.filled > 0 and order.remaining == 0)
         assert {fill.perm_id for fill in fills} <= {order.perm_id}
+        assert order.commission_usd == pytest.approx(sum(fill.commission_usd for fill in fills))
+        if fills:
+            assert order.commission_usd == pytest.approx(FILLS.commission_usd(order.filled))
+
+
+@given(script=actions(), path=prices, latency_s=st.sampled_from([0.0, LATENCY_S]))
+@settings(max_examples=100, deadline=None, derandomize=True, database=None)
+def test_no_fill_comes_early_or_at_a_price_the_tape_does_not_know(
+    script: list[tuple[object, ...]], path: list[float], latency_s: float
+) -> None:
+    script = [action for action in script if action[0] != "correct"]
+    found, _ = played(script, path, Rules(latency_s=latency_s))
+    for order in found.books.orders.values():
+        for fill in _fills_of(found, order):
+            assert fill.at_ns >= order.placed_ns + round(latency_s * NS_PER_S)
+            scale = 2 if fill.symbol == "IBM" else 1
+            spread_usd = 0.02 * scale
+            # The quote lies round the price, a market order pays one tick more than its far side.
+            low, high = min(path) * scale - spread_usd - 0.01, max(path) * scale + spread_usd + 0.01
+            assert low - 1e-9 <= fill.price_usd <= high + 1e-9
+            limit_usd = order.ticket.limit_usd
+            if order.ticket.order_type in ("LMT", "STP LMT", "LIT", "LOC") and limit_usd:
+                better = (limit_usd - fill.price_usd) * order.ticket.side.sign
+                was_modified = any(action[0] == "modify" for action in script)
+                assert better >= -1e-9 or was_modified
+
+
+@given(script=actions(), path=prices)
+@settings(max_examples=150, deadline=None, derandomize=True, database=None)
+def test_a_group_never_fills_more_than_one_of_its_orders(
+    script: list[tuple[object, ...]], path: list[float]
+) -> None:
+    found, _ = played([action for action in script if action[0] != "modify"], path)
+    group = [order for order in found.books.orders.values() if order.oca_group == "g"]
+    # Who joins a group later has not been reduced by the fills before it came.
+    for order in group:
+        rivals = [o for o in group if o.perm_id < order.perm_id]
+        later = sum(
+            fill.shares
+            for rival in (*rivals, order)
+            for fill in _fills_of(found, rival)
+            if fill.at_ns >= order.placed_ns
+        )
+        assert later <= GROUP_SHARES
 
 
 @given(script=actions(), path=prices)

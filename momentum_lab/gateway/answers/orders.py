@@ -12,7 +12,7 @@ from momentum_lab.gateway import messages
 from momentum_lab.gateway.checks import rejected
 from momentum_lab.gateway.hours import Hours, find_zone
 from momentum_lab.gateway.orders import Execution, Order, Ticket
-from momentum_lab.gateway.refusal import invalid
+from momentum_lab.gateway.refusal import RefusedError, invalid
 from momentum_lab.gateway.wire import Request
 
 if TYPE_CHECKING:
@@ -20,7 +20,28 @@ if TYPE_CHECKING:
 
 _SIDES = {"BUY": Side.BUY, "SELL": Side.SELL, "SSHORT": Side.SELL}
 _TOLD_SIDES = {"BUY": Side.BUY, "BOT": Side.BUY, "SELL": Side.SELL, "SLD": Side.SELL}
+_NOT_DEFAULT_CLIENT = 327
 _TIME = re.compile(r"^(\d{8})[- ]+(\d{2}:\d{2}:\d{2})(?:\s+(\S+))?$")
+
+
+# What would change an order's execution and cannot be played: field -> what it asks for.
+_NOT_PLAYED: Mapping[str, str] = {
+    "conditions": "order conditions",
+    "algo_strategy": "algorithms",
+    "hedge_type": "hedge orders",
+    "scale_init_level_size": "scale orders",
+    "scale_price_increment": "scale orders",
+    "delta_neutral_contract": "delta neutral orders",
+    "delta_neutral_order_type": "delta neutral orders",
+    "adjusted_order_type": "adjusted stops",
+    "volatility": "volatility orders",
+    "cash_qty": "cash quantities",
+    "discretionary_amt": "discretionary amounts",
+    "percent_offset": "relative orders",
+    "min_qty": "minimum quantities",
+    "nbbo_price_cap": "price caps",
+    "combo_legs": "combinations",
+}
 
 
 def _place_order(session: Session, request: Request) -> None:
@@ -28,15 +49,24 @@ def _place_order(session: Session, request: Request) -> None:
     side = _SIDES.get(request["action"])
     if side is None:
         raise rejected(f"Invalid side {request['action']}")
+    for name, what in _NOT_PLAYED.items():
+        # Some clients spell out that there is none.
+        if request[name] and request[name] != "None":
+            raise invalid(f"this gateway plays no {what} ({name})")
+    hours = session.hub.market.hours
     ticket = Ticket(
         client_id=session.client_id or 0,
         order_id=request["order_id"],
         instrument=instrument,
         side=side,
         quantity=request["total_quantity"] or 0.0,
-        order_type=request["order_type"],
+        order_type=request["order_type"].upper(),
         limit_usd=request["lmt_price"],
-        stop_usd=request["aux_price"],
+        # Clients send 0 for a price that they leave out of a trailing order.
+        stop_usd=request["aux_price"] or None,
+        trail_percent=request["trailing_percent"],
+        trail_stop_usd=request["trail_stop_price"],
+        limit_offset_usd=request["lmt_price_offset"],
         tif=request["tif"],
         outside_rth=request["outside_rth"],
         order_ref=request["order_ref"],
@@ -44,6 +74,9 @@ def _place_order(session: Session, request: Request) -> None:
         parent_id=request["parent_id"],
         oca_group=request["oca_group"],
         oca_type=request["oca_type"],
+        all_or_none=request["all_or_none"],
+        good_after_ns=_instant(request["good_after_time"], hours, "good after time"),
+        good_till_ns=_instant(request["good_till_date"], hours, "good till date"),
         transmit=request["transmit"],
         what_if=request["what_if"],
     )
@@ -74,8 +107,12 @@ def _tell_open(session: Session, orders: list[Order]) -> None:
     session.send("openOrderEnd")
 
 
-def _auto_open_orders(_session: Session, _request: Request) -> None:
-    """There are no orders by hand that could be bound; the protocol answers with silence."""
+def _auto_open_orders(session: Session, request: Request) -> None:
+    """Let client 0 hear of the orders of all; the protocol answers with silence."""
+    if session.client_id != 0:
+        text = "Only the default client (i.e., 0) can auto bind orders"
+        raise RefusedError(_NOT_DEFAULT_CLIENT, text)
+    session.subscriptions.hears_all_orders = request["auto_bind"]
 
 
 def _completed_orders(session: Session, _request: Request) -> None:
@@ -86,7 +123,7 @@ def _completed_orders(session: Session, _request: Request) -> None:
 
 def _executions(session: Session, request: Request) -> None:
     hub, req_id = session.hub, request["req_id"]
-    since_ns = _since(request["time"], hub.market.hours)
+    since_ns = _instant(request["time"], hub.market.hours, "execution filter time")
     found = [
         item
         for item in hub.account.executions_today()
@@ -110,19 +147,20 @@ def _is_asked_for(item: Execution, wanted: Mapping[str, Any], account: str) -> b
     )
 
 
-def _since(text: str, hours: Hours) -> int:
+def _instant(text: str, hours: Hours, what: str) -> int:
+    """Return a date and time in the tape's zone, or in the one it names; 0 for an empty text."""
     if not text.strip():
         return 0
     match = _TIME.match(text.strip())
     if match is None:
-        raise invalid(f"Invalid execution filter time: {text}")
+        raise invalid(f"Invalid {what}: {text}")
     date, clock, zone = match.groups()
     try:
         moment = datetime.strptime(f"{date} {clock}", "%Y%m%d %H:%M:%S")  # noqa: DTZ007
         local = moment.replace(tzinfo=find_zone(zone or hours.zone_name))
         return round(local.timestamp()) * NS_PER_S
     except ValueError as error:
-        raise invalid(f"Invalid execution filter time: {text}") from error
+        raise invalid(f"Invalid {what}: {text}") from error
 
 
 ANSWERS: Mapping[str, Callable[[Session, Request], None]] = {

@@ -258,7 +258,7 @@ def test_an_order_id_below_the_next_one_is_refused() -> None:
 @pytest.mark.parametrize(
     ("wrong", "code"),
     [
-        (ticket(order_type="TRAIL"), 387),
+        (ticket(order_type="PEG MID"), 387),
         (ticket(quantity=0.5), 10243),
         (ticket(account="U7654321"), 321),
         (limit(99.995), 110),

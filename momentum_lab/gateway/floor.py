@@ -1,0 +1,330 @@
+"""The trading floor: opens, triggers, fills and ends orders that have been accepted.
+
+Theory of operation. Every method changes the books and returns what is to be told, in the order
+in which the broker tells it. Orders are immutable values; an event holds the order as it was.
+
+* A market order pays the far side of the quote plus the slippage of `core.fills`, in parts where
+  the quote shows less than it wants; outside the regular session, in a halt or before the date's
+  first quote it is held.
+* A limit order that can trade on arrival is filled like a market order but never beyond its
+  limit; a resting one fills at its limit once the opposite quote reaches it.
+* A stop triggers when a trade reaches it, within the bar too (high or low), and is from then on a
+  market or limit order. A trailing stop is looked at before it follows the same trade.
+* Orders for the close fill whole at the last price of the regular session.
+* A child wakes when its parent fills, for as many shares as have filled. Of a group, a fill
+  cancels the others (type 1) or reduces them in proportion (types 2 and 3, which differ only at
+  exchanges that could fill two at once; here nothing can).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from momentum_lab.core.fills import FillModel
+from momentum_lab.gateway.account import Account
+from momentum_lab.gateway.books import Books, Key
+from momentum_lab.gateway.liquidity import Liquidity
+from momentum_lab.gateway.market import Market, Trade
+from momentum_lab.gateway.matching import (
+    IMMEDIATE,
+    are_rivals,
+    at_close,
+    fill_price,
+    first_stop,
+    followed,
+    is_child,
+    is_met,
+    may_trade,
+    needs_trigger,
+)
+from momentum_lab.gateway.orders import (
+    AT_CLOSE,
+    CANCEL_RIVALS,
+    CANCELLED,
+    FILLED,
+    HELD,
+    PENDING,
+    REMOVED_LIQUIDITY,
+    WORKING,
+    AccountChanged,
+    CommissionCharged,
+    ExchangeEvent,
+    Executed,
+    Execution,
+    Order,
+    OrderError,
+    OrderShown,
+    PositionChanged,
+    StatusShown,
+)
+from momentum_lab.gateway.refusal import CANCELLED as CODE_CANCELLED
+
+HELD_UNTIL_OPEN, HELD_FOR_LOCATE = 399, 404
+_NOT_TRADING = frozenset({"child", "locate"})
+
+
+class Floor:
+    """Where orders of one account meet the market.
+
+    Attributes:
+        fills: slippage, commission and participation.
+        hard_to_borrow: symbols of which no shares can be sold short.
+    """
+
+    def __init__(
+        self,
+        market: Market,
+        *,
+        books: Books,
+        account: Account,
+        fills: FillModel,
+        hard_to_borrow: frozenset[str] = frozenset(),
+    ) -> None:
+        """Take the parts; nothing happens before an order is opened."""
+        self.fills = fills
+        self.hard_to_borrow = hard_to_borrow
+        self.liquidity = Liquidity(fills.participation_ratio)
+        self._market = market
+        self._books = books
+        self._account = account
+
+    # -- opening ----------------------------------------------------------------------------
+
+    def open(self, order: Order) -> list[ExchangeEvent]:
+        """Show an order as accepted, and fill it as far as the market allows that at once."""
+        trade = self._market.today(order.symbol)
+        parent = self._books.orders.get((order.ticket.client_id, order.ticket.parent_id))
+        if order.status == PENDING and parent is not None and parent.filled:
+            order = replace(order, quantity=_share(order, parent, parent.filled))
+        stop_usd = order.stop_usd if order.stop_usd is not None else first_stop(order, trade)
+        status, why_held = self._initial_status(order)
+        order = self._books.store(
+            replace(order, status=status, why_held=why_held, stop_usd=stop_usd, arrives_ns=0)
+        )
+        events: list[ExchangeEvent] = [OrderShown(order), StatusShown(order)]
+        if why_held == "child":
+            return events
+        if why_held == "locate":
+            text = "Order held while securities are located."
+            return [*events, OrderError(*order.key, HELD_FOR_LOCATE, text)]
+        if not self._market.is_open and not may_trade(order, self._market):
+            events.append(self._held_until_open(order))
+        if trade is not None:
+            events += self.try_fill(order, trade, is_arrival=True)
+        if order.ticket.tif in IMMEDIATE:
+            events += self.end([order.key], text="could not be filled at once")
+        return events
+
+    def _initial_status(self, order: Order) -> tuple[str, str]:
+        parent = self._books.orders.get((order.ticket.client_id, order.ticket.parent_id))
+        if parent is not None and not parent.filled:
+            return HELD, "child"
+        if self._needs_locate(order):
+            return HELD, "locate"
+        if needs_trigger(order):
+            return HELD, "trigger"
+        if order.filled:
+            return WORKING, ""
+        is_quoted = self._market.today(order.symbol) is not None
+        is_due = order.ticket.good_after_ns <= self._market.now_ns
+        is_working = is_quoted and is_due and may_trade(order, self._market)
+        return (WORKING if is_working else HELD), ""
+
+    def _needs_locate(self, order: Order) -> bool:
+        if order.symbol not in self.hard_to_borrow or order.ticket.side.sign > 0:
+            return False
+        return order.remaining > self._account.ledger.position(order.symbol).quantity
+
+    def _held_until_open(self, order: Order) -> OrderError:
+        ticket = order.ticket
+        opens = self._market.hours.text(self._market.hours.next_open_ns(self._market.now_ns))
+        text = (
+            f"Order Message: {ticket.side.value} {order.remaining} {order.symbol} "
+            f"{ticket.instrument.primary_exchange} Warning: Your order will not be placed at the "
+            f"exchange until {opens}"
+        )
+        return OrderError(*order.key, HELD_UNTIL_OPEN, text)
+
+    # -- filling ----------------------------------------------------------------------------
+
+    def try_fill(self, order: Order, trade: Trade, *, is_arrival: bool) -> list[ExchangeEvent]:
+        """Trigger and fill one live order as far as this trade and its quote allow."""
+        if order.why_held in _NOT_TRADING or order.ticket.good_after_ns > self._market.now_ns:
+            return []
+        if not may_trade(order, self._market):
+            return []
+        events: list[ExchangeEvent] = []
+        if needs_trigger(order):
+            if not is_met(order, trade, is_arrival=is_arrival):
+                # Where the price was before the order came moves no stop.
+                seen = replace(trade, high=trade.price, low=trade.price) if is_arrival else trade
+                self._follow(order, seen)
+                return []
+            events += self._trigger(order)
+            order, is_arrival = self._books.orders[order.key], True
+        # What was held arrives at the exchange now.
+        is_arrival = is_arrival or order.status == HELD
+        found = fill_price(order, trade, fills=self.fills, is_arrival=is_arrival)
+        if found is None:
+            return events + self._show_working(order)
+        shares = self._fillable(order, trade, is_arrival=is_arrival)
+        events += self._show_working(order)
+        if shares:
+            self.liquidity.take(order.symbol, order.ticket.side, shares)
+            events += self._fill(order.key, shares, *found)
+        return events
+
+    def _fillable(self, order: Order, trade: Trade, *, is_arrival: bool) -> int:
+        left = self.liquidity.left(trade, order.ticket.side, is_arrival=is_arrival)
+        must_be_whole = order.ticket.all_or_none or order.ticket.tif == "FOK"
+        if must_be_whole and left < order.remaining:
+            return 0
+        return min(left, order.remaining)
+
+    def _follow(self, order: Order, trade: Trade) -> None:
+        stop_usd = followed(order, trade)
+        if stop_usd != order.stop_usd:
+            self._books.store(replace(order, stop_usd=stop_usd))
+
+    def _trigger(self, order: Order) -> list[ExchangeEvent]:
+        order = self._books.store(replace(order, status=WORKING, why_held="", is_triggered=True))
+        return [StatusShown(order)]
+
+    def _show_working(self, order: Order) -> list[ExchangeEvent]:
+        """Show a held order as working; nothing when it already is."""
+        order = self._books.orders[order.key]
+        if order.status != HELD:
+            return []
+        order = self._books.store(replace(order, status=WORKING, why_held=""))
+        return [OrderShown(order), StatusShown(order)]
+
+    def fill_at_close(self, order: Order) -> list[ExchangeEvent]:
+        """Fill an order for the close at the session's last price, or end it."""
+        trade = self._market.today(order.symbol)
+        if order.ticket.order_type not in AT_CLOSE or trade is None or order.why_held == "child":
+            return []
+        if self._market.is_halted(order.symbol) or not at_close(order, trade.price):
+            return []
+        events = self._show_working(order)
+        return events + self._fill(order.key, order.remaining, trade.price, REMOVED_LIQUIDITY)
+
+    def _fill(self, key: Key, shares: int, price_usd: float, liquidity: int) -> list[ExchangeEvent]:
+        before = self._books.orders[key]
+        filled = before.filled + shares
+        average_usd = (before.average_usd * before.filled + price_usd * shares) / filled
+        is_whole = filled == before.quantity
+        # The least commission is one of the whole order: each part pays what it adds.
+        commission_usd = round(self.fills.commission_usd(filled), 10)
+        after = self._books.store(
+            replace(
+                before,
+                status=FILLED if is_whole else before.status,
+                filled=filled,
+                average_usd=average_usd,
+                last_usd=price_usd,
+                commission_usd=commission_usd,
+                done_ns=self._market.now_ns if is_whole else 0,
+                done_text=f"Filled Size: {filled}" if is_whole else "",
+            )
+        )
+        execution = Execution(
+            exec_id=self._books.next_exec_id(),
+            at_ns=self._market.now_ns,
+            client_id=key[0],
+            order_id=key[1],
+            perm_id=after.perm_id,
+            symbol=after.symbol,
+            side=after.ticket.side,
+            shares=shares,
+            price_usd=price_usd,
+            cumulative=filled,
+            average_usd=average_usd,
+            order_ref=after.ticket.order_ref,
+            liquidity=liquidity,
+            commission_usd=round(commission_usd - before.commission_usd, 10),
+        )
+        execution = self._account.ledger.book(execution)
+        self._books.executions.append(execution)
+        shown: list[ExchangeEvent] = [OrderShown(after)] if is_whole else []
+        return [
+            Executed(execution),
+            *shown,
+            StatusShown(after),
+            CommissionCharged(execution),
+            PositionChanged(self._account.ledger.position(after.symbol)),
+            AccountChanged(),
+            *self._after_fill(after, shares),
+        ]
+
+    # -- families ---------------------------------------------------------------------------
+
+    def _after_fill(self, filled: Order, shares: int) -> list[ExchangeEvent]:
+        """Take from the rivals of a group, and wake or enlarge the children."""
+        events: list[ExchangeEvent] = []
+        for rival in self._books.live(lambda order: are_rivals(order, filled)):
+            events += self._reduce(rival, filled, shares)
+        for child in self._books.live(lambda order: is_child(order, filled)):
+            events += self._enlarge(child, filled, shares)
+        return events
+
+    def _reduce(self, rival: Order, filled: Order, shares: int) -> list[ExchangeEvent]:
+        rival = self._books.orders[rival.key]
+        if rival.is_done:
+            return []
+        before = filled.remaining + shares
+        left = rival.remaining * filled.remaining // before
+        if filled.oca_type == CANCEL_RIVALS or not left:
+            return self.end([rival.key], text="")
+        rival = self._books.store(replace(rival, quantity=rival.filled + left))
+        return [OrderShown(rival), StatusShown(rival)]
+
+    def _enlarge(self, child: Order, parent: Order, shares: int) -> list[ExchangeEvent]:
+        child = self._books.orders[child.key]
+        if child.is_done:
+            return []
+        due = _share(child, parent, parent.filled)
+        if child.why_held == "child":
+            return self.open(replace(child, quantity=due, why_held="")) if due else []
+        # What its group has taken from it in the meantime stays taken.
+        added = due - _share(child, parent, parent.filled - shares)
+        if not added:
+            return []
+        child = self._books.store(replace(child, quantity=child.quantity + added))
+        return [OrderShown(child), StatusShown(child)]
+
+    def end(
+        self, keys: Iterable[Key], *, text: str = "", status: str = CANCELLED
+    ) -> list[ExchangeEvent]:
+        """Cancel orders that still live, and their children that still wait."""
+        events: list[ExchangeEvent] = []
+        for key in keys:
+            order = self._books.orders[key]
+            if order.is_done:
+                continue
+            done_text = f"Cancelled: {text}" if text else "Cancelled by Trader"
+            order = self._books.store(
+                replace(
+                    order,
+                    status=status,
+                    why_held="",
+                    cancel_ns=0,
+                    done_ns=self._market.now_ns,
+                    done_text=done_text,
+                )
+            )
+            error = OrderError(*key, CODE_CANCELLED, f"Order Canceled - reason:{text}")
+            events += [StatusShown(order), error]
+            children = [
+                other.key
+                for other in self._books.unfinished()
+                # What a part of the parent has woken protects that part, and stays.
+                if is_child(other, order) and not order.filled
+            ]
+            events += self.end(children, text="the parent order was cancelled")
+        return events
+
+
+def _share(child: Order, parent: Order, filled: int) -> int:
+    """Return for how many shares a child works when `filled` of its parent have filled."""
+    return int(child.ticket.quantity) * filled // parent.quantity
