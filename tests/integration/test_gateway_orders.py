@@ -312,7 +312,9 @@ async def test_trailing_and_stop_limit_orders_show_their_prices(tmp_path: Path) 
         ib.placeOrder(spy(), trail)
         ib.placeOrder(spy(), StopLimitOrder("SELL", 100, 95.0, 96.0))
         await play(gateway, 2, ib)
-        shown = {t.order.orderType: t.order for t in await ib.reqAllOpenOrdersAsync()}
+        # The library keeps its own order's first stop: another client asks the gateway.
+        async with connected(gateway.port, 2) as other:
+            shown = {t.order.orderType: t.order for t in await other.reqAllOpenOrdersAsync()}
     assert (shown["TRAIL"].trailStopPrice, shown["TRAIL"].auxPrice) == (100.5, 1.5)
     assert (shown["STP LMT"].lmtPrice, shown["STP LMT"].auxPrice) == (95.0, 96.0)
 
