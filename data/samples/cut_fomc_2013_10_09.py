@@ -32,8 +32,13 @@ INSTRUMENTS = {
     "IBM": Instrument("IBM", 8314, 0.01, "NYSE", "INTL BUSINESS MACHINES CORP", "COMMON"),
     "BAC": Instrument("BAC", 10098, 0.01, "NYSE", "BANK OF AMERICA CORP", "COMMON"),
 }
-# Median of the closing bid-ask spread of the day's minutes in the minute quotes of the same source.
-SPREADS = {"SPY": SpreadModel(0.01), "IBM": SpreadModel(0.06), "BAC": SpreadModel(0.01)}
+# Medians over the day's minutes in the minute quotes of the same source: closing bid-ask spread, and
+# shares shown on a side (both sides together, cut to round lots).
+SPREADS = {
+    "SPY": SpreadModel(0.01, size_shares=3_700),
+    "IBM": SpreadModel(0.06, size_shares=200),
+    "BAC": SpreadModel(0.01, size_shares=62_400),
+}
 
 HEADLINES = (
     (9, 52, 0, "International Business Machines (IBM) to speak at a software conference this week"),
@@ -93,6 +98,7 @@ def main(folder: Path) -> None:
             "licence": "Apache-2.0 (bars)",
             "source": "QuantConnect/Lean, commit 24863901, Data/equity/usa/second",
             "spread_usd": "median closing spread of the day's minute quotes of the same source",
+            "size_shares": "median of the sizes of the same quotes",
             "prices": "raw, not adjusted; seconds without a trade are absent",
         },
     )

@@ -35,6 +35,7 @@ from momentum_lab.parameters import Parameters, ReplayParameters
 from momentum_lab.records.ledger import Row
 from momentum_lab.records.trade_store import TradeStore
 from tests.factories import headline
+from tests.gateway_factories import execution
 from tests.session_kit import TAPE, demo_parameters, until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(60)]
@@ -170,12 +171,12 @@ def _is_up(found: Floor) -> bool:
 @contextmanager
 def held_orders(exchange: Exchange) -> Iterator[None]:
     """Orders are accepted and work, but nothing fills, as in a halt."""
-    fill = exchange._try
-    exchange._try = lambda *_, **__: []  # type: ignore[method-assign]
+    fill = exchange.floor.try_fill
+    exchange.floor.try_fill = lambda *_, **__: []  # type: ignore[method-assign]
     try:
         yield
     finally:
-        exchange._try = fill  # type: ignore[method-assign]
+        exchange.floor.try_fill = fill  # type: ignore[method-assign]
 
 
 def fill_now(gateway: Gateway, symbol: str = "SPY") -> None:
@@ -262,10 +263,10 @@ async def test_a_fill_while_synchronising_blocks_no_symbol(
         with held_orders(found.exchange):
             await found.session._execution.enter(await found.signal())
             await until(found.is_operational)
-            fill = Exchange._try
 
             def release() -> None:
-                found.exchange._try = fill.__get__(found.exchange)  # type: ignore[method-assign]
+                # What stands in the way of the class's own method.
+                del found.exchange.floor.try_fill
                 fill_now(found.gateway)
 
             monkeypatch.setitem(ANSWERS, "reqAllOpenOrders", first("reqAllOpenOrders", release))
@@ -378,8 +379,14 @@ async def test_a_correction_of_a_partial_fill_does_not_complete_the_order(tmp_pa
         with held_orders(found.exchange):
             await found.session._execution.enter(await found.signal())
             (order,) = found.exchange.live_orders()
-            part = replace(order, filled=70, last_usd=165.7, average_usd=165.7)
-            told = found.exchange._execution(part, 2)
+            told = replace(
+                execution(order.ticket.side, 70, 165.7),
+                exec_id=found.exchange.books.next_exec_id(),
+                order_id=order.ticket.order_id,
+                client_id=order.ticket.client_id,
+                perm_id=order.perm_id,
+                order_ref=order.ticket.order_ref,
+            )
             found.gateway.hub.publish([Executed(told)])
             again = replace(told, exec_id=told.exec_id[:-2] + "02", price_usd=165.6)
             found.gateway.hub.publish([Executed(again)])
