@@ -32,8 +32,8 @@ INSTRUMENTS = {
     "IBM": Instrument("IBM", 8314, 0.01, "NYSE", "INTL BUSINESS MACHINES CORP", "COMMON"),
     "BAC": Instrument("BAC", 10098, 0.01, "NYSE", "BANK OF AMERICA CORP", "COMMON"),
 }
-# Medians over the day's minutes in the minute quotes of the same source: closing bid-ask spread, and
-# shares shown on a side (both sides together, cut to round lots).
+# Medians over the day's minutes in the minute quotes of the same source: closing bid-ask spread,
+# and shares shown on a side (both sides together, cut to round lots).
 SPREADS = {
     "SPY": SpreadModel(0.01, size_shares=3_700),
     "IBM": SpreadModel(0.06, size_shares=200),
