@@ -24,6 +24,7 @@ from typing import Any, ParamSpec, TypeVar
 from zoneinfo import ZoneInfo
 
 import click
+import yaml
 
 from momentum_lab.calendars import NEW_YORK
 from momentum_lab.clock import utc
@@ -135,8 +136,8 @@ def check(parameters_file: Path) -> None:
     click.echo(f"params_hash                      {parameters.params_hash}")
 
 
-@main.command()
-@click.option("--tape", type=click.Path(path_type=Path), required=True, help="Tape folder.")
+@main.group(invoke_without_command=True)
+@click.option("--tape", type=click.Path(path_type=Path), help="Tape folder; needed to run one.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", type=int, default=4002, show_default=True, help="0 takes a free one.")
 @click.option("--start", default="", help="Where to begin, e.g. 2013-10-09T13:45 (New York).")
@@ -154,11 +155,19 @@ def check(parameters_file: Path) -> None:
 @click.option(
     "--volume-ticks", type=click.Choice(["lots", "shares"]), default="lots", show_default=True
 )
+@click.option("--scenario", type=click.Path(path_type=Path), help="YAML: what goes wrong, when.")
+@click.option("--journal", type=click.Path(path_type=Path), help="File of what truly happened.")
+@click.option(
+    "--latency", type=float, default=0.0, show_default=True, help="Of orders, market seconds."
+)
+@click.option("--allow-remote", is_flag=True, help="Listen on an address that others can reach.")
 @click.option("--wire-log", type=click.Path(path_type=Path), help="File for every message.")
+@click.pass_context
 @_one_sentence
 def gateway(  # noqa: PLR0913 - one option each
+    context: click.Context,
     *,
-    tape: Path,
+    tape: Path | None,
     host: str,
     port: int,
     start: str,
@@ -170,11 +179,26 @@ def gateway(  # noqa: PLR0913 - one option each
     state: Path | None,
     no_hold: bool,
     volume_ticks: str,
+    scenario: Path | None,
+    journal: Path | None,
+    latency: float,
+    allow_remote: bool,
     wire_log: Path | None,
 ) -> None:
     """Play a tape as a paper gateway that any TWS API client can connect to."""
+    if context.invoked_subcommand is not None:
+        return
+    from momentum_lab.gateway.checks import Rules  # noqa: PLC0415
+    from momentum_lab.gateway.faults.scenario import Scenario, load_scenario  # noqa: PLC0415
     from momentum_lab.gateway.server import GatewaySettings, run  # noqa: PLC0415
 
+    if tape is None:
+        raise ParameterError("gateway: expected --tape FOLDER")
+    if not allow_remote and not host.startswith(("127.", "localhost", "::1")):
+        raise ParameterError(
+            f"gateway: {host} can be reached by others, who would control the account;"
+            " say --allow-remote if that is wanted"
+        )
     settings = GatewaySettings(
         tape=tape,
         host=host,
@@ -188,9 +212,76 @@ def gateway(  # noqa: PLR0913 - one option each
         hold=not no_hold,
         state=state,
         volume_ticks="lots" if volume_ticks == "lots" else "shares",
+        rules=Rules(latency_s=latency),
+        scenario=Scenario() if scenario is None else load_scenario(scenario),
+        journal=journal,
         wire_log=wire_log,
     )
-    run(settings, report=click.echo)
+    run(settings, report=_report)
+
+
+_GATEWAY_PORT = click.option(
+    "--port", type=int, default=4002, show_default=True, help="Where the gateway listens."
+)
+
+
+@gateway.command()
+@click.argument("fault")
+@click.option("--set", "values", multiple=True, help="A parameter, e.g. --set delay_s=4.")
+@click.option("--for", "for_s", type=float, help="Market seconds until it is put right again.")
+@_GATEWAY_PORT
+@_one_sentence
+def inject(fault: str, values: tuple[str, ...], for_s: float | None, port: int) -> None:
+    """Let FAULT happen now in a running gateway; `momentum-lab gateway faults` lists them."""
+    parameters: dict[str, Any] = {}
+    for value in values:
+        key, equals, text = value.partition("=")
+        if not equals:
+            raise ParameterError(f"--set: expected NAME=VALUE, found {value!r}")
+        parameters[key] = yaml.safe_load(text)
+    command = {"do": "inject", "fault": fault, "with": parameters}
+    _tell(port, command if for_s is None else {**command, "for_s": for_s})
+
+
+@gateway.command()
+@click.argument("fault")
+@_GATEWAY_PORT
+@_one_sentence
+def end(fault: str, port: int) -> None:
+    """Put FAULT right in a running gateway."""
+    _tell(port, {"do": "end", "fault": fault})
+
+
+@gateway.command()
+@_GATEWAY_PORT
+@_one_sentence
+def status(port: int) -> None:
+    """Show market time, clients, orders and faults of a running gateway."""
+    _tell(port, {"do": "status"})
+
+
+@gateway.command()
+@_one_sentence
+def faults() -> None:
+    """List the faults with their parameters."""
+    from momentum_lab.faces.docs import fault_lines  # noqa: PLC0415
+
+    for line in fault_lines():
+        click.echo(line)
+
+
+def _tell(port: int, command: Mapping[str, Any]) -> None:
+    from momentum_lab.gateway.control import ask  # noqa: PLC0415
+
+    for key, value in ask(port, command).items():
+        if key != "ok":
+            click.echo(f"{key}: {value}")
+
+
+def _report(text: str) -> None:
+    """Print a line; on a terminal the time line is written over its predecessor."""
+    is_passing = sys.stdout.isatty() and text.startswith("market time ")
+    click.echo(f"\r\033[K{text}" if sys.stdout.isatty() else text, nl=not is_passing)
 
 
 def effective(parameters: Parameters) -> Iterator[tuple[str, object, str]]:

@@ -1,4 +1,4 @@
-"""Writes the pages of `docs/` that are made from the code: parameters and states.
+"""Writes the pages of `docs/` that are made from the code: parameters, states, faults.
 
 Run:  python -m momentum_lab.faces.docs
 """
@@ -14,6 +14,8 @@ from typing import TypeVar
 from momentum_lab.core.connection import CONNECTION_TABLE, ConnectionState
 from momentum_lab.core.order import ORDER_TABLE, OrderState
 from momentum_lab.core.tunable import tunables_of
+from momentum_lab.gateway.faults.base import Fault
+from momentum_lab.gateway.faults.catalog import CATALOG
 from momentum_lab.parameters import MISSING_FOR_LIVE, Parameters
 
 _MADE = "<!-- made by `python -m momentum_lab.faces.docs`; do not edit -->"
@@ -24,7 +26,86 @@ E = TypeVar("E", bound=Enum)
 
 def pages() -> dict[str, str]:
     """Return file name -> text of every generated page."""
-    return {"parameters.md": parameters_page(), "states.md": states_page()}
+    return {
+        "parameters.md": parameters_page(),
+        "states.md": states_page(),
+        "faults.md": faults_page(),
+    }
+
+
+def faults_page() -> str:
+    """Return the page of everything that can go wrong at the paper gateway."""
+    lines = [
+        "# Faults of the paper gateway",
+        "",
+        _MADE,
+        "",
+        "Each fault happens by its name: at a market time, after an event or drawn from a seed in",
+        "a scenario file (`momentum-lab gateway --scenario FILE`), from another program",
+        "(`momentum-lab gateway inject NAME --set key=value --for SECONDS`), or from Python",
+        '(`gateway.inject("NAME", {"key": value}, for_s=60)`). All times are market time. A',
+        "fault that lasts goes on until its time is over or `momentum-lab gateway end NAME` puts",
+        "it right.",
+        "",
+        "The gateway's journal (`--journal FILE`) tells when each began and ended, beside every",
+        "connection, request, status and fill: it is the truth that a client's view can be",
+        "compared with.",
+        "",
+        "```yaml",
+        "seed: 7",
+        "faults:",
+        '  - fault: "1100"',
+        "    at: 2013-10-09T14:00:31          # in the tape's zone",
+        "    for_s: 120",
+        "  - fault: execution_correction",
+        "    after: {event: fill, count: 3}   # connect, subscribe, headline, order, fill,",
+        "                                     # request:NAME",
+        "  - fault: tcp_reset",
+        "    rate_per_hour: 2                 # drawn from the seed",
+        "  - fault: late_status",
+        "    at: 2013-10-09T10:00:00",
+        "    every_s: 600",
+        "    for_s: 30",
+        "    with: {delay_s: 4}",
+        "```",
+        "",
+        "| fault | lasts | what happens | parameters |",
+        "|---|---|---|---|",
+        *(_fault_row(kind) for kind in CATALOG.values()),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def fault_lines() -> Iterator[str]:
+    """Yield the same as lines of plain text, for the command line."""
+    for kind in CATALOG.values():
+        yield f"{kind.name:<22} {_meaning(kind)}"
+        for name, text in _fault_parameters(kind):
+            yield f"{'':<22}   {name} = {text}"
+
+
+def _fault_row(kind: type[Fault]) -> str:
+    told = "; ".join(f"`{name}` = {text}" for name, text in _fault_parameters(kind))
+    lasts = "a moment" if kind.is_instant else "until ended"
+    return f"| `{kind.name}` | {lasts} | {_meaning(kind)} | {told} |"
+
+
+def _meaning(kind: type[Fault]) -> str:
+    return " ".join((kind.__doc__ or "").split())
+
+
+def _fault_parameters(kind: type[Fault]) -> Iterator[tuple[str, str]]:
+    declared = tunables_of(kind)
+    for field in dataclasses.fields(kind):
+        if not field.init:
+            continue
+        about = declared.get(field.name)
+        if about is None:
+            yield field.name, str(field.default)
+        else:
+            span = f"{about.low:g} to {about.high:g}"
+            yield field.name, f"{about.default:g} {about.unit} ({span}): {about.meaning}"
 
 
 def parameters_page() -> str:

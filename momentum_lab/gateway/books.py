@@ -100,6 +100,12 @@ class Books:
         """Return every order that is not finished, oldest first within a symbol."""
         return [self.orders[key] for keys in self._live.values() for key in keys]
 
+    def forget_untransmitted(self) -> None:
+        """Drop the orders that were never transmitted, as a restart of the gateway does."""
+        for order in [order for order in self.unfinished() if order.is_waiting]:
+            del self.orders[order.key]
+            self._live[order.symbol].remove(order.key)
+
     def restore(self, orders: Iterable[Order]) -> None:
         """Take over saved orders; the untransmitted ones are lost with a gateway's restart."""
         for order in orders:

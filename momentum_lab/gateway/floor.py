@@ -70,6 +70,7 @@ class Floor:
     Attributes:
         fills: slippage, commission and participation.
         hard_to_borrow: symbols of which no shares can be sold short.
+        fills_only_half: no order fills for more than half, as when the other side falls silent.
     """
 
     def __init__(
@@ -84,6 +85,7 @@ class Floor:
         """Take the parts; nothing happens before an order is opened."""
         self.fills = fills
         self.hard_to_borrow = hard_to_borrow
+        self.fills_only_half = False
         self.liquidity = Liquidity(fills.participation_ratio)
         self._market = market
         self._books = books
@@ -177,6 +179,8 @@ class Floor:
 
     def _fillable(self, order: Order, trade: Trade, *, is_arrival: bool) -> int:
         left = self.liquidity.left(trade, order.ticket.side, is_arrival=is_arrival)
+        if self.fills_only_half:
+            left = min(left, max(0, (order.quantity + 1) // 2 - order.filled))
         must_be_whole = order.ticket.all_or_none or order.ticket.tif == "FOK"
         if must_be_whole and left < order.remaining:
             return 0

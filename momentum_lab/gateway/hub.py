@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from typing import Any, TextIO
 
 import anyio
@@ -30,11 +31,15 @@ from momentum_lab.gateway.broadcast import (
 )
 from momentum_lab.gateway.catalog import Catalog
 from momentum_lab.gateway.exchange import Exchange
+from momentum_lab.gateway.faults.director import Director
+from momentum_lab.gateway.journal import Journal
 from momentum_lab.gateway.market import HaltChange, Market, QuoteChange, Trade
-from momentum_lab.gateway.orders import ExchangeEvent
+from momentum_lab.gateway.orders import ExchangeEvent, Executed, StatusShown
 from momentum_lab.gateway.pace import Schedule
 from momentum_lab.gateway.session import Session
 from momentum_lab.gateway.settings import GatewaySettings
+from momentum_lab.gateway.wire import Request
+from momentum_lab.records.tape import TapeHeadline
 
 _log = logging.getLogger(__name__)
 
@@ -48,7 +53,24 @@ ROUNDING_S = 1e-6
 # Market time after a crash goes back by this much wall time at most.
 SAVE_EVERY_S = 0.1
 REPORT_EVERY_S = 5.0
+# What a scenario may wait for, by the request that it is.
+_EVENTS_OF_REQUESTS = {"placeOrder": "order", "reqMktData": "subscribe"}
 ACCOUNT_EVERY_NS = 180 * NS_PER_S
+
+
+@dataclass
+class Door:
+    """How connections are let in; faults change it.
+
+    Attributes:
+        is_closed: every new connection is reset.
+        is_mute: new connections are accepted and never answered.
+        busy_ids: client ids that count as in use, -1 for all.
+    """
+
+    is_closed: bool = False
+    is_mute: bool = False
+    busy_ids: set[int] = field(default_factory=set)
 
 
 class Hub:
@@ -61,6 +83,10 @@ class Hub:
         catalog: what can be asked for by contract.
         sessions: connected clients by client id.
         has_streamed: a client has subscribed to market data; the clock runs.
+        is_paused: market time stands still until it is let go on.
+        door: how connections are let in.
+        journal: what truly happened.
+        faults: what goes wrong.
     """
 
     def __init__(
@@ -72,6 +98,7 @@ class Hub:
         tape_id: str,
         has_streamed: bool,
         wire_log: TextIO | None = None,
+        journal: TextIO | None = None,
         report: Report | None = None,
     ) -> None:
         """Put the parts together; nothing runs before `play`."""
@@ -93,6 +120,10 @@ class Hub:
         self._second = market.now_ns // NS_PER_S
         self._day = market.hours.day(market.now_ns)
         self._has_reported_end = False
+        self.is_paused = False
+        self.door = Door()
+        self.journal = Journal(journal)
+        self.faults = Director(self, settings.scenario)
 
     @property
     def account(self) -> Account:
@@ -103,17 +134,40 @@ class Hub:
 
     def admit(self, session: Session, client_id: int) -> bool:
         """Register a client; False when its id is in use."""
-        if client_id in self.sessions:
+        if client_id in self.sessions or self.door.busy_ids & {client_id, -1}:
             return False
         self.sessions[client_id] = session
         self._report(f"client {client_id} connected")
+        self.note("connect", client_id=client_id)
         return True
 
     def leave(self, session: Session) -> None:
         """Forget a client whose connection has ended."""
         if session.client_id is not None and self.sessions.get(session.client_id) is session:
             del self.sessions[session.client_id]
+            self.faults.forget(session)
             self._report(f"client {session.client_id} disconnected")
+            self.journal.write(self.market.now_ns, "disconnect", client_id=session.client_id)
+
+    def takes(self, session: Session, request: Request) -> bool:
+        """Return whether a request is heard; faults may keep it from being."""
+        name = request.name
+        is_heard = not self.faults.active or self.faults.hears(session, name)
+        if name in ("placeOrder", "cancelOrder", "reqMktData"):
+            number = request.values.get("order_id", request.values.get("req_id"))
+            facts = {"client_id": session.client_id, "id": number, "is_heard": is_heard}
+            self.journal.write(self.market.now_ns, name, **facts)
+        if is_heard:
+            self.faults.on_event(f"request:{name}")
+            event = _EVENTS_OF_REQUESTS.get(name)
+            if event is not None:
+                self.faults.on_event(event)
+        return is_heard
+
+    def note(self, what: str, **facts: object) -> None:
+        """Write down what happened, and let the faults that wait for it begin."""
+        self.journal.write(self.market.now_ns, what, **facts)
+        self.faults.on_event(what)
 
     def publish(self, events: Iterable[ExchangeEvent]) -> None:
         """Save what has happened to the account, then tell it in its order."""
@@ -123,6 +177,37 @@ class Hub:
         self.save()
         for event in events:
             tell_event(self, event)
+            self._note_event(event)
+
+    def tell_headline(self, headline: TapeHeadline) -> None:
+        """Tell a headline to those who want it."""
+        tell_headline(self, headline)
+        self.note("headline", provider=headline.provider, article_id=headline.article_id)
+
+    def _note_event(self, event: ExchangeEvent) -> None:
+        if isinstance(event, Executed):
+            fill = event.execution
+            facts = {
+                "exec_id": fill.exec_id,
+                "perm_id": fill.perm_id,
+                "client_id": fill.client_id,
+                "order_id": fill.order_id,
+                "symbol": fill.symbol,
+                "side": fill.side.value,
+                "shares": fill.shares,
+                "price_usd": fill.price_usd,
+            }
+            self.note("fill", **facts)
+        elif isinstance(event, StatusShown):
+            order = event.order
+            facts = {
+                "perm_id": order.perm_id,
+                "client_id": order.ticket.client_id,
+                "order_id": order.ticket.order_id,
+                "status": order.status,
+                "filled": order.filled,
+            }
+            self.journal.write(self.market.now_ns, "status", **facts)
 
     # -- time -------------------------------------------------------------------------------
 
@@ -138,7 +223,7 @@ class Hub:
             nap_s = self._nap_s()
             await anyio.sleep(nap_s)
             now_s = anyio.current_time()
-            if self.has_streamed:
+            if self.has_streamed and not self.is_paused:
                 await self._move(min(now_s - last_s, nap_s + MAX_STEP_S))
             last_s = now_s
             if now_s - saved_s >= SAVE_EVERY_S:
@@ -151,12 +236,16 @@ class Hub:
 
     def step_to(self, to_ns: int) -> None:
         """Move market time to `to_ns` and tell everything that happens on the way."""
-        while (due_ns := self.exchange.next_due_ns()) is not None and due_ns < to_ns:
+        while (due_ns := self._next_due_ns()) is not None and due_ns < to_ns:
             self._play_to(max(due_ns, self.market.now_ns))
         self._play_to(to_ns)
         if to_ns // NS_PER_S != self._second:
             self._second = to_ns // NS_PER_S
             self._on_second()
+
+    def _next_due_ns(self) -> int | None:
+        due = (self.exchange.next_due_ns(), self.faults.next_due_ns())
+        return min((at_ns for at_ns in due if at_ns is not None), default=None)
 
     def _play_to(self, to_ns: int) -> None:
         for event in self.market.advance(to_ns):
@@ -168,8 +257,9 @@ class Hub:
             elif isinstance(event, HaltChange):
                 self.publish(self.exchange.on_halt(event))
             else:
-                tell_headline(self, event)
+                self.tell_headline(event)
         self.publish(self.exchange.on_time())
+        self.faults.on_time()
 
     async def _move(self, elapsed_s: float) -> None:
         target_ns = self.schedule.step(self.market.now_ns, seconds=elapsed_s, is_busy=self.is_busy)

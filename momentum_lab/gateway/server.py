@@ -9,13 +9,16 @@
 from __future__ import annotations
 
 import logging
+import math
 import signal
 import socket
-from collections.abc import AsyncIterator, Sequence
-from contextlib import ExitStack, asynccontextmanager
+import struct
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import TextIO
+from pathlib import Path
+from typing import Any, TextIO
 
 import anyio
 from anyio.abc import SocketAttribute, SocketStream, TaskGroup, TaskStatus
@@ -25,10 +28,14 @@ from momentum_lab.clock import utc, wall_ns
 from momentum_lab.core.market import NS_PER_S
 from momentum_lab.errors import BrokerError, ParameterError, RecordError
 from momentum_lab.gateway import state
+from momentum_lab.gateway.control import PREFIX as CONTROL_PREFIX
+from momentum_lab.gateway.control import serve_control
 from momentum_lab.gateway.exchange import Exchange
+from momentum_lab.gateway.faults.base import Fault
 from momentum_lab.gateway.hub import Hub, Report
+from momentum_lab.gateway.journal import Journal
 from momentum_lab.gateway.market import Market
-from momentum_lab.gateway.session import Session
+from momentum_lab.gateway.session import GONE, OPENING_S, RECEIVE_BYTES, Session
 from momentum_lab.gateway.settings import GatewaySettings
 from momentum_lab.records.tape import Tape, load_tape, tape_id
 
@@ -56,6 +63,21 @@ class Gateway:
         """Market time."""
         return self.hub.market.now_ns
 
+    @property
+    def journal(self) -> Journal:
+        """What truly happened."""
+        return self.hub.journal
+
+    def inject(
+        self, name: str, parameters: Mapping[str, Any] | None = None, *, for_s: float = math.inf
+    ) -> Fault:
+        """Let a fault happen now; see `Director.inject`.
+
+        Raises:
+            ParameterError: no such fault, parameter or value.
+        """
+        return self.hub.faults.inject(name, parameters, for_s=for_s)
+
 
 @asynccontextmanager
 async def paper_gateway(
@@ -70,7 +92,12 @@ async def paper_gateway(
     """
     failure: Exception | None = None
     with ExitStack() as stack:
-        hub = make_hub(settings, wire_log=_open_wire_log(settings, stack), report=report)
+        hub = make_hub(
+            settings,
+            wire_log=_open_log(settings.wire_log, "wire log", stack),
+            journal=_open_log(settings.journal, "journal", stack),
+            report=report,
+        )
         async with await _listen(settings) as listener, anyio.create_task_group() as tasks:
             hub.save()
             tasks.start_soon(hub.play, name="gateway-clock")
@@ -142,7 +169,11 @@ async def _run(settings: GatewaySettings, report: Report) -> None:
 
 
 def make_hub(
-    settings: GatewaySettings, *, wire_log: TextIO | None = None, report: Report | None = None
+    settings: GatewaySettings,
+    *,
+    wire_log: TextIO | None = None,
+    journal: TextIO | None = None,
+    report: Report | None = None,
 ) -> Hub:
     """Load the tape and the saved state, and put the parts together.
 
@@ -167,6 +198,7 @@ def make_hub(
         tape_id=identity,
         has_streamed=saved is not None and saved.has_streamed,
         wire_log=wire_log,
+        journal=journal,
         report=report,
     )
 
@@ -197,14 +229,14 @@ def _new_exchange(settings: GatewaySettings, market: Market) -> Exchange:
     )
 
 
-def _open_wire_log(settings: GatewaySettings, stack: ExitStack) -> TextIO | None:
-    if settings.wire_log is None:
+def _open_log(path: Path | None, what: str, stack: ExitStack) -> TextIO | None:
+    if path is None:
         return None
     try:
-        settings.wire_log.parent.mkdir(parents=True, exist_ok=True)
-        return stack.enter_context(settings.wire_log.open("a", encoding="utf-8"))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return stack.enter_context(path.open("a", encoding="utf-8"))
     except OSError as error:
-        raise RecordError(f"the wire log {settings.wire_log} cannot be written: {error}") from error
+        raise RecordError(f"the {what} {path} cannot be written: {error}") from error
 
 
 async def _listen(settings: GatewaySettings) -> MultiListener[SocketStream]:
@@ -229,4 +261,16 @@ async def _serve_client(hub: Hub, stream: SocketStream) -> None:
     raw = stream.extra(SocketAttribute.raw_socket)  # noqa: S610 - not Django's
     raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     raw.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
-    await Session(hub, stream).run()
+    if hub.door.is_closed:
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        await stream.aclose()
+        return
+    first = b""
+    with anyio.move_on_after(OPENING_S), suppress(*GONE):
+        first = await stream.receive(RECEIVE_BYTES)
+    if first[:1] == CONTROL_PREFIX[:1]:
+        await serve_control(hub, stream, first)
+    elif first:
+        await Session(hub, stream).run(first)
+    else:
+        await stream.aclose()

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import logging
 import math
+import socket
+import struct
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import anyio
-from anyio.abc import SocketStream
+from anyio.abc import SocketAttribute, SocketStream
 
 from momentum_lab.errors import DataError
 from momentum_lab.gateway.answers import handle
@@ -40,7 +42,30 @@ FARMS = (
     (2106, "HMDS data farm connection is OK:ushmds"),
     (2158, "Sec-def data farm connection is OK:secdefnj"),
 )
-_GONE = (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError)
+GONE = (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError)
+
+
+class Gate:
+    """Open unless something closes it; who passes waits while it is closed."""
+
+    def __init__(self) -> None:
+        """Make an open gate."""
+        self._closed: anyio.Event | None = None
+
+    def clear(self) -> None:
+        """Close it."""
+        self._closed = self._closed or anyio.Event()
+
+    def set(self) -> None:
+        """Open it."""
+        closed, self._closed = self._closed, None
+        if closed is not None:
+            closed.set()
+
+    async def wait(self) -> None:
+        """Return once it is open."""
+        while self._closed is not None:
+            await self._closed.wait()
 
 
 class Session:
@@ -50,6 +75,8 @@ class Session:
         hub: the gateway that it talks to.
         client_id: None until the client has started the API.
         subscriptions: what it wants to hear.
+        may_read: closed while a fault keeps the gateway from reading.
+        may_write: closed while a fault keeps it from writing.
     """
 
     def __init__(self, hub: Hub, stream: SocketStream) -> None:
@@ -63,7 +90,10 @@ class Session:
         self._wake = anyio.Event()
         self._has_written = anyio.Event()
         self._scope = anyio.CancelScope()
+        self._listening = anyio.CancelScope()
         self._is_closing = False
+        self._is_mute = hub.door.is_mute
+        self.may_read, self.may_write = Gate(), Gate()
 
     # -- what the rest of the gateway uses --------------------------------------------------
 
@@ -79,7 +109,20 @@ class Session:
 
     def send(self, name: str, /, **values: Any) -> None:
         """Queue one message; it leaves at the end of this turn of the event loop."""
+        faults = self.hub.faults
+        if not faults.active:
+            self._queue(self._wire.send(name, **values))
+            return
+        for told, what in faults.outgoing(self, (name, values)):
+            self.say(told, **what)
+
+    def say(self, name: str, /, **values: Any) -> None:
+        """Queue one message past all faults."""
         self._queue(self._wire.send(name, **values))
+
+    def send_raw(self, data: bytes) -> None:
+        """Queue bytes that need not be a message."""
+        self._queue(data)
 
     def send_all(self, messages: Iterable[Message]) -> None:
         """Queue messages in their order."""
@@ -93,7 +136,20 @@ class Session:
     def close_after_sending(self) -> None:
         """Close the connection once everything queued has left."""
         self._is_closing = True
+        self._listening.cancel()
         self._wake.set()
+
+    def reset(self) -> None:
+        """End the connection with a reset: nothing that is queued leaves any more."""
+        self._unsent.clear()
+        self._is_closing = True
+        raw = self._stream.extra(SocketAttribute.raw_socket)  # noqa: S610 - not Django's
+        # A socket that is closed without lingering sends no end of stream, but a reset.
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        transport = getattr(self._stream, "_transport", None)
+        if transport is not None:
+            transport.abort()
+        self._scope.cancel()
 
     def start(self, client_id: int) -> None:
         """Greet a client that has started the API, or turn it away if its id is in use."""
@@ -113,12 +169,13 @@ class Session:
 
     # -- the connection ---------------------------------------------------------------------
 
-    async def run(self) -> None:
-        """Serve the client until one side closes."""
+    async def run(self, first: bytes = b"") -> None:
+        """Serve the client until one side closes; `first` has been read from it already."""
         async with self._stream, anyio.create_task_group() as tasks:
             self._scope = tasks.cancel_scope
             tasks.start_soon(self._write, name="gateway-writer")
             try:
+                self._receive(first)
                 await self._read()
             finally:
                 self.hub.leave(self)
@@ -130,19 +187,25 @@ class Session:
     async def _read(self) -> None:
         while not self._is_closing:
             # Half an opening must not hold a connection for ever; a started client may be silent.
-            limit_s = OPENING_S if self.client_id is None else math.inf
-            with anyio.move_on_after(limit_s):
+            limit_s = OPENING_S if self.client_id is None and not self._is_mute else math.inf
+            with anyio.move_on_after(limit_s) as self._listening:
                 try:
+                    await self.may_read.wait()
                     data = await self._stream.receive(RECEIVE_BYTES)
-                except _GONE:
+                except GONE:
                     self._unsent.clear()
                     return
                 self._receive(data)
                 continue
+            if anyio.current_time() < self._listening.deadline:
+                # Not the limit, but `close_after_sending` has ended the waiting.
+                return
             _log.warning("a connection that did not start the API was closed")
             return
 
     def _receive(self, data: bytes) -> None:
+        if self._is_mute or not data:
+            return
         try:
             self._take(self._wire.receive_data(data))
         except ProtocolError as fault:
@@ -167,6 +230,8 @@ class Session:
         if self.client_id is None and request.name != "startApi":
             _log.warning("%s before startApi: closed", request.name)
             self.close_after_sending()
+            return
+        if not self.hub.takes(self, request):
             return
         req_id = request.values.get("req_id", request.values.get("order_id", -1))
         try:
@@ -193,7 +258,7 @@ class Session:
                 await self._wake.wait()
                 self._wake = anyio.Event()
                 await self._flush()
-        except _GONE:
+        except GONE:
             # The reader sees the same end and ends the session.
             self._unsent.clear()
         finally:
@@ -201,6 +266,7 @@ class Session:
 
     async def _flush(self) -> None:
         while self._unsent:
+            await self.may_write.wait()
             chunk = bytes(self._unsent[:MAX_WRITE_BYTES])
             await self._stream.send(chunk)
             del self._unsent[: len(chunk)]

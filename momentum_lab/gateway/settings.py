@@ -9,6 +9,7 @@ from pathlib import Path
 from momentum_lab.core.fills import FillModel
 from momentum_lab.errors import ParameterError
 from momentum_lab.gateway.checks import Rules
+from momentum_lab.gateway.faults.scenario import Scenario
 from momentum_lab.gateway.pace import Pace
 from momentum_lab.gateway.ticks import VolumeUnit
 
@@ -41,6 +42,8 @@ class GatewaySettings:
         rules: what the exchange takes, and how fast.
         fills: slippage, commission, and how much of the volume is ours.
         master_client_id: this client hears of the orders of all clients, None for no such client.
+        scenario: what goes wrong, and when.
+        journal: file for the record of what truly happened.
         wire_log: file that every message is written to.
     """
 
@@ -61,6 +64,8 @@ class GatewaySettings:
     rules: Rules = field(default_factory=Rules)
     fills: FillModel = field(default_factory=FillModel)
     master_client_id: int | None = None
+    scenario: Scenario = field(default_factory=Scenario)
+    journal: Path | None = None
     wire_log: Path | None = None
     pace: Pace = field(init=False)
 

@@ -1,0 +1,159 @@
+r"""The control channel: another program lets faults happen in a running gateway.
+
+It shares the gateway's port: a connection that opens with `CTL\n` instead of `API\0` speaks JSON,
+one object per line each way, and only from this machine. Commands:
+
+    {"do": "inject", "fault": "1100", "with": {}, "for_s": 60}
+    {"do": "plan", "fault": "tcp_reset", "after": {"event": "fill"}}     as in a scenario
+    {"do": "end", "fault": "1100"}
+    {"do": "status"}    {"do": "journal", "last": 20}
+    {"do": "pause"}     {"do": "resume"}     {"do": "step", "seconds": 60}
+
+Each is answered with {"ok": true, ...} or {"ok": false, "error": "one sentence"}.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import socket
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from anyio.abc import SocketAttribute, SocketStream
+
+from momentum_lab.core.market import NS_PER_S
+from momentum_lab.errors import BrokerError, MomentumLabError, ParameterError
+from momentum_lab.gateway.faults.catalog import nearest
+from momentum_lab.gateway.faults.scenario import entry_of
+
+if TYPE_CHECKING:
+    from momentum_lab.gateway.hub import Hub
+
+PREFIX: Final = b"CTL\n"
+_LOOPBACK: Final = ("127.", "::1", "::ffff:127.")
+_MAX_LINE_BYTES: Final = 1_000_000
+_MAX_STEP_S: Final = 86_400.0
+Answer = Mapping[str, Any]
+
+
+async def serve_control(hub: Hub, stream: SocketStream, first: bytes) -> None:
+    """Answer commands until the other side closes."""
+    async with stream:
+        peer = str(stream.extra(SocketAttribute.remote_address)[0])  # noqa: S610 - not Django's
+        if not peer.startswith(_LOOPBACK):
+            return
+        buffer = bytearray(first)
+        while True:
+            while b"\n" in buffer:
+                line, _, rest = bytes(buffer).partition(b"\n")
+                buffer = bytearray(rest)
+                if line + b"\n" != PREFIX:
+                    await stream.send(_answered(hub, line))
+            if len(buffer) > _MAX_LINE_BYTES:
+                return
+            try:
+                buffer += await stream.receive()
+            except Exception:  # noqa: BLE001 - whatever ends the stream ends the conversation
+                return
+
+
+def ask(port: int, command: Mapping[str, Any], *, host: str = "127.0.0.1") -> Answer:
+    """Send one command to a gateway on this machine and return its answer.
+
+    Raises:
+        BrokerError: nobody listens there, or it is no paper gateway.
+        ParameterError: the gateway refuses the command; its sentence.
+    """
+    try:
+        with socket.create_connection((host, port), timeout=10) as connection:
+            connection.sendall(PREFIX + json.dumps(command).encode() + b"\n")
+            with connection.makefile("rb") as replies:
+                answer = json.loads(replies.readline())
+    except (OSError, ValueError) as error:
+        raise BrokerError(f"no paper gateway answers on {host}:{port}: {error}") from error
+    if not answer.get("ok"):
+        raise ParameterError(str(answer.get("error")))
+    return dict(answer)
+
+
+def _answered(hub: Hub, line: bytes) -> bytes:
+    try:
+        answer = {"ok": True, **_do(hub, line)}
+    except MomentumLabError as error:
+        answer = {"ok": False, "error": str(error)}
+    return json.dumps(answer, default=str).encode() + b"\n"
+
+
+def _do(hub: Hub, line: bytes) -> Answer:
+    try:
+        command = json.loads(line)
+        name = command["do"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ParameterError('expected a JSON object such as {"do": "status"}') from error
+    if name not in _COMMANDS:
+        raise ParameterError(f"no command {name!r}{nearest(name, _COMMANDS)}")
+    return _COMMANDS[name](hub, {key: value for key, value in command.items() if key != "do"})
+
+
+def _inject(hub: Hub, command: Mapping[str, Any]) -> Answer:
+    entry = entry_of(dict(command))
+    fault = hub.faults.inject(entry.fault, entry.parameters, for_s=entry.for_s)
+    return {"fault": fault.name, "market_time": hub.market.hours.text(hub.market.now_ns)}
+
+
+def _plan(hub: Hub, command: Mapping[str, Any]) -> Answer:
+    entry = entry_of(dict(command))
+    hub.faults.plan(entry)
+    return {"fault": entry.fault}
+
+
+def _end(hub: Hub, command: Mapping[str, Any]) -> Answer:
+    return {"ended": hub.faults.end(str(command.get("fault")))}
+
+
+def _status(hub: Hub, _command: Mapping[str, Any]) -> Answer:
+    return {
+        "market_time": hub.market.hours.text(hub.market.now_ns),
+        "now_ns": hub.market.now_ns,
+        "is_paused": hub.is_paused,
+        "clients": sorted(hub.sessions),
+        "live_orders": len(hub.exchange.live_orders()),
+        "faults": [fault.name for fault in hub.faults.active],
+    }
+
+
+def _journal(hub: Hub, command: Mapping[str, Any]) -> Answer:
+    last = int(command.get("last", 20))
+    return {"records": hub.journal.records[-last:] if last > 0 else []}
+
+
+def _pause(hub: Hub, _command: Mapping[str, Any]) -> Answer:
+    hub.is_paused = True
+    return _status(hub, {})
+
+
+def _resume(hub: Hub, _command: Mapping[str, Any]) -> Answer:
+    hub.is_paused = False
+    return _status(hub, {})
+
+
+def _step(hub: Hub, command: Mapping[str, Any]) -> Answer:
+    seconds = command.get("seconds", 1)
+    is_number = isinstance(seconds, (int, float)) and math.isfinite(seconds)
+    if not is_number or not 0 < seconds <= _MAX_STEP_S:
+        raise ParameterError(f"step: expected seconds in 0..{_MAX_STEP_S:g}, found {seconds!r}")
+    hub.step_to(hub.market.now_ns + round(seconds * NS_PER_S))
+    return _status(hub, {})
+
+
+_COMMANDS: Final[Mapping[str, Callable[[Hub, Mapping[str, Any]], Answer]]] = {
+    "inject": _inject,
+    "plan": _plan,
+    "end": _end,
+    "status": _status,
+    "journal": _journal,
+    "pause": _pause,
+    "resume": _resume,
+    "step": _step,
+}

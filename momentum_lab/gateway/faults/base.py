@@ -1,0 +1,70 @@
+"""A fault: declared parameters, a beginning, an end, and the messages that it alters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from momentum_lab.core.tunable import check_tunables, tunable
+
+if TYPE_CHECKING:
+    from momentum_lab.gateway.hub import Hub
+    from momentum_lab.gateway.session import Session
+
+Told = tuple[str, Mapping[str, Any]]
+ALL_CLIENTS = -1
+
+
+@dataclass
+class Fault:
+    """One thing that goes wrong; a fresh object for each time it does.
+
+    `begin` and `end` act once, the filters see every message while the fault lasts. A fault that
+    is over at once has no end: `is_instant`.
+
+    Attributes:
+        client_id: whom it strikes, -1 for everybody.
+    """
+
+    name: ClassVar[str]
+    is_instant: ClassVar[bool] = False
+
+    client_id: int = tunable(
+        ALL_CLIENTS, unit="id", low=-1, high=2**31 - 1, step=1, meaning="client struck, -1 for all"
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse parameters out of range.
+
+        Raises:
+            ParameterError: names the parameter, what was expected and what was found.
+        """
+        check_tunables(self, prefix=f"{self.name}.")
+
+    def begin(self, hub: Hub) -> None:
+        """Let it happen."""
+
+    def end(self, hub: Hub) -> None:
+        """Put it right again."""
+
+    def on_time(self, hub: Hub) -> None:
+        """Take note that market time has moved."""
+
+    def outgoing(self, hub: Hub, session: Session, told: Told) -> list[Told]:
+        """Return what becomes of a message to a client: itself, nothing, or others."""
+        del hub, session
+        return [told]
+
+    def hears(self, hub: Hub, session: Session, request: str) -> bool:
+        """Return whether a request of a client is heard at all."""
+        del hub, session, request
+        return True
+
+    def strikes(self, session: Session) -> bool:
+        """Return whether this client is meant."""
+        return self.client_id in (ALL_CLIENTS, session.client_id)
+
+    def victims(self, hub: Hub) -> list[Session]:
+        """Return the connected clients that are meant."""
+        return [session for session in list(hub.sessions.values()) if self.strikes(session)]

@@ -1,0 +1,182 @@
+"""Faults of quotes, headlines and clocks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from momentum_lab.core.tunable import tunable
+from momentum_lab.gateway.faults.base import Fault, Told
+from momentum_lab.records.tape import TapeHeadline
+
+if TYPE_CHECKING:
+    from momentum_lab.gateway.hub import Hub
+    from momentum_lab.gateway.session import Session
+
+_QUOTES = frozenset({"tickPrice", "tickSize", "tickString", "tickGeneric", "tickByTick"})
+# Live tick type -> its delayed spelling, by message.
+_DELAYED = {
+    "tickPrice": {1: 66, 2: 67, 4: 68, 6: 72, 7: 73, 9: 75, 14: 76},
+    "tickSize": {0: 69, 3: 70, 5: 71, 8: 74},
+}
+LIVE, DELAYED = 1, 3
+COMPETING, SHOWN_DELAYED = 10197, 10167
+
+
+@dataclass
+class FrozenQuotes(Fault):
+    """Quotes and trades stop, while time, account and orders go on."""
+
+    name: ClassVar[str] = "frozen_quotes"
+
+    def outgoing(self, hub: Hub, session: Session, told: Told) -> list[Told]:
+        """Tell no ticks."""
+        return [] if self.strikes(session) and told[0] in _QUOTES else [told]
+
+
+@dataclass
+class CompetingSession(FrozenQuotes):
+    """10197 on every line: another login with this user has taken the market data."""
+
+    name: ClassVar[str] = "competing_session"
+
+    def begin(self, hub: Hub) -> None:
+        """Tell it on every line."""
+        text = "No market data during competing live session"
+        for session in self.victims(hub):
+            for req_id in session.subscriptions.quotes:
+                session.say("error", req_id=req_id, code=COMPETING, text=text)
+
+
+@dataclass
+class DelayedData(Fault):
+    """The lines turn to delayed data: another data type, other tick ids, no trades as text."""
+
+    name: ClassVar[str] = "delayed_data"
+
+    def begin(self, hub: Hub) -> None:
+        """Warn on every line and change its type."""
+        text = "Requested market data is not subscribed. Displaying delayed market data."
+        for session in self.victims(hub):
+            for req_id in session.subscriptions.quotes:
+                session.say("error", req_id=req_id, code=SHOWN_DELAYED, text=text)
+                session.say("marketDataType", req_id=req_id, market_data_type=DELAYED)
+
+    def outgoing(self, hub: Hub, session: Session, told: Told) -> list[Told]:
+        """Spell live ticks as delayed ones; those without such a spelling do not come."""
+        name, values = told
+        if not self.strikes(session) or name not in _QUOTES:
+            return [told]
+        delayed = _DELAYED.get(name, {}).get(values.get("tick_type", -1))
+        return [] if delayed is None else [(name, {**values, "tick_type": delayed})]
+
+    def end(self, hub: Hub) -> None:
+        """Change the type back."""
+        for session in self.victims(hub):
+            for req_id in session.subscriptions.quotes:
+                session.say("marketDataType", req_id=req_id, market_data_type=LIVE)
+
+
+@dataclass
+class HeadlineStorm(Fault):
+    """Thousands of headlines at once, spread over the news providers of the tape."""
+
+    name: ClassVar[str] = "headline_storm"
+    is_instant: ClassVar[bool] = True
+
+    count: int = tunable(
+        10_000, unit="headlines", low=1, high=1_000_000, step=1000, meaning="how many"
+    )
+
+    def begin(self, hub: Hub) -> None:
+        """Publish them all within this second."""
+        providers = sorted(hub.catalog.feeds)
+        symbols = sorted(hub.catalog.instruments)
+        for number in range(self.count if providers else 0):
+            provider = providers[number % len(providers)]
+            symbol = symbols[number % len(symbols)]
+            hub.tell_headline(
+                TapeHeadline(
+                    hub.market.now_ns,
+                    provider,
+                    f"{provider}$storm{number:06x}",
+                    f"Storm {number}: something about {symbol} ({symbol})",
+                )
+            )
+
+
+@dataclass
+class DuplicateHeadlines(Fault):
+    """Every headline comes more than once."""
+
+    name: ClassVar[str] = "duplicate_headlines"
+
+    times: int = tunable(2, unit="times", low=2, high=100, step=1, meaning="how often in all")
+
+    def outgoing(self, hub: Hub, session: Session, told: Told) -> list[Told]:
+        """Repeat it."""
+        return [told] * (self.times if self.strikes(session) and told[0] == "tickNews" else 1)
+
+
+@dataclass
+class BackdatedHeadlines(Fault):
+    """Headlines come with a time of publication that lies in the past."""
+
+    name: ClassVar[str] = "backdated_headlines"
+
+    age_s: float = tunable(
+        3600.0, unit="s", low=0, high=31_536_000, step=60, meaning="how far in the past"
+    )
+
+    def outgoing(self, hub: Hub, session: Session, told: Told) -> list[Told]:
+        """Change the time."""
+        name, values = told
+        if not self.strikes(session) or name != "tickNews":
+            return [told]
+        return [(name, {**values, "time_ms": values["time_ms"] - round(self.age_s * 1000)})]
+
+
+@dataclass
+class ClockSkew(Fault):
+    """The gateway's clock is wrong when it is asked for the time."""
+
+    name: ClassVar[str] = "clock_skew"
+
+    skew_s: int = tunable(30, unit="s", low=-86_400, high=86_400, step=1, meaning="added to it")
+
+    def outgoing(self, hub: Hub, session: Session, told: Told) -> list[Told]:
+        """Change the answer."""
+        name, values = told
+        if not self.strikes(session) or name != "currentTime":
+            return [told]
+        return [(name, {**values, "time": values["time"] + self.skew_s})]
+
+
+@dataclass
+class LateHeadlines(Fault):
+    """Headlines come late, with their true time of publication."""
+
+    name: ClassVar[str] = "late_headlines"
+
+    delay_s: float = tunable(
+        90.0, unit="s", low=0.001, high=86_400, step=10, meaning="market time until it is told"
+    )
+
+    def outgoing(self, hub: Hub, session: Session, told: Told) -> list[Told]:
+        """Hold it back."""
+        if not self.strikes(session) or told[0] != "tickNews":
+            return [told]
+        hub.faults.say_later(session, told, delay_s=self.delay_s)
+        return []
+
+
+FAULTS = (
+    FrozenQuotes,
+    CompetingSession,
+    DelayedData,
+    HeadlineStorm,
+    DuplicateHeadlines,
+    BackdatedHeadlines,
+    LateHeadlines,
+    ClockSkew,
+)

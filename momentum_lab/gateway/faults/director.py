@@ -1,0 +1,172 @@
+"""Lets faults happen at their time, keeps back what they delay, and writes it all down."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+import random
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from momentum_lab.core.market import NS_PER_S
+from momentum_lab.gateway.faults.base import Fault, Told
+from momentum_lab.gateway.faults.catalog import make_fault
+from momentum_lab.gateway.faults.scenario import Entry, Scenario
+
+if TYPE_CHECKING:
+    from momentum_lab.gateway.hub import Hub
+    from momentum_lab.gateway.session import Session
+
+
+class Director:
+    """The faults of one gateway: planned, going on, and what they hold back.
+
+    Attributes:
+        active: the faults going on.
+    """
+
+    def __init__(self, hub: Hub, scenario: Scenario) -> None:
+        """Plan a scenario; nothing happens before market time moves."""
+        self.active: list[Fault] = []
+        self._hub = hub
+        self._numbers = itertools.count()
+        self._plan: list[tuple[int, int, Entry, Iterator[int]]] = []
+        self._ends: list[tuple[int, int, Fault]] = []
+        self._later: list[tuple[int, int, Session, Told]] = []
+        self._at_release: list[tuple[Session, Told]] = []
+        self._waiting: list[Entry] = []
+        self._counts: Counter[str] = Counter()
+        for number, entry in enumerate(scenario.entries):
+            self.plan(entry, seed=f"{scenario.seed}/{number}")
+
+    # -- planning ---------------------------------------------------------------------------
+
+    def plan(self, entry: Entry, *, seed: str = "0") -> None:
+        """Add one entry to what will happen."""
+        market = self._hub.market
+        if entry.event:
+            self._waiting.append(entry)
+            return
+        rng = random.Random(seed)  # noqa: S311 - draws times, guards no secret
+        self._next(entry, entry.instants(market.now_ns, market.tape.timezone, rng))
+
+    def inject(
+        self, name: str, parameters: Mapping[str, Any] | None = None, *, for_s: float = math.inf
+    ) -> Fault:
+        """Let a fault happen now.
+
+        Args:
+            name: which, from the catalog.
+            parameters: its parameters.
+            for_s: market seconds until it is put right again; never by itself when infinite.
+
+        Raises:
+            ParameterError: no such fault, parameter or value.
+        """
+        fault = make_fault(name, parameters or {})
+        self._begin(fault, for_s)
+        return fault
+
+    def end(self, name: str) -> int:
+        """Put right every fault of a name that goes on; return how many there were."""
+        ending = [fault for fault in self.active if fault.name == name]
+        for fault in ending:
+            self._end(fault)
+        return len(ending)
+
+    # -- time and events --------------------------------------------------------------------
+
+    def next_due_ns(self) -> int | None:
+        """Return when something is due by time, None when nothing is."""
+        queues: tuple[list[Any], ...] = (self._plan, self._ends, self._later)
+        return min((queue[0][0] for queue in queues if queue), default=None)
+
+    def on_time(self) -> None:
+        """Let everything happen that is due."""
+        now_ns = self._hub.market.now_ns
+        while self._plan and self._plan[0][0] <= now_ns:
+            _, _, entry, instants = heapq.heappop(self._plan)
+            self._begin(make_fault(entry.fault, entry.parameters), entry.for_s)
+            self._next(entry, instants)
+        while self._later and self._later[0][0] <= now_ns:
+            _, _, session, told = heapq.heappop(self._later)
+            session.say(told[0], **told[1])
+        while self._ends and self._ends[0][0] <= now_ns:
+            self._end(heapq.heappop(self._ends)[2])
+        for fault in tuple(self.active):
+            fault.on_time(self._hub)
+
+    def on_event(self, event: str) -> None:
+        """Count an event, and begin what waited for it."""
+        self._counts[event] += 1
+        for entry in tuple(self._waiting):
+            if entry.event == event and self._counts[event] >= entry.count:
+                self._waiting.remove(entry)
+                at_ns = self._hub.market.now_ns + round(entry.delay_s * NS_PER_S)
+                heapq.heappush(self._plan, (at_ns, next(self._numbers), entry, iter(())))
+
+    # -- messages ---------------------------------------------------------------------------
+
+    def outgoing(self, session: Session, told: Told) -> list[Told]:
+        """Return what becomes of a message under all faults that go on."""
+        found = [told]
+        for fault in self.active:
+            found = [after for one in found for after in fault.outgoing(self._hub, session, one)]
+        return found
+
+    def hears(self, session: Session, request: str) -> bool:
+        """Return whether a request is heard under all faults that go on."""
+        return all(fault.hears(self._hub, session, request) for fault in self.active)
+
+    def say_later(self, session: Session, told: Told, *, delay_s: float) -> None:
+        """Keep a message back for some market time."""
+        at_ns = self._hub.market.now_ns + round(delay_s * NS_PER_S)
+        heapq.heappush(self._later, (at_ns, next(self._numbers), session, told))
+
+    def say_at_release(self, session: Session, told: Told) -> None:
+        """Keep a message back until the fault ends."""
+        self._at_release.append((session, told))
+
+    def release(self) -> None:
+        """Say everything that is held back, in its order."""
+        later, self._later = sorted(self._later, key=lambda entry: entry[:2]), []
+        kept, self._at_release = self._at_release, []
+        for session, told in [*kept, *((entry[2], entry[3]) for entry in later)]:
+            session.say(told[0], **told[1])
+
+    def forget(self, session: Session) -> None:
+        """Drop what is held back for a connection that has ended."""
+        self._later = [entry for entry in self._later if entry[2] is not session]
+        heapq.heapify(self._later)
+        self._at_release = [entry for entry in self._at_release if entry[0] is not session]
+
+    # -- one fault --------------------------------------------------------------------------
+
+    def _next(self, entry: Entry, instants: Iterator[int]) -> None:
+        at_ns = next(instants, None)
+        if at_ns is not None:
+            heapq.heappush(self._plan, (at_ns, next(self._numbers), entry, instants))
+
+    def _begin(self, fault: Fault, for_s: float) -> None:
+        self._write("fault begins", fault)
+        if not fault.is_instant:
+            self.active.append(fault)
+            if math.isfinite(for_s):
+                at_ns = self._hub.market.now_ns + round(for_s * NS_PER_S)
+                heapq.heappush(self._ends, (at_ns, next(self._numbers), fault))
+        fault.begin(self._hub)
+
+    def _end(self, fault: Fault) -> None:
+        if not any(one is fault for one in self.active):
+            return
+        # No longer active first: what it says at its end passes.
+        self.active = [one for one in self.active if one is not fault]
+        fault.end(self._hub)
+        self._write("fault ends", fault)
+
+    def _write(self, what: str, fault: Fault) -> None:
+        facts = {k: v for k, v in asdict(fault).items() if not k.startswith("_")}
+        self._hub.journal.write(self._hub.market.now_ns, what, fault=fault.name, **facts)

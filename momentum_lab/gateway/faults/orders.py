@@ -1,0 +1,177 @@
+"""Faults of what is told about orders: late, twice, out of order, missing, corrected."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from momentum_lab.core.tunable import tunable
+from momentum_lab.gateway.faults.base import Fault, Told
+
+if TYPE_CHECKING:
+    from momentum_lab.gateway.hub import Hub
+    from momentum_lab.gateway.session import Session
+
+_REPORTS = frozenset({"orderStatus", "execDetails"})
+_OF_AN_ORDER = frozenset({"openOrder", "orderStatus", "execDetails", "commissionReport"})
+_LIVE_FILL = -1
+
+
+@dataclass
+class LateStatus(Fault):
+    """Order statuses and executions come late."""
+
+    name: ClassVar[str] = "late_status"
+
+    delay_s: float = tunable(
+        5.0, unit="s", low=0.001, high=3600, step=0.5, meaning="market time until it is told"
+    )
+
+    def outgoing(self, hub: Hub, session: Session, told: Told) -> list[Told]:
+        """Hold reports back."""
+        if not self.strikes(session) or told[0] not in _REPORTS:
+            return [told]
+        hub.faults.say_later(session, told, delay_s=self.delay_s)
+        return []
+
+    def end(self, hub: Hub) -> None:
+        """Tell what is still held back."""
+        hub.faults.release()
+
+
+@dataclass
+class DuplicateStatus(Fault):
+    """Order statuses and executions come more than once."""
+
+    name: ClassVar[str] = "duplicate_status"
+
+    times: int = tunable(2, unit="times", low=2, high=100, step=1, meaning="how often in all")
+
+    def outgoing(self, hub: Hub, session: Session, told: Told) -> list[Told]:
+        """Repeat reports."""
+        is_report = self.strikes(session) and told[0] in _REPORTS
+        return [told] * (self.times if is_report else 1)
+
+
+@dataclass
+class ReorderedStatus(Fault):
+    """Two reports about orders change places: the newer one comes first."""
+
+    name: ClassVar[str] = "reordered_status"
+
+    _held: dict[int, Told] = field(default_factory=dict, init=False, repr=False)
+
+    def outgoing(self, hub: Hub, session: Session, told: Told) -> list[Told]:
+        """Keep every other report until the next one has gone."""
+        client_id = session.client_id
+        if client_id is None or not self.strikes(session) or told[0] not in _REPORTS:
+            return [told]
+        if client_id in self._held:
+            return [told, self._held.pop(client_id)]
+        self._held[client_id] = told
+        return []
+
+    def end(self, hub: Hub) -> None:
+        """Tell what is still kept."""
+        for session in self.victims(hub):
+            held = self._held.pop(session.client_id or 0, None)
+            if held is not None:
+                session.say(held[0], **held[1])
+
+
+@dataclass
+class CommissionFirst(Fault):
+    """The commission report comes before the execution that it belongs to."""
+
+    name: ClassVar[str] = "commission_first"
+
+    _held: dict[tuple[int, str], Told] = field(default_factory=dict, init=False, repr=False)
+
+    def outgoing(self, hub: Hub, session: Session, told: Told) -> list[Told]:
+        """Keep an execution until its commission has gone."""
+        name, values = told
+        if not self.strikes(session) or name not in ("execDetails", "commissionReport"):
+            return [told]
+        key = (session.client_id or 0, str(values["exec_id"]))
+        if name == "execDetails" and values.get("req_id", _LIVE_FILL) == _LIVE_FILL:
+            self._held[key] = told
+            return []
+        held = self._held.pop(key, None)
+        return [told] if held is None else [told, held]
+
+
+@dataclass
+class LostAcknowledgement(Fault):
+    """An order is taken and lives, but nothing is told about it until it fills."""
+
+    name: ClassVar[str] = "lost_acknowledgement"
+
+    def outgoing(self, hub: Hub, session: Session, told: Told) -> list[Told]:
+        """Swallow what acknowledges an order."""
+        name, values = told
+        is_acknowledgement = name in ("openOrder", "orderStatus") and values["status"] in (
+            "PendingSubmit",
+            "PreSubmitted",
+            "Submitted",
+        )
+        return [] if self.strikes(session) and is_acknowledgement else [told]
+
+
+@dataclass
+class PartialThenSilence(Fault):
+    """A part of an order fills and is told; then neither more fills nor a word about it come."""
+
+    name: ClassVar[str] = "partial_then_silence"
+
+    _told: set[tuple[Any, Any]] = field(default_factory=set, init=False, repr=False)
+
+    def begin(self, hub: Hub) -> None:
+        """Let no order fill for more than half."""
+        hub.exchange.floor.fills_only_half = True
+
+    def outgoing(self, hub: Hub, session: Session, told: Told) -> list[Told]:
+        """Swallow everything about an order whose first part was told."""
+        name, values = told
+        if not self.strikes(session) or name not in _OF_AN_ORDER:
+            return [told]
+        order_id = values.get("order_id", values.get("exec_id"))
+        if (session.client_id, order_id) in self._told:
+            return []
+        if name == "execDetails":
+            self._told.add((session.client_id, order_id))
+        return [told]
+
+    def end(self, hub: Hub) -> None:
+        """Let orders fill again; what was not told stays untold."""
+        hub.exchange.floor.fills_only_half = False
+
+
+@dataclass
+class ExecutionCorrection(Fault):
+    """The exchange corrects the price of the last execution."""
+
+    name: ClassVar[str] = "execution_correction"
+    is_instant: ClassVar[bool] = True
+
+    change_usd: float = tunable(
+        -0.05, unit="USD", low=-100, high=100, step=0.01, meaning="added to the price"
+    )
+
+    def begin(self, hub: Hub) -> None:
+        """Correct it, if anything was executed."""
+        executions = hub.exchange.books.executions
+        if executions:
+            last = executions[-1]
+            price_usd = max(0.01, round(last.price_usd + self.change_usd, 4))
+            hub.publish(hub.exchange.correct(last.exec_id, price_usd=price_usd))
+
+
+FAULTS = (
+    LateStatus,
+    DuplicateStatus,
+    ReorderedStatus,
+    CommissionFirst,
+    LostAcknowledgement,
+    PartialThenSilence,
+    ExecutionCorrection,
+)

@@ -1,0 +1,214 @@
+"""A scenario: which fault happens when, and for how long.
+
+    seed: 7
+    faults:
+      - fault: "1100"
+        at: 2013-10-09T14:00:31          # market time, in the tape's zone
+        for_s: 120
+      - fault: execution_correction
+        after: {event: fill, count: 3}   # after the third fill
+        delay_s: 2
+      - fault: tcp_reset
+        rate_per_hour: 2                 # drawn from the seed
+      - fault: late_status
+        at: 2013-10-09T10:00:00
+        every_s: 600
+        for_s: 30
+        with: {delay_s: 4}
+
+Everything is in market time, so that the same tape, scenario and client give the same run.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from momentum_lab.core.market import NS_PER_S
+from momentum_lab.errors import ParameterError
+from momentum_lab.gateway.faults.catalog import make_fault, nearest
+from momentum_lab.gateway.hours import find_zone
+
+EVENTS = ("connect", "subscribe", "headline", "order", "fill", "request")
+_ENTRY_KEYS = (*("fault", "with", "at", "after", "delay_s", "for_s", "every_s", "rate_per_hour"),)
+_HOUR_S = 3600.0
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of a scenario.
+
+    Attributes:
+        fault: name in the catalog.
+        parameters: its parameters.
+        at: local date and time of the tape, None for another trigger.
+        event: what it waits for, "" for nothing; "request:NAME" for a request of that name.
+        count: the how-manieth of these events.
+        delay_s: market time between trigger and beginning.
+        for_s: how long it lasts, endless when infinite.
+        every_s: it begins again after so long, 0 for once.
+        rate_per_hour: mean number of beginnings in an hour of market time, drawn from the seed.
+    """
+
+    fault: str
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    at: datetime | None = None
+    event: str = ""
+    count: int = 1
+    delay_s: float = 0.0
+    for_s: float = math.inf
+    every_s: float = 0.0
+    rate_per_hour: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot happen, before anything starts.
+
+        Raises:
+            ParameterError: says what was expected and found.
+        """
+        make_fault(self.fault, self.parameters)
+        n_triggers = sum((self.at is not None, bool(self.event), self.rate_per_hour > 0))
+        if n_triggers > 1:
+            raise ParameterError(
+                f"fault {self.fault}: expected one of at, after and rate_per_hour,"
+                f" found {n_triggers}"
+            )
+        for name in ("delay_s", "every_s", "rate_per_hour"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise ParameterError(f"fault {self.fault}: expected {name} >= 0, found {value}")
+        if not self.for_s > 0:
+            raise ParameterError(f"fault {self.fault}: expected for_s > 0, found {self.for_s}")
+        if self.event and self.event.partition(":")[0] not in EVENTS:
+            raise ParameterError(
+                f"fault {self.fault}: no event {self.event!r}{nearest(self.event, EVENTS)}"
+            )
+        if self.count < 1:
+            raise ParameterError(f"fault {self.fault}: expected count >= 1, found {self.count}")
+
+    def instants(self, start_ns: int, zone: str, rng: random.Random) -> Iterator[int]:
+        """Yield the market times at which it begins, in order; none where it waits for an event.
+
+        Args:
+            start_ns: where the replay starts.
+            zone: the tape's zone.
+            rng: of this entry alone, so that entries do not change each other's times.
+        """
+        if self.rate_per_hour:
+            at_s = start_ns / NS_PER_S
+            while True:
+                at_s += rng.expovariate(self.rate_per_hour / _HOUR_S)
+                yield round(at_s * NS_PER_S)
+        if self.event:
+            return
+        at_ns = start_ns if self.at is None else _instant(self.at, zone)
+        at_ns += round(self.delay_s * NS_PER_S)
+        yield at_ns
+        while self.every_s:
+            at_ns += round(self.every_s * NS_PER_S)
+            yield at_ns
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """What goes wrong in a replay.
+
+    Attributes:
+        entries: its lines.
+        seed: of everything that is drawn.
+    """
+
+    entries: tuple[Entry, ...] = ()
+    seed: int = 0
+
+
+def load_scenario(path: Path) -> Scenario:
+    """Read a scenario file.
+
+    Raises:
+        ParameterError: unreadable, or it names what does not exist; says where.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        words = " ".join(str(error).split())
+        raise ParameterError(f"scenario {path}: not readable: {words}") from error
+    if not isinstance(content, dict):
+        raise ParameterError(f"scenario {path}: expected a mapping, found {content!r}")
+    for key in content:
+        if key not in ("seed", "faults"):
+            raise ParameterError(
+                f"scenario {path}: no key {key!r}{nearest(key, ('seed', 'faults'))}"
+            )
+    rows, seed = content.get("faults") or [], content.get("seed", 0)
+    if not isinstance(rows, list) or not isinstance(seed, int):
+        raise ParameterError(f"scenario {path}: expected faults as a list and seed as a number")
+    entries = (_numbered(row, f"scenario {path}: entry {n}") for n, row in enumerate(rows, start=1))
+    return Scenario(tuple(entries), seed)
+
+
+def _numbered(row: object, where: str) -> Entry:
+    try:
+        return entry_of(row)
+    except ParameterError as error:
+        raise ParameterError(f"{where}: {error}") from error
+
+
+def entry_of(row: object) -> Entry:
+    """Return one entry from plain values, as a scenario file or the control channel has them.
+
+    Raises:
+        ParameterError: says what was expected and found.
+    """
+    if not isinstance(row, dict) or "fault" not in row:
+        raise ParameterError(f"expected a mapping with a fault, found {row!r}")
+    for key in row:
+        if key not in _ENTRY_KEYS:
+            raise ParameterError(f"no key {key!r}{nearest(key, _ENTRY_KEYS)}")
+    parameters, after = _mapping(row, "with"), _mapping(row, "after")
+    values: dict[str, Any] = {"fault": str(row["fault"]), "parameters": parameters}
+    if "at" in row:
+        values["at"] = _datetime(row["at"])
+    if after:
+        values["event"] = str(after.get("event", ""))
+        values["count"] = _number(after.get("count", 1), "after.count", int)
+    for name in ("delay_s", "for_s", "every_s", "rate_per_hour"):
+        if name in row:
+            values[name] = _number(row[name], name, float)
+    return Entry(**values)
+
+
+def _mapping(row: Mapping[str, Any], key: str) -> dict[str, Any]:
+    found = row.get(key) or {}
+    if not isinstance(found, dict):
+        raise ParameterError(f"{key}: expected a mapping, found {found!r}")
+    return found
+
+
+def _number(value: object, name: str, kind: Callable[[Any], Any]) -> Any:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ParameterError(f"{name}: expected a number, found {value!r}")
+    return kind(value)
+
+
+def _datetime(value: object) -> datetime:
+    if isinstance(value, datetime):
+        return value
+    try:
+        return datetime.fromisoformat(str(value))
+    except ValueError:
+        raise ParameterError(
+            f"at: expected a date and time such as 2013-10-09T14:00:31, found {value!r}"
+        ) from None
+
+
+def _instant(at: datetime, zone: str) -> int:
+    local = at if at.tzinfo is not None else at.replace(tzinfo=find_zone(zone))
+    return round(local.timestamp()) * NS_PER_S + local.microsecond * 1000

@@ -1,0 +1,294 @@
+"""Faults of the gateway itself and of its line to the broker."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar
+
+from momentum_lab.core.market import NS_PER_S
+from momentum_lab.core.tunable import tunable
+from momentum_lab.gateway.faults.base import Fault, Told
+
+if TYPE_CHECKING:
+    from momentum_lab.gateway.hub import Hub
+    from momentum_lab.gateway.session import Session
+
+_MAX_S = 86_400.0
+# What comes from the broker's servers, and not from the gateway itself.
+_QUOTES = frozenset(
+    {
+        *("tickPrice", "tickSize", "tickString", "tickGeneric", "tickByTick", "tickNews"),
+        *("realtimeBar", "historicalDataUpdate", "marketDepth", "marketDepthL2"),
+    }
+)
+_FROM_BROKER = _QUOTES | {
+    *("orderStatus", "openOrder", "execDetails", "commissionReport", "position"),
+    *("updateAccountValue", "updatePortfolio", "updateAccountTime", "pnl", "pnlSingle"),
+}
+LOST, RESTORED_LOST, RESTORED_KEPT = 1100, 1101, 1102
+TEXTS = {
+    LOST: "Connectivity between IB and Trader Workstation has been lost.",
+    RESTORED_LOST: (
+        "Connectivity between IB and Trader Workstation has been restored - data lost."
+    ),
+    RESTORED_KEPT: (
+        "Connectivity between IB and Trader Workstation has been restored - data maintained."
+    ),
+    2103: "Market data farm connection is broken:usfarm",
+    2104: "Market data farm connection is OK:usfarm",
+    2105: "HMDS data farm connection is broken:ushmds",
+    2106: "HMDS data farm connection is OK:ushmds",
+    2107: "HMDS data farm connection is inactive but should be available upon demand.ushmds",
+    2108: "Market data farm connection is inactive but should be available upon demand.usfarm",
+}
+
+
+def tell_all(hub: Hub, fault: Fault, code: int) -> None:
+    """Tell a note that belongs to no request."""
+    for session in fault.victims(hub):
+        session.say("error", req_id=-1, code=code, text=TEXTS[code])
+
+
+def forget_data(session: Session) -> None:
+    """Drop every stream of market data of one client; it has to ask again."""
+    wanted = session.subscriptions
+    for lines in (wanted.quotes, wanted.news, wanted.bars):
+        lines.clear()
+
+
+@dataclass
+class ConnectivityLost(Fault):
+    """1100: the broker cannot be reached, the sockets stay. Ends with 1102, or 1101."""
+
+    name: ClassVar[str] = "1100"
+
+    restored: int = tunable(
+        RESTORED_KEPT, unit="code", low=1101, high=1102, step=1, meaning="how it ends"
+    )
+    repeat_s: float = tunable(
+        5.0, unit="s", low=0.1, high=_MAX_S, step=1, meaning="market time between two 1100"
+    )
+    _next_ns: int = field(default=0, init=False, repr=False)
+
+    def begin(self, hub: Hub) -> None:
+        """Tell it, and again every few seconds."""
+        self._tell(hub)
+
+    def on_time(self, hub: Hub) -> None:
+        """Tell it again."""
+        if hub.market.now_ns >= self._next_ns:
+            self._tell(hub)
+
+    def outgoing(self, hub: Hub, session: Session, told: Told) -> list[Told]:
+        """Quotes of these minutes are lost; what the broker does to orders is told afterwards."""
+        name, _ = told
+        if not self.strikes(session) or name not in _FROM_BROKER:
+            return [told]
+        if name not in _QUOTES:
+            hub.faults.say_at_release(session, told)
+        return []
+
+    def end(self, hub: Hub) -> None:
+        """Tell that it is over; with 1101 every subscription is gone."""
+        if self.restored == RESTORED_LOST:
+            for session in self.victims(hub):
+                forget_data(session)
+        tell_all(hub, self, self.restored)
+        hub.faults.release()
+
+    def _tell(self, hub: Hub) -> None:
+        self._next_ns = hub.market.now_ns + round(self.repeat_s * NS_PER_S)
+        tell_all(hub, self, LOST)
+
+
+@dataclass
+class ConnectivityRestoredDataLost(Fault):
+    """1101 alone: all market data subscriptions are gone although the socket stays."""
+
+    name: ClassVar[str] = "1101"
+    is_instant: ClassVar[bool] = True
+
+    def begin(self, hub: Hub) -> None:
+        """Drop the subscriptions and tell it."""
+        for session in self.victims(hub):
+            forget_data(session)
+        tell_all(hub, self, RESTORED_LOST)
+
+
+@dataclass
+class ConnectivityRestored(Fault):
+    """1102 alone: everything goes on."""
+
+    name: ClassVar[str] = "1102"
+    is_instant: ClassVar[bool] = True
+
+    def begin(self, hub: Hub) -> None:
+        """Tell it."""
+        tell_all(hub, self, RESTORED_KEPT)
+
+
+@dataclass
+class MarketDataFarmBroken(Fault):
+    """2103: quotes stop, everything else goes on. Ends with 2104."""
+
+    name: ClassVar[str] = "2103"
+
+    def begin(self, hub: Hub) -> None:
+        """Tell it."""
+        tell_all(hub, self, 2103)
+
+    def outgoing(self, hub: Hub, session: Session, told: Told) -> list[Told]:
+        """Tell no quotes."""
+        return [] if self.strikes(session) and told[0] in _QUOTES else [told]
+
+    def end(self, hub: Hub) -> None:
+        """Tell that it is over."""
+        tell_all(hub, self, 2104)
+
+
+@dataclass
+class HistoryFarmBroken(Fault):
+    """2105: historical requests get no answer. Ends with 2106."""
+
+    name: ClassVar[str] = "2105"
+
+    def begin(self, hub: Hub) -> None:
+        """Tell it."""
+        tell_all(hub, self, 2105)
+
+    def hears(self, hub: Hub, session: Session, request: str) -> bool:
+        """Hear no request for history."""
+        return not (self.strikes(session) and request.startswith(("reqHist", "reqHead")))
+
+    def end(self, hub: Hub) -> None:
+        """Tell that it is over."""
+        tell_all(hub, self, 2106)
+
+
+def _note(code: int, meaning: str) -> type[Fault]:
+    """Return the fault of a note that means nothing but itself."""
+
+    @dataclass
+    class FarmNote(Fault):
+        name: ClassVar[str] = str(code)
+        is_instant: ClassVar[bool] = True
+
+        def begin(self, hub: Hub) -> None:
+            """Tell it."""
+            tell_all(hub, self, code)
+
+    FarmNote.__doc__ = f"{code}: {meaning}"
+    return FarmNote
+
+
+@dataclass
+class NightlyReset(ConnectivityLost):
+    """The broker's night: 1100 for minutes, then 1101, and perhaps the sockets are cut too."""
+
+    name: ClassVar[str] = "nightly_reset"
+
+    restored: int = tunable(
+        RESTORED_LOST, unit="code", low=1101, high=1102, step=1, meaning="how it ends"
+    )
+    cuts_sockets: int = tunable(
+        0, unit="0/1", low=0, high=1, step=1, meaning="1: the sockets are closed at its end"
+    )
+
+    def end(self, hub: Hub) -> None:
+        """End like a lost line, and cut."""
+        super().end(hub)
+        if self.cuts_sockets:
+            for session in self.victims(hub):
+                session.close_after_sending()
+
+
+@dataclass
+class Restart(Fault):
+    """The gateway restarts: orders of the last moment vanish, ids go back, nobody can connect."""
+
+    name: ClassVar[str] = "restart"
+
+    vanish_s: float = tunable(
+        1.0, unit="s", low=0, high=60, step=0.1, meaning="orders of so long before it vanish"
+    )
+    ids_back: int = tunable(
+        5, unit="ids", low=0, high=1_000_000, step=1, meaning="next order ids go back by so many"
+    )
+    _down_ns: int = field(default=0, init=False, repr=False)
+    _is_down: bool = field(default=False, init=False, repr=False)
+
+    def begin(self, hub: Hub) -> None:
+        """Let orders vanish from now on; the sockets go a moment later."""
+        self._down_ns = hub.market.now_ns + round(self.vanish_s * NS_PER_S)
+        self.on_time(hub)
+
+    def on_time(self, hub: Hub) -> None:
+        """Close every socket once the moment has come."""
+        if self._is_down or hub.market.now_ns < self._down_ns:
+            return
+        self._is_down = hub.door.is_closed = True
+        books = hub.exchange.books
+        books.forget_untransmitted()
+        for client_id, next_id in books.next_ids.items():
+            books.next_ids[client_id] = max(1, next_id - self.ids_back)
+        for session in self.victims(hub):
+            session.close_after_sending()
+
+    def hears(self, hub: Hub, session: Session, request: str) -> bool:
+        """Take no order any more: it is accepted by nobody."""
+        return request not in ("placeOrder", "cancelOrder")
+
+    def end(self, hub: Hub) -> None:
+        """Open the door again."""
+        hub.door.is_closed = False
+
+
+@dataclass
+class ClientIdBusy(Fault):
+    """326: the next connections are told that their client id is in use."""
+
+    name: ClassVar[str] = "client_id_busy"
+
+    def begin(self, hub: Hub) -> None:
+        """Turn everybody away."""
+        hub.door.busy_ids.add(self.client_id)
+
+    def end(self, hub: Hub) -> None:
+        """Let them in again."""
+        hub.door.busy_ids.discard(self.client_id)
+
+
+@dataclass
+class ErrorFlood(Fault):
+    """A flood of error messages that belong to no request."""
+
+    name: ClassVar[str] = "error_flood"
+    is_instant: ClassVar[bool] = True
+
+    count: int = tunable(
+        1000, unit="messages", low=1, high=1_000_000, step=100, meaning="how many at once"
+    )
+    code: int = tunable(2100, unit="code", low=1, high=99_999, step=1, meaning="which error")
+
+    def begin(self, hub: Hub) -> None:
+        """Send them all."""
+        for session in self.victims(hub):
+            for number in range(self.count):
+                session.say("error", req_id=-1, code=self.code, text=f"flood {number}")
+
+
+FAULTS = (
+    ConnectivityLost,
+    ConnectivityRestoredDataLost,
+    ConnectivityRestored,
+    MarketDataFarmBroken,
+    _note(2104, "the market data farm is there, without ever having been gone."),
+    HistoryFarmBroken,
+    _note(2106, "the historical data farm is there."),
+    _note(2107, "the historical data farm sleeps."),
+    _note(2108, "the market data farm sleeps."),
+    NightlyReset,
+    Restart,
+    ClientIdBusy,
+    ErrorFlood,
+)

@@ -1,0 +1,653 @@
+"""Every fault of the paper gateway, shown on the wire as it is named, and put right again."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from ib_insync import IB, LimitOrder, MarketOrder, Trade
+
+from momentum_lab.core.market import NS_PER_S
+from momentum_lab.errors import ParameterError
+from momentum_lab.gateway.faults.catalog import CATALOG
+from momentum_lab.gateway.faults.scenario import Entry, Scenario, load_scenario
+from momentum_lab.gateway.server import Gateway
+from tests.conftest import StartGateway
+from tests.gateway_client import (
+    LIMIT_S,
+    RawClient,
+    connected,
+    errors_of,
+    news_tape,
+    play,
+    raw_client,
+    settle,
+    spy,
+    standing_gateway,
+)
+from tests.gateway_factories import NOON, news, second_tape, seconds
+
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(60)]
+
+PRICES = [100.0 + n % 5 / 100 for n in range(300)]
+HEADLINES = (
+    news(at_ns=NOON + 5 * NS_PER_S, number=1),
+    news(at_ns=NOON + 8 * NS_PER_S, number=2),
+)
+TAPE = second_tape(seconds(PRICES, volume=4_000), headlines=HEADLINES)
+SHOWN: set[str] = set()
+
+
+@asynccontextmanager
+async def desk(folder: Path, **settings: Any) -> AsyncIterator[tuple[Gateway, IB]]:
+    """A gateway and a client with one line; two seconds have been played."""
+    async with standing_gateway(TAPE, folder, **settings) as gateway, connected(gateway.port) as ib:
+        ib.reqMktData(spy(), "233,292")
+        await play(gateway, 2, ib)
+        yield gateway, ib
+
+
+def begin(gateway: Gateway, name: str, **parameters: Any) -> None:
+    SHOWN.add(name)
+    gateway.inject(name, parameters)
+
+
+def end(gateway: Gateway, name: str) -> None:
+    assert gateway.hub.faults.end(name) == 1
+
+
+def line(ib: IB) -> Any:
+    (ticker,) = ib.tickers()
+    return ticker
+
+
+def log_of(trade: Trade) -> list[str]:
+    return [entry.status for entry in trade.log]
+
+
+def hear(ib: IB, *names: str) -> list[str]:
+    """Collect callbacks as they come: their names, of a status its text."""
+    found: list[str] = []
+
+    def listen(name: str) -> None:
+        original = getattr(ib.wrapper, name)
+
+        def both(*values: Any) -> None:
+            found.append(str(values[1]) if name == "orderStatus" else name)
+            original(*values)
+
+        setattr(ib.wrapper, name, both)
+
+    for name in names:
+        listen(name)
+    return found
+
+
+async def gone(ib: IB) -> None:
+    with anyio.fail_after(LIMIT_S):
+        while ib.isConnected():  # noqa: ASYNC110 - the library sets no event
+            await anyio.sleep(0.01)
+
+
+# -------------------------------------------------------------- transport
+
+
+async def test_tcp_reset(tmp_path: Path) -> None:
+    async with standing_gateway(TAPE, tmp_path) as gateway:
+
+        def talk() -> str:
+            with raw_client(gateway.port) as client:
+                client.start()
+                anyio.from_thread.run_sync(begin, gateway, "tcp_reset")
+                try:
+                    while client.socket.recv(4096):
+                        pass
+                except ConnectionResetError:
+                    return "reset"
+                return "end of stream"
+
+        assert await anyio.to_thread.run_sync(talk) == "reset"
+        assert gateway.hub.sessions == {}
+        async with connected(gateway.port):
+            pass
+
+
+async def test_half_open(tmp_path: Path) -> None:
+    async with desk(tmp_path) as (gateway, ib):
+        begin(gateway, "half_open")
+        with anyio.move_on_after(0.3) as waiting:
+            await ib.reqCurrentTimeAsync()
+        assert waiting.cancelled_caught
+        assert ib.isConnected()
+        other = IB()
+        with pytest.raises((TimeoutError, ConnectionError)):
+            await other.connectAsync("127.0.0.1", gateway.port, clientId=2, timeout=0.3)
+        end(gateway, "half_open")
+        await settle(ib)
+        async with connected(gateway.port, 3):
+            pass
+
+
+async def test_stalled_reader(tmp_path: Path) -> None:
+    async with desk(tmp_path) as (gateway, ib):
+        begin(gateway, "stalled_reader")
+        # What is being read at this moment is still heard.
+        await settle(ib)
+        ib.placeOrder(spy(), LimitOrder("BUY", 1, 50.0))
+        await anyio.sleep(0.1)
+        assert gateway.hub.exchange.live_orders() == []
+        end(gateway, "stalled_reader")
+        await settle(ib)
+        assert len(gateway.hub.exchange.live_orders()) == 1
+
+
+async def test_stalled_writer(tmp_path: Path) -> None:
+    async with desk(tmp_path) as (gateway, ib):
+        begin(gateway, "stalled_writer")
+        heard = line(ib).last
+        with anyio.move_on_after(0.3) as waiting:
+            await play(gateway, 1, ib)
+        assert waiting.cancelled_caught
+        assert line(ib).last == heard
+        end(gateway, "stalled_writer")
+        await settle(ib)
+
+
+async def test_malformed_frame(tmp_path: Path) -> None:
+    async with standing_gateway(TAPE, tmp_path) as gateway:
+
+        def talk() -> bytes:
+            with raw_client(gateway.port) as client:
+                client.start()
+                anyio.from_thread.run_sync(begin, gateway, "malformed_frame")
+                return client.socket.recv(4096)
+
+        assert b"not a number" in await anyio.to_thread.run_sync(talk)
+
+
+async def test_truncated_frame(tmp_path: Path) -> None:
+    async with standing_gateway(TAPE, tmp_path) as gateway:
+
+        def talk() -> bytes:
+            with raw_client(gateway.port) as client:
+                client.start()
+                anyio.from_thread.run_sync(begin, gateway, "truncated_frame")
+                found = b""
+                while data := client.socket.recv(4096):
+                    found += data
+                return found
+
+        found = await anyio.to_thread.run_sync(talk)
+        assert int.from_bytes(found[:4], "big") > len(found) - 4
+
+
+async def test_slow_answers(tmp_path: Path) -> None:
+    async with desk(tmp_path) as (gateway, ib):
+        begin(gateway, "slow_answers", delay_s=3.0)
+        answers = []
+        async with anyio.create_task_group() as group:
+
+            async def ask() -> None:
+                answers.append(await ib.reqCurrentTimeAsync())
+
+            group.start_soon(ask)
+            await anyio.sleep(0.1)
+            gateway.hub.step_to(gateway.now_ns + 2 * NS_PER_S)
+            await anyio.sleep(0.1)
+            assert answers == []
+            gateway.hub.step_to(gateway.now_ns + 2 * NS_PER_S)
+        assert len(answers) == 1
+
+
+async def test_lost_answer(tmp_path: Path) -> None:
+    async with desk(tmp_path) as (gateway, ib):
+        begin(gateway, "lost_answer", request="reqPositions")
+        with anyio.move_on_after(0.3) as waiting:
+            await ib.reqPositionsAsync()
+        assert waiting.cancelled_caught
+        await settle(ib)
+
+
+# --------------------------------------------------------------- upstream
+
+
+async def test_1100_stops_data_keeps_order_reports_back_and_ends_with_1102(tmp_path: Path) -> None:
+    async with desk(tmp_path) as (gateway, ib):
+        trade = ib.placeOrder(spy(), LimitOrder("BUY", 10, 50.0))
+        await settle(ib)
+        codes, heard = errors_of(ib), line(ib).time
+        begin(gateway, "1100", repeat_s=2.0)
+        await play(gateway, 5, ib)
+        assert codes == [(-1, 1100)] * 3
+        assert line(ib).time == heard
+        ib.cancelOrder(trade.order)
+        await settle(ib)
+        assert trade.orderStatus.status == "PendingCancel"
+        end(gateway, "1100")
+        await play(gateway, 2, ib)
+        assert (-1, 1102) in codes
+        assert trade.orderStatus.status == "Cancelled"
+        assert line(ib).time != heard
+
+
+async def test_1101_loses_the_subscriptions(tmp_path: Path) -> None:
+    async with desk(tmp_path) as (gateway, ib):
+        codes = errors_of(ib)
+        begin(gateway, "1101")
+        await settle(ib)
+        heard = line(ib).time
+        await play(gateway, 3, ib)
+        assert (codes, line(ib).time) == ([(-1, 1101)], heard)
+
+
+async def test_1102_alone_changes_nothing(tmp_path: Path) -> None:
+    async with desk(tmp_path) as (gateway, ib):
+        codes, heard = errors_of(ib), line(ib).time
+        begin(gateway, "1102")
+        await play(gateway, 2, ib)
+        assert codes == [(-1, 1102)]
+        assert line(ib).time != heard
+
+
+async def test_2103_stops_quotes_until_2104(tmp_path: Path) -> None:
+    async with desk(tmp_path) as (gateway, ib):
+        codes = errors_of(ib)
+        begin(gateway, "2103")
+        await settle(ib)
+        heard = line(ib).time
+        await play(gateway, 3, ib)
+        assert line(ib).time == heard
+        end(gateway, "2103")
+        await play(gateway, 1, ib)
+        assert codes == [(-1, 2103), (-1, 2104)]
+        assert line(ib).time != heard
+
+
+async def test_2105_leaves_history_unanswered_until_2106(tmp_path: Path) -> None:
+    async with desk(tmp_path) as (gateway, ib):
+        codes = errors_of(ib)
+        begin(gateway, "2105")
+        request = (spy(), "", "60 S", "1 min", "TRADES", True)
+        with anyio.move_on_after(0.3) as waiting:
+            await ib.reqHistoricalDataAsync(*request)
+        assert waiting.cancelled_caught
+        end(gateway, "2105")
+        assert len(await ib.reqHistoricalDataAsync(*request)) > 0
+        assert [code for _, code in codes if code in (2105, 2106)] == [2105, 2106]
+
+
+@pytest.mark.parametrize("code", [2104, 2106, 2107, 2108])
+async def test_notes_of_farms(tmp_path: Path, code: int) -> None:
+    async with desk(tmp_path) as (gateway, ib):
+        codes = errors_of(ib)
+        begin(gateway, str(code))
+        await settle(ib)
+        assert codes == [(-1, code)]
+
+
+async def test_nightly_reset(tmp_path: Path) -> None:
+    async with desk(tmp_path) as (gateway, ib):
+        codes = errors_of(ib)
+        begin(gateway, "nightly_reset", cuts_sockets=1)
+        await play(gateway, 6, ib)
+        end(gateway, "nightly_reset")
+        await gone(ib)
+        assert codes == [(-1, 1100), (-1, 1100), (-1, 1101)]
+
+
+async def test_restart_vanishes_orders_rolls_ids_back_and_closes_the_port(tmp_path: Path) -> None:
+    async with desk(tmp_path) as (gateway, ib):
+        kept = ib.placeOrder(spy(), LimitOrder("BUY", 10, 50.0))
+        await settle(ib)
+        next_id = gateway.hub.exchange.books.next_order_id(1)
+        begin(gateway, "restart", vanish_s=1.0, ids_back=2)
+        lost = ib.placeOrder(spy(), LimitOrder("BUY", 20, 50.0))
+        await settle(ib)
+        assert log_of(lost) == ["PendingSubmit"]
+        gateway.hub.step_to(gateway.now_ns + NS_PER_S)
+        await gone(ib)
+        assert gateway.hub.exchange.books.next_order_id(1) == max(1, next_id - 2)
+        with pytest.raises((ConnectionError, TimeoutError)):
+            await IB().connectAsync("127.0.0.1", gateway.port, clientId=1, timeout=0.5)
+        end(gateway, "restart")
+        async with connected(gateway.port) as again:
+            refs = [t.order.permId for t in await again.reqAllOpenOrdersAsync()]
+        assert refs == [kept.order.permId]
+
+
+async def test_client_id_busy(tmp_path: Path) -> None:
+    async with standing_gateway(TAPE, tmp_path) as gateway:
+        begin(gateway, "client_id_busy", client_id=7)
+
+        def talk() -> list[list[str]]:
+            with raw_client(gateway.port) as client:
+                return client.start(7)
+
+        assert (await anyio.to_thread.run_sync(talk))[-1][3] == "326"
+        async with connected(gateway.port, 8):
+            pass
+        end(gateway, "client_id_busy")
+        async with connected(gateway.port, 7):
+            pass
+
+
+async def test_error_flood(tmp_path: Path) -> None:
+    async with desk(tmp_path) as (gateway, ib):
+        codes = errors_of(ib)
+        begin(gateway, "error_flood", count=5000, code=2100)
+        await settle(ib)
+        assert codes == [(-1, 2100)] * 5000
+
+
+# ----------------------------------------------------------------- orders
+
+
+async def test_late_status(tmp_path: Path) -> None:
+    async with desk(tmp_path) as (gateway, ib):
+        begin(gateway, "late_status", delay_s=3.0)
+        trade = ib.placeOrder(spy(), MarketOrder("BUY", 10))
+        await play(gateway, 2, ib)
+        assert trade.fills == []
+        await play(gateway, 2, ib)
+        assert (len(trade.fills), trade.orderStatus.status) == (1, "Filled")
+
+
+async def test_duplicate_status(tmp_path: Path) -> None:
+    async with desk(tmp_path) as (gateway, ib):
+        begin(gateway, "duplicate_status", times=3)
+        heard = hear(ib, "orderStatus")
+        trade = ib.placeOrder(spy(), LimitOrder("BUY", 10, 50.0))
+        await settle(ib)
+        assert heard == ["Submitted"] * 3
+        assert trade.orderStatus.status == "Submitted"
+
+
+async def test_reordered_status(tmp_path: Path) -> None:
+    async with desk(tmp_path) as (gateway, ib):
+        begin(gateway, "reordered_status")
+        heard = hear(ib, "orderStatus", "execDetails")
+        ib.placeOrder(spy(), MarketOrder("BUY", 10))
+        await settle(ib)
+        # As they happened: Submitted, execution, Filled.
+        assert heard == ["execDetails", "Submitted"]
+        end(gateway, "reordered_status")
+        await settle(ib)
+        assert heard == ["execDetails", "Submitted", "Filled"]
+
+
+async def test_commission_first(tmp_path: Path) -> None:
+    async with desk(tmp_path) as (gateway, ib):
+        begin(gateway, "commission_first")
+        heard = hear(ib, "commissionReport", "execDetails")
+        ib.placeOrder(spy(), MarketOrder("BUY", 10))
+        await settle(ib)
+        assert heard == ["commissionReport", "execDetails"]
+
+
+async def test_lost_acknowledgement(tmp_path: Path) -> None:
+    async with desk(tmp_path) as (gateway, ib):
+        begin(gateway, "lost_acknowledgement")
+        trade = ib.placeOrder(spy(), LimitOrder("BUY", 10, 50.0))
+        await settle(ib)
+        assert log_of(trade) == ["PendingSubmit"]
+        assert len(gateway.hub.exchange.live_orders()) == 1
+        end(gateway, "lost_acknowledgement")
+        await ib.reqAllOpenOrdersAsync()
+        assert trade.orderStatus.status == "Submitted"
+
+
+async def test_partial_then_silence(tmp_path: Path) -> None:
+    async with desk(tmp_path) as (gateway, ib):
+        begin(gateway, "partial_then_silence")
+        trade = ib.placeOrder(spy(), MarketOrder("BUY", 10))
+        await play(gateway, 5, ib)
+        assert [fill.execution.shares for fill in trade.fills] == [5]
+        assert trade.orderStatus.status == "Submitted"
+        (order,) = gateway.hub.exchange.live_orders()
+        assert (order.filled, order.remaining) == (5, 5)
+
+
+async def test_execution_correction(tmp_path: Path) -> None:
+    async with desk(tmp_path) as (gateway, ib):
+        trade = ib.placeOrder(spy(), MarketOrder("BUY", 10))
+        await settle(ib)
+        begin(gateway, "execution_correction", change_usd=-0.5)
+        await settle(ib)
+        first, second = (fill.execution for fill in trade.fills)
+        assert second.execId == f"{first.execId[:-2]}02"
+        assert second.price == pytest.approx(first.price - 0.5)
+        assert [fill["exec_id"] for fill in gateway.journal.of("fill")] == [
+            first.execId,
+            second.execId,
+        ]
+
+
+# ------------------------------------------------------------------- data
+
+
+async def test_competing_session(tmp_path: Path) -> None:
+    async with desk(tmp_path) as (gateway, ib):
+        codes = errors_of(ib)
+        begin(gateway, "competing_session")
+        await settle(ib)
+        heard = line(ib).time
+        await play(gateway, 3, ib)
+        assert [code for _, code in codes] == [10197]
+        assert line(ib).time == heard
+        end(gateway, "competing_session")
+        await play(gateway, 1, ib)
+        assert line(ib).time != heard
+
+
+async def test_delayed_data(tmp_path: Path) -> None:
+    async with desk(tmp_path) as (gateway, ib):
+        codes, kinds = errors_of(ib), set[int]()
+        ib.pendingTickersEvent += lambda tickers: kinds.update(
+            tick.tickType for ticker in tickers for tick in ticker.ticks
+        )
+        begin(gateway, "delayed_data")
+        await settle(ib)
+        kinds.clear()
+        await play(gateway, 3, ib)
+        assert ([code for _, code in codes], line(ib).marketDataType) == ([10167], 3)
+        assert {68, 74} <= kinds <= {66, 67, 68, 69, 70, 71, 72, 73, 74, 75, 76}
+        end(gateway, "delayed_data")
+        await play(gateway, 1, ib)
+        assert line(ib).marketDataType == 1
+
+
+async def test_frozen_quotes_with_a_live_heartbeat(tmp_path: Path) -> None:
+    async with desk(tmp_path) as (gateway, ib):
+        begin(gateway, "frozen_quotes")
+        before, heard = await ib.reqCurrentTimeAsync(), line(ib).time
+        await play(gateway, 3, ib)
+        assert (await ib.reqCurrentTimeAsync() - before).total_seconds() == 3
+        assert line(ib).time == heard
+
+
+async def test_headline_storm(tmp_path: Path) -> None:
+    async with desk(tmp_path) as (gateway, ib):
+        ib.reqMktData(news_tape(), "mdoff,292")
+        ib.reqMktData(news_tape("DJNL"), "mdoff,292")
+        await settle(ib)
+        ib.wrapper.newsTicks.clear()
+        begin(gateway, "headline_storm", count=10_000)
+        await settle(ib)
+        ids = {tick.articleId for tick in ib.wrapper.newsTicks}
+        assert len(ids) == 10_000
+        assert len({tick.timeStamp for tick in ib.wrapper.newsTicks}) == 1
+
+
+async def test_duplicate_backdated_and_late_headlines(tmp_path: Path) -> None:
+    async with desk(tmp_path) as (gateway, ib):
+        begin(gateway, "duplicate_headlines", times=2)
+        begin(gateway, "backdated_headlines", age_s=3600)
+        await play(gateway, 4, ib)
+        stamps = [tick.timeStamp for tick in ib.newsTicks()]
+        assert stamps == [HEADLINES[0].at_ns // 1_000_000 - 3_600_000] * 2
+        end(gateway, "duplicate_headlines")
+        end(gateway, "backdated_headlines")
+        begin(gateway, "late_headlines", delay_s=10.0)
+        await play(gateway, 8, ib)
+        assert len(ib.newsTicks()) == 2
+        await play(gateway, 5, ib)
+        assert ib.newsTicks()[-1].timeStamp == HEADLINES[1].at_ns // 1_000_000
+
+
+async def test_clock_skew(tmp_path: Path) -> None:
+    async with desk(tmp_path) as (gateway, ib):
+        before = await ib.reqCurrentTimeAsync()
+        begin(gateway, "clock_skew", skew_s=-45)
+        assert (await ib.reqCurrentTimeAsync() - before).total_seconds() == -45
+
+
+def test_every_fault_of_the_catalog_has_been_shown_here() -> None:
+    if len(SHOWN) < 5:
+        pytest.skip("only meaningful after the tests above")
+    assert set(CATALOG) == SHOWN
+
+
+# --------------------------------------------------------------- scenarios
+
+
+def _scenario(folder: Path, text: str) -> Scenario:
+    path = folder / "scenario.yaml"
+    path.write_text(text, encoding="utf-8")
+    return load_scenario(path)
+
+
+async def test_a_scenario_happens_at_its_time_and_after_its_event(tmp_path: Path) -> None:
+    scenario = _scenario(
+        tmp_path,
+        """
+        faults:
+          - fault: "1100"
+            at: 2013-10-09T12:00:10
+            for_s: 5
+          - fault: execution_correction
+            after: {event: fill, count: 2}
+            delay_s: 3
+          - fault: "2107"
+            at: 2013-10-09T16:00:20+00:00
+            every_s: 10
+        """,
+    )
+    async with desk(tmp_path, scenario=scenario) as (gateway, ib):
+        ib.placeOrder(spy(), MarketOrder("BUY", 10))
+        ib.placeOrder(spy(), MarketOrder("SELL", 10))
+        await play(gateway, 43, ib)
+        told = [
+            ((record["at_ns"] - NOON) / NS_PER_S, record["what"], record["fault"])
+            for record in gateway.journal.records
+            if "fault" in record
+        ]
+    assert told == [
+        (5.0, "fault begins", "execution_correction"),
+        (10.0, "fault begins", "1100"),
+        (15.0, "fault ends", "1100"),
+        (20.0, "fault begins", "2107"),
+        (30.0, "fault begins", "2107"),
+        (40.0, "fault begins", "2107"),
+    ]
+
+
+async def test_a_seed_draws_the_same_times_every_time(tmp_path: Path) -> None:
+    async def times(folder: Path, seed: int) -> list[int]:
+        entries = (Entry("2107", rate_per_hour=120.0), Entry("2108", rate_per_hour=60.0))
+        async with standing_gateway(TAPE, folder, scenario=Scenario(entries, seed)) as gateway:
+            gateway.hub.step_to(NOON + 1800 * NS_PER_S)
+            return [record["at_ns"] for record in gateway.journal.of("fault begins")]
+
+    first = await times(tmp_path / "a", 7)
+    assert first == await times(tmp_path / "b", 7)
+    assert first != await times(tmp_path / "c", 8)
+    # 90 are expected in half an hour; five standard deviations to either side.
+    assert 42 <= len(first) <= 138
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("faults: [{fault: tcp_rest}]", "entry 1: no fault 'tcp_rest'; did you mean 'tcp_reset'"),
+        ("faults: [{fault: '1100', at_: 1}]", "no key 'at_'; did you mean 'at'"),
+        ("faults: [{fault: '1100', with: {repeat: 1}}]", "did you mean 'repeat_s'"),
+        ("faults: [{fault: '1100', with: {repeat_s: -1}}]", "expected 0.1 to 86400 s, found -1"),
+        ("faults: [{fault: '1100', at: noon}]", "expected a date and time"),
+        ("faults: [{fault: '1100', after: {event: fil}}]", "did you mean 'fill'"),
+        ("faults: [{fault: '1100', for_s: 0}]", "expected for_s > 0"),
+        ("faults: [{fault: '1100', at: 2013-10-09, rate_per_hour: 1}]", "expected one of at"),
+        ("fault: []", "no key 'fault'; did you mean 'faults'"),
+        ("- 1", "expected a mapping"),
+        ("faults: [", "not readable"),
+    ],
+)
+def test_a_bad_scenario_is_refused_with_one_sentence(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(ParameterError, match=words.replace("(", r"\(").replace("[", r"\[")):
+        _scenario(tmp_path, text)
+
+
+# ----------------------------------------------------------------- control
+
+
+def _cli(*words: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "momentum_lab.faces.cli", "gateway", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+
+
+def test_another_program_injects_faults_and_reads_the_journal(
+    start_gateway: StartGateway, tmp_path: Path
+) -> None:
+    journal = tmp_path / "journal.jsonl"
+    gateway = start_gateway("--no-hold", "--speed", 1, "--fast", 1, "--journal", journal)
+    with raw_client(gateway.port) as client:
+        client.start()
+        done = _cli("inject", "1100", "--set", "restored=1101", "--for", 30, "--port", gateway.port)
+        assert (done.returncode, "fault: 1100" in done.stdout) == (0, True)
+        assert client.read_until(4)[-1][3] == "1100"
+        assert "faults: ['1100']" in _cli("status", "--port", gateway.port).stdout
+        assert "ended: 1" in _cli("end", "1100", "--port", gateway.port).stdout
+        assert _codes(client, 1101)
+    records = [json.loads(row) for row in journal.read_text(encoding="utf-8").splitlines()]
+    told = [(r["what"], r["fault"]) for r in records if "fault" in r]
+    assert told == [("fault begins", "1100"), ("fault ends", "1100")]
+
+
+def _codes(client: RawClient, code: int) -> bool:
+    return any(message[3] == str(code) for message in client.read_until(4))
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("inject", "tcp_rest"), "no fault 'tcp_rest'; did you mean 'tcp_reset'"),
+        (("inject", "1100", "--set", "x"), "expected NAME=VALUE"),
+        (("inject", "late_status", "--set", "delay_s=no"), "expected a number"),
+    ],
+)
+def test_a_bad_command_is_refused_with_one_sentence(
+    start_gateway: StartGateway, words: tuple[str, ...], sentence: str
+) -> None:
+    gateway = start_gateway()
+    done = _cli(*words, "--port", gateway.port)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert sentence in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_command_to_nobody_says_so() -> None:
+    done = _cli("status", "--port", 1)
+    assert done.returncode == 2
+    assert "no paper gateway answers" in done.stderr
+
+
+def test_an_address_that_others_can_reach_must_be_wanted(tmp_path: Path) -> None:
+    done = _cli("--tape", tmp_path, "--host", "0.0.0.0")  # noqa: S104 - it is refused
+    assert done.returncode == 2
+    assert "--allow-remote" in done.stderr
