@@ -41,6 +41,7 @@ STEERING = {
     "sec_type": st.sampled_from(["STK", "BAG", ""]),
     "order_type": st.sampled_from(["LMT", "PEG BENCH", "PEG BEST", "PEG MID"]),
     "exchange": st.sampled_from(["SMART", "IBKRATS"]),
+    "time_s": st.integers(0, 2**32),
 }
 unset_integers = {2_147_483_647, 9_223_372_036_854_775_807}
 integers = st.integers(-(2**63) + 2, 2**63 - 1).filter(lambda n: n not in unset_integers)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -29,7 +30,6 @@ PREFIX: Final = b"API\0"
 MAX_FRAME_BYTES: Final = 0xFFFFFF
 NO_REQUEST: Final = -1
 UNREADABLE_CODE: Final = 320
-NOT_SERVED_CODE: Final = 321
 UNKNOWN_CODE: Final = 505
 _HELLO: Final = re.compile(r"v([0-9]{1,6})(?:\.\.([0-9]{1,6}))?(?: (.*))?", re.DOTALL)
 
@@ -223,12 +223,13 @@ def _read_request(wire: Sequence[str], version: int) -> Event:
 
 
 def _refuse(number: str, wire: Sequence[str]) -> BadRequest:
-    if number in NOT_SERVED:
-        name, place = NOT_SERVED[number]
-        try:
-            req_id = INT_OR_0.read(wire[place])
-        except (IndexError, ValueError):
-            req_id = NO_REQUEST
-        reason = f"Error validating request.-'{name}' : cause - not supported by this gateway"
-        return BadRequest(reason, tuple(wire), req_id, NOT_SERVED_CODE)
-    return BadRequest("Fatal Error: Unknown message id.", tuple(wire), NO_REQUEST, UNKNOWN_CODE)
+    refused = NOT_SERVED.get(number)
+    if refused is None:
+        return BadRequest("Fatal Error: Unknown message id.", tuple(wire), NO_REQUEST, UNKNOWN_CODE)
+    req_id = NO_REQUEST
+    if refused.place is not None:
+        with suppress(IndexError, ValueError):
+            req_id = INT_OR_0.read(wire[refused.place])
+    cause = f"'{refused.name}' : cause - not supported by this gateway"
+    reason = refused.text or f"Error validating request.-{cause}"
+    return BadRequest(reason, tuple(wire), req_id, refused.code)

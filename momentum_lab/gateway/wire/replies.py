@@ -11,6 +11,7 @@ from momentum_lab.gateway.wire.kinds import (
     ESCAPED,
     INT_OR_0,
     NUMBER,
+    NUMBER_OR_0,
     NUMBER_OR_MAX,
     TEXT,
     WHOLE,
@@ -190,6 +191,41 @@ _CONTRACTS: Final = (
             Group("increments", fields(NUMBER, "low_edge increment")),
         ),
     ),
+    Message(
+        75,
+        "secDefOptParams",
+        (
+            *_REQ_ID,
+            *fields(TEXT, "exchange"),
+            *fields(INT_OR_0, "under_con_id"),
+            *fields(TEXT, "trading_class multiplier"),
+            Listing("expirations", TEXT),
+            Listing("strikes", NUMBER_OR_0),
+        ),
+    ),
+    Message(76, "secDefOptParamsEnd", _REQ_ID),
+    Message(77, "softDollarTiers", (*_REQ_ID, Group("tiers", fields(TEXT, "name value label")))),
+    Message(
+        80,
+        "mktDepthExchanges",
+        (
+            Group(
+                "exchanges",
+                (
+                    *fields(TEXT, "exchange sec_type listing_exchange service_data_type"),
+                    *fields(INT_OR_0, "agg_group"),
+                ),
+            ),
+        ),
+    ),
+    Message(
+        82,
+        "smartComponents",
+        (
+            *_REQ_ID,
+            Group("components", (*fields(INT_OR_0, "bit"), *fields(TEXT, "exchange letter"))),
+        ),
+    ),
 )
 
 LAST, ALL_LAST, BID_ASK, MID_POINT = 1, 2, 3, 4
@@ -284,7 +320,37 @@ _MARKET_DATA: Final = (
         *fields(NUMBER, "wap"),
         *fields(INT_OR_0, "count"),
     ),
+    _versioned(
+        12,
+        "marketDepth",
+        "1",
+        *_REQ_ID,
+        *fields(INT_OR_0, "position operation side"),
+        *fields(NUMBER, "price"),
+        *_sizes("size"),
+    ),
+    _versioned(
+        13,
+        "marketDepthL2",
+        "1",
+        *_REQ_ID,
+        *fields(INT_OR_0, "position"),
+        *fields(TEXT, "market_maker"),
+        *fields(INT_OR_0, "operation side"),
+        *fields(NUMBER, "price"),
+        *_sizes("size"),
+        *optional(BOOL, "is_smart_depth"),
+    ),
 )
+
+_UNUSED: Final = (Const("0"),)
+
+
+def _past_ticks(number: int, name: str, items: tuple[Item, ...]) -> Message:
+    """Ticks of the past, of one kind; the last message of an answer says that it is done."""
+    ticks = Group("ticks", (*fields(INT_OR_0, "time_s"), *items))
+    return Message(number, name, (*_REQ_ID, ticks, *fields(BOOL, "is_done")))
+
 
 _HISTORY: Final = (
     Message(
@@ -327,6 +393,31 @@ _HISTORY: Final = (
         ),
     ),
     Message(88, "headTimestamp", (*_REQ_ID, *fields(TEXT, "timestamp"))),
+    Message(
+        89,
+        "histogramData",
+        (*_REQ_ID, Group("bins", (*fields(NUMBER, "price"), *fields(INT_OR_0, "count")))),
+    ),
+    _past_ticks(96, "historicalTicks", (*_UNUSED, *fields(NUMBER, "price"), *_sizes("size"))),
+    _past_ticks(
+        97,
+        "historicalTicksBidAsk",
+        (
+            Field("mask", INT_OR_0, 0),
+            *fields(NUMBER, "bid_price ask_price"),
+            *_sizes("bid_size ask_size"),
+        ),
+    ),
+    _past_ticks(
+        98,
+        "historicalTicksLast",
+        (
+            Field("mask", INT_OR_0, 0),
+            *fields(NUMBER, "price"),
+            *_sizes("size"),
+            *optional(TEXT, "exchange special_conditions"),
+        ),
+    ),
 )
 
 _NEWS: Final = (

@@ -6,6 +6,7 @@ id, so that they can be refused to the one who asked instead of being left unans
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 from momentum_lab.gateway.wire.contracts import CONTRACT, SHORT_COMBO_LEGS, is_combo
@@ -79,6 +80,18 @@ _CONTRACTS: Final = (
     ),
     Message(81, "reqMatchingSymbols", (*_REQ_ID, *fields(TEXT, "pattern"))),
     Message(91, "reqMarketRule", fields(INT_OR_0, "market_rule_id")),
+    Message(
+        78,
+        "reqSecDefOptParams",
+        (
+            *_REQ_ID,
+            *fields(TEXT, "under_symbol fut_fop_exchange under_sec_type"),
+            *fields(INT_OR_0, "under_con_id"),
+        ),
+    ),
+    Message(79, "reqSoftDollarTiers", _REQ_ID),
+    Message(82, "reqMktDepthExchanges"),
+    Message(83, "reqSmartComponents", (*_REQ_ID, *fields(TEXT, "bbo_exchange"))),
 )
 
 _MARKET_DATA: Final = (
@@ -126,6 +139,19 @@ _MARKET_DATA: Final = (
         ),
     ),
     _plain(51, "cancelRealTimeBars", *_REQ_ID),
+    Message(
+        10,
+        "reqMktDepth",
+        (
+            Const("5"),
+            *_REQ_ID,
+            CONTRACT,
+            *fields(INT_OR_0, "num_rows"),
+            *optional(BOOL, "is_smart_depth"),
+            *optional(TEXT, "options"),
+        ),
+    ),
+    _plain(11, "cancelMktDepth", *_REQ_ID, *optional(BOOL, "is_smart_depth")),
 )
 
 _HISTORY: Final = (
@@ -159,6 +185,33 @@ _HISTORY: Final = (
         ),
     ),
     Message(90, "cancelHeadTimeStamp", _REQ_ID),
+    Message(
+        96,
+        "reqHistoricalTicks",
+        (
+            *_REQ_ID,
+            CONTRACT,
+            *optional(BOOL, "include_expired"),
+            *fields(TEXT, "start_date_time end_date_time"),
+            *fields(INT_OR_0, "number_of_ticks"),
+            *fields(TEXT, "what_to_show"),
+            *fields(BOOL, "use_rth"),
+            *optional(BOOL, "ignore_size"),
+            *optional(TEXT, "options"),
+        ),
+    ),
+    Message(
+        88,
+        "reqHistogramData",
+        (
+            *_REQ_ID,
+            CONTRACT,
+            *optional(BOOL, "include_expired"),
+            *fields(BOOL, "use_rth"),
+            *fields(TEXT, "period"),
+        ),
+    ),
+    Message(89, "cancelHistogramData", _REQ_ID),
 )
 
 _NEWS: Final = (
@@ -212,32 +265,49 @@ REQUESTS: Final = Table(
     (*_SESSION, *_ACCOUNTS, *_CONTRACTS, *_MARKET_DATA, *_HISTORY, *_NEWS, *_ORDERS)
 )
 
-# Message number as on the wire -> name, and which field holds the request id.
-NOT_SERVED: Final[dict[str, tuple[str, int]]] = {
-    "10": ("reqMktDepth", 2),
-    "11": ("cancelMktDepth", 2),
-    "19": ("replaceFA", 4),
-    "21": ("exerciseOptions", 2),
-    "22": ("reqScannerSubscription", 1),
-    "23": ("cancelScannerSubscription", 2),
-    "52": ("reqFundamentalData", 2),
-    "53": ("cancelFundamentalData", 2),
-    "54": ("calculateImpliedVolatility", 2),
-    "55": ("calculateOptionPrice", 2),
-    "56": ("cancelCalculateImpliedVolatility", 2),
-    "57": ("cancelCalculateOptionPrice", 2),
-    "67": ("queryDisplayGroups", 2),
-    "68": ("subscribeToGroupEvents", 2),
-    "69": ("updateDisplayGroup", 2),
-    "70": ("unsubscribeFromGroupEvents", 2),
-    "78": ("reqSecDefOptParams", 1),
-    "79": ("reqSoftDollarTiers", 1),
-    "83": ("reqSmartComponents", 1),
-    "88": ("reqHistogramData", 1),
-    "89": ("cancelHistogramData", 1),
-    "96": ("reqHistoricalTicks", 1),
-    "100": ("reqWshMetaData", 1),
-    "101": ("cancelWshMetaData", 1),
-    "102": ("reqWshEventData", 1),
-    "103": ("cancelWshEventData", 1),
+
+@dataclass(frozen=True, slots=True)
+class NotServed:
+    """A request that exists and is refused.
+
+    Attributes:
+        name: the protocol's name.
+        place: which field holds the request id, None where there is none.
+        code: the error that a broker without such a service gives.
+        text: its text, "" for the usual one.
+    """
+
+    name: str
+    place: int | None = 2
+    code: int = 321
+    text: str = ""
+
+
+_NO_FUNDAMENTALS: Final = (
+    "We are sorry, but fundamentals data for the security specified is not available."
+)
+_NOT_AN_ADVISOR: Final = "FA data operations ignored for non FA customers."
+
+# Message number as on the wire -> what it would be.
+NOT_SERVED: Final[dict[str, NotServed]] = {
+    "18": NotServed("requestFA", None, text=_NOT_AN_ADVISOR),
+    "19": NotServed("replaceFA", 4, text=_NOT_AN_ADVISOR),
+    "21": NotServed("exerciseOptions"),
+    "22": NotServed("reqScannerSubscription", 1),
+    "23": NotServed("cancelScannerSubscription"),
+    "24": NotServed("reqScannerParameters", None),
+    "52": NotServed("reqFundamentalData", code=430, text=_NO_FUNDAMENTALS),
+    "53": NotServed("cancelFundamentalData"),
+    "54": NotServed("calculateImpliedVolatility"),
+    "55": NotServed("calculateOptionPrice"),
+    "56": NotServed("cancelCalculateImpliedVolatility"),
+    "57": NotServed("cancelCalculateOptionPrice"),
+    "67": NotServed("queryDisplayGroups"),
+    "68": NotServed("subscribeToGroupEvents"),
+    "69": NotServed("updateDisplayGroup"),
+    "70": NotServed("unsubscribeFromGroupEvents"),
+    "100": NotServed("reqWshMetaData", 1, 10276, "News feed is not allowed."),
+    "101": NotServed("cancelWshMetaData", 1),
+    "102": NotServed("reqWshEventData", 1, 10276, "News feed is not allowed."),
+    "103": NotServed("cancelWshEventData", 1),
 }

@@ -166,11 +166,12 @@ class TestBadRequests:
     @pytest.mark.parametrize(
         ("texts", "req_id"),
         [
-            ((10, 5, 42, 0, "AAPL"), 42),
-            ((78, 43, "AAPL", "", "STK", 265598), 43),
+            ((54, 2, 42, 0, "AAPL"), 42),
+            ((22, 43, "50", "STK"), 43),
             ((19, 1, "1", "<xml/>", 44), 44),
-            ((96, "not a number"), -1),
-            ((96,), -1),
+            ((18, 1, "1"), -1),
+            ((22, "not a number"), -1),
+            ((22,), -1),
         ],
     )
     def test_known_but_unserved_request_is_refused_by_its_id(
@@ -179,6 +180,14 @@ class TestBadRequests:
         bad = only_bad_request(connected(), message(*texts))
 
         assert (bad.code, bad.req_id) == (321, req_id)
+
+    @pytest.mark.parametrize(("number", "place", "code"), [(52, 2, 430), (100, 1, 10276)])
+    def test_a_service_that_was_not_bought_has_its_own_refusal(
+        self, number: int, place: int, code: int
+    ) -> None:
+        bad = only_bad_request(connected(), message(number, *(["2"] * (place - 1)), 9))
+
+        assert (bad.code, bad.req_id) == (code, 9)
 
     @pytest.mark.parametrize(
         "texts",
