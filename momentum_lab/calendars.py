@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 import pandas as pd
 
 from momentum_lab.core.market import NS_PER_S
+from momentum_lab.errors import DataError
 
 NEW_YORK = "America/New_York"
 _NEW_YORK = ZoneInfo(NEW_YORK)
@@ -56,15 +57,26 @@ def _year(year: int) -> Any:
 def session_on_day_of(at_ns: int) -> TradingSession | None:
     """Return the New York session on the New York date of an instant; None on a holiday.
 
+    Raises:
+        DataError: the date lies beyond what the calendar knows.
+
     Source: the XNYS calendar of `exchange_calendars`.
     """
     at = datetime.fromtimestamp(at_ns // NS_PER_S, tz=timezone.utc)
-    return _session_on(at.astimezone(_NEW_YORK).date())
+    return session_on_date(at.astimezone(_NEW_YORK).date())
 
 
-@lru_cache(maxsize=64)
-def _session_on(day: date) -> TradingSession | None:
-    calendar = _year(day.year)
+@lru_cache(maxsize=512)
+def session_on_date(day: date) -> TradingSession | None:
+    """Return the New York session of a date; None on a holiday.
+
+    Raises:
+        DataError: the date lies beyond what the calendar knows.
+    """
+    try:
+        calendar = _year(day.year)
+    except ValueError as error:
+        raise DataError(f"no exchange calendar for {day.year}: {error}") from error
     label = pd.Timestamp(day)
     if not calendar.is_session(label):
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -14,6 +15,12 @@ from momentum_lab.gateway.exchange import Exchange
 from momentum_lab.gateway.market import Market
 from momentum_lab.gateway.orders import Execution, Ticket
 from momentum_lab.records.tape import BAR_COLUMNS, Tape, TapeHeadline
+from momentum_lab.records.tape_ticks import (
+    HALT_COLUMNS,
+    QUOTE_COLUMNS,
+    TRADE_COLUMNS,
+    empty_table,
+)
 
 # 2013-10-09, a Wednesday, New York.
 OPEN = 1_381_325_400 * NS_PER_S
@@ -141,3 +148,42 @@ def exchange(
     found: Market, *, cash_usd: float = 1_000_000.0, rules: Rules | None = None
 ) -> Exchange:
     return Exchange(found, account="DU1234567", cash_usd=cash_usd, rules=rules)
+
+
+def at(n_seconds: float) -> int:
+    """An instant of the market day, counted from noon."""
+    return NOON + round(n_seconds * NS_PER_S)
+
+
+def tick_tape(
+    *,
+    trades: Sequence[tuple[float, float, int]] = (),
+    quotes: Sequence[tuple[float, float, float, int, int]] = (),
+    halts: Sequence[tuple[float, int]] = (),
+    rows: Sequence[Row] = (),
+) -> Tape:
+    """A tape of single ticks of SPY, each with its seconds after noon first.
+
+    Args:
+        trades: (second, price, size).
+        quotes: (second, bid, ask, bid size, ask size).
+        halts: (second, kind).
+        rows: bars.
+    """
+    traded = [("SPY", at(s), price, size, "P", "@") for s, price, size in trades]
+    quoted = [("SPY", at(s), *quote) for s, *quote in quotes]
+    halted = [("SPY", at(s), kind) for s, kind in halts]
+    bars = second_tape(rows) if rows else replace(second_tape([]), bars=empty_table(BAR_COLUMNS))
+    return replace(
+        bars,
+        trades=_table(traded, TRADE_COLUMNS),
+        quotes=_table(quoted, QUOTE_COLUMNS),
+        halts=_table(halted, HALT_COLUMNS),
+    )
+
+
+def _table(rows: Sequence[tuple[Any, ...]], columns: tuple[str, ...]) -> pd.DataFrame:
+    empty = empty_table(columns)
+    if not rows:
+        return empty
+    return pd.DataFrame(rows, columns=list(columns)).astype(dict(empty.dtypes))

@@ -12,6 +12,9 @@ from momentum_lab.gateway.refusal import no_definition
 from momentum_lab.records.tape import Tape, TapeHeadline
 
 VALID_EXCHANGES = "SMART,NYSE,ARCA,NASDAQ,BATS,IEX"
+# Letters under which the exchanges stand in a quote, and the name of that set of letters.
+EXCHANGE_LETTERS = {"NYSE": "N", "ARCA": "P", "NASDAQ": "Q", "BATS": "Z", "IEX": "V"}
+BBO_EXCHANGE = "9c0001"
 NASDAQ_ALIASES = frozenset({"NASDAQ", "ISLAND"})
 # News contracts are not on the tape; their ids only have to differ from the stocks'.
 _FIRST_NEWS_CON_ID = 900_000_001

@@ -20,7 +20,8 @@ from momentum_lab.gateway.account import Account
 from momentum_lab.gateway.books import NEVER_NS, Books
 from momentum_lab.gateway.checks import Rules, check_ticket, warnings_of
 from momentum_lab.gateway.floor import Floor
-from momentum_lab.gateway.market import HaltChange, Market, QuoteChange, Trade
+from momentum_lab.gateway.market import Market
+from momentum_lab.gateway.market_events import HaltChange, QuoteChange, Trade
 from momentum_lab.gateway.orders import (
     AT_CLOSE,
     CANCELLING,

@@ -25,7 +25,8 @@ from momentum_lab.core.fills import FillModel
 from momentum_lab.gateway.account import Account
 from momentum_lab.gateway.books import Books, Key
 from momentum_lab.gateway.liquidity import Liquidity
-from momentum_lab.gateway.market import Market, Trade
+from momentum_lab.gateway.market import Market
+from momentum_lab.gateway.market_events import Trade
 from momentum_lab.gateway.matching import (
     IMMEDIATE,
     are_rivals,

@@ -1,9 +1,14 @@
 """Historical bars as the broker answers them, from a tape up to the replayed "now".
 
-The last bar is the forming one, as with a real gateway when the end time is empty; a tape bar
-counts once it has ended, so no answer ever shows the future. Volumes are shares (as from
-protocol 175 on), the bar count is the number of tape bars in it. BID, ASK and MIDPOINT bars are
-the spread model applied to the trade prices; intervals without a trade give no bar of any kind.
+The last bar is the forming one, as with a real gateway when the end time is empty; a row of the
+tape counts once it has ended, so no answer ever shows the future. Volumes are shares (as from
+protocol 175 on), the bar count is the number of rows in it.
+
+BID, ASK and MIDPOINT bars are made of the tape's quotes, each beginning with the quote that holds
+at its start; where the tape has none they are the spread model applied to the trade prices.
+Intervals in which nothing happened give no bar of any kind. Bars begin on the grid of the local
+day; in the regular session the first one begins with the session. A week's or month's bar carries
+the date of its first session on the tape.
 """
 
 from __future__ import annotations
@@ -11,17 +16,17 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
-from typing import Any
+from datetime import date, datetime, time, timedelta, timezone
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from momentum_lab.core.market import NS_PER_S
-from momentum_lab.gateway.hours import REGULAR_FROM_S, REGULAR_UNTIL_S, Hours, find_zone
-from momentum_lab.gateway.market import Line
+from momentum_lab.gateway.hours import Hours, find_zone
+from momentum_lab.gateway.line import DAY_S, Array, Line, QuoteTrack
 from momentum_lab.gateway.refusal import HISTORY, RefusedError, invalid
 
-DAY_S = 86_400
+WEEK_S, MONTH_S = 7 * DAY_S, 30 * DAY_S
 BAR_SECONDS: Mapping[str, int] = {
     **{f"{n} secs": n for n in (1, 5, 10, 15, 30)},
     "1 min": 60,
@@ -29,12 +34,32 @@ BAR_SECONDS: Mapping[str, int] = {
     "1 hour": 3600,
     **{f"{n} hours": 3600 * n for n in (2, 3, 4, 8)},
     "1 day": DAY_S,
+    "1 week": WEEK_S,
+    "1 month": MONTH_S,
 }
-_SPELLINGS: Mapping[str, str] = {"1 sec": "1 secs", "1 mins": "1 min", "1 hours": "1 hour"}
+_SPELLINGS: Mapping[str, str] = {
+    "1 sec": "1 secs",
+    "1 mins": "1 min",
+    "1 hours": "1 hour",
+    **dict.fromkeys(("1w", "1 weeks"), "1 week"),
+    **dict.fromkeys(("1m", "1 months"), "1 month"),
+    **dict.fromkeys(("1d", "1 days"), "1 day"),
+}
+SCHEDULE = "SCHEDULE"
 WHAT_TO_SHOW = ("TRADES", "MIDPOINT", "BID", "ASK", "BID_ASK", "ADJUSTED_LAST")
+QUOTE_KINDS = frozenset({"MIDPOINT", "BID", "ASK", "BID_ASK"})
+KEPT_KINDS = frozenset({"TRADES", "MIDPOINT", "BID", "ASK"})
 _DURATION = re.compile(r"^\s*(\d+)\s*([SDWMY])?\s*$", re.IGNORECASE)
-_CALENDAR_DAYS: Mapping[str, int] = {"W": 7, "M": 30, "Y": 365}
-_MAX_DURATION = 100_000
+# Unit of a duration -> (most of them, its name, the next larger unit's, finest bars).
+_LIMITS: Mapping[str, tuple[int, str, str, int]] = {
+    "S": (86_400, "seconds", "days", 1),
+    "D": (365, "days", "years", 5),
+    "W": (52, "weeks", "years", 10),
+    "M": (12, "months", "years", 30),
+    "Y": (68, "years", "nothing longer", 60),
+}
+_MOST_SECONDS_OF_SECOND_BARS = 2_000
+_MONTHS_OF_YEAR = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +69,7 @@ class HistoryQuery:
     Attributes:
         start_ns: first bar starts here or later.
         end_ns: bars of trades up to here.
-        seconds: length of a bar; 86400 is a local date.
+        seconds: length of a bar; 86400 is a local date, `WEEK_S` and `MONTH_S` its week and month.
         is_regular: only the regular session.
         what: one of `WHAT_TO_SHOW`.
         with_epoch: times as epoch seconds instead of local text.
@@ -85,22 +110,61 @@ def parse_query(
     if seconds is None:
         raise invalid(f"Historical data bar size setting is invalid: {size}")
     what = str(values["what_to_show"] or "TRADES").upper()
-    if what not in WHAT_TO_SHOW:
+    if what == SCHEDULE and seconds != DAY_S:
+        raise invalid("Only daily bars are valid for a schedule")
+    if what not in (*WHAT_TO_SHOW, SCHEDULE):
         raise invalid(f"Historical data requests for {what} are not supported by this gateway")
-    end_ns = parse_end(str(values["end_date_time"] or ""), hours=hours, now_ns=now_ns)
+    end_text = str(values["end_date_time"] or "")
+    if what == "ADJUSTED_LAST" and end_text.strip():
+        raise invalid("End date not supported with adjusted last")
+    end_ns = parse_end(end_text, hours=hours, now_ns=now_ns)
     is_regular = bool(values["use_rth"])
-    start_ns = _start(str(values["duration"]), end_ns, hours=hours, line=line, regular=is_regular)
+    duration = parse_duration(str(values["duration"]), bar_seconds=seconds)
+    start_ns = _start(duration, end_ns, seconds=seconds, hours=hours, line=line, rth=is_regular)
+    if what == SCHEDULE and duration.unit == "D":
+        start_ns = _sessions_back(duration.number, end_ns, hours=hours)
     return HistoryQuery(
-        # Bars begin on the grid: the first whole one at or after the start of the span.
-        start_ns=-(-start_ns // (seconds * NS_PER_S)) * seconds * NS_PER_S
-        if seconds < DAY_S
-        else start_ns,
+        start_ns=start_ns,
         end_ns=end_ns,
         seconds=seconds,
         is_regular=is_regular,
         what=what,
         with_epoch=int(values["format_date"] or 1) == 2,  # noqa: PLR2004 - the protocol's number
     )
+
+
+class Duration(NamedTuple):
+    """How far back a query goes: so many seconds, days, weeks, months or years."""
+
+    number: int
+    unit: str
+
+
+def parse_duration(text: str, *, bar_seconds: int) -> Duration:
+    """Read a duration such as "1800 S" or "2 D"; a number alone is seconds.
+
+    Raises:
+        RefusedError: it is none, too long for its unit, or the bars are too fine for it.
+    """
+    match = _DURATION.match(text)
+    count = int(match.group(1)) if match else 0
+    if match is None or not count:
+        raise invalid(f"Historical data query duration is invalid: {text}")
+    unit = (match.group(2) or "S").upper()
+    most, name, larger, finest_s = _LIMITS[unit]
+    if count > most:
+        raise invalid(
+            f"Historical data requests for durations longer than {most} {name} "
+            f"must be made in {larger}."
+        )
+    too_many = bar_seconds == 1 and count > _MOST_SECONDS_OF_SECOND_BARS
+    if bar_seconds < finest_s or too_many:
+        raise RefusedError(
+            HISTORY,
+            "Historical Market Data Service error message:invalid step: "
+            f"bars of {bar_seconds} s over {count} {unit}",
+        )
+    return Duration(count, unit)
 
 
 def parse_end(text: str, *, hours: Hours, now_ns: int) -> int:
@@ -123,16 +187,20 @@ def parse_end(text: str, *, hours: Hours, now_ns: int) -> int:
 
 def bars(line: Line, query: HistoryQuery, *, now_ns: int) -> list[HistoryBar]:
     """Return the bars of a query in time order; none of them knows anything after `now_ns`."""
-    until = line.n_known(min(query.end_ns, now_ns))
-    since = int(np.searchsorted(line.start_ns, query.start_ns, side="left"))
-    rows = np.arange(since, until)
+    until_ns = min(query.end_ns, now_ns)
+    if query.what in QUOTE_KINDS and len(line.quotes):
+        return list(_quote_bars(line.quotes, query, until_ns=until_ns, hours=line.hours))
+    rows = np.arange(
+        int(np.searchsorted(line.start_ns, query.start_ns, side="left")), line.n_known(until_ns)
+    )
+    wanted = line.is_told[rows]
     if query.is_regular:
-        seconds = line.second_of_day[since:until]
-        rows = rows[(seconds >= REGULAR_FROM_S) & (seconds < REGULAR_UNTIL_S)]
+        wanted &= line.is_regular[rows]
+    rows = rows[wanted]
     if not len(rows):
         return []
     reshape = _reshaper(line, query.what)
-    return [reshape(bar) for bar in _aggregated(line, rows, query.seconds)]
+    return [reshape(bar) for bar in _trade_bars(line, rows, query)]
 
 
 def time_text(start_ns: int, query: HistoryQuery, *, hours: Hours, with_zone: bool) -> str:
@@ -162,50 +230,145 @@ def _local(text: str, layout: str, hours: Hours) -> datetime:
     return parsed.replace(tzinfo=find_zone(hours.zone_name))
 
 
-def _start(duration: str, end_ns: int, *, hours: Hours, line: Line, regular: bool) -> int:
-    match = _DURATION.match(duration)
-    n_units = int(match.group(1)) if match else 0
-    if match is None or not 0 < n_units <= _MAX_DURATION:
-        raise invalid(f"Historical data query duration is invalid: {duration}")
-    unit = (match.group(2) or "S").upper()
+def _start(
+    duration: Duration, end_ns: int, *, seconds: int, hours: Hours, line: Line, rth: bool
+) -> int:
+    number, unit = duration
     if unit == "S":
         # A tape without extended hours knows no other session time than the regular one.
-        regular = regular or not line.has_extended_hours
-        return hours.back(end_ns, seconds=n_units, regular=regular)
+        regular = rth or not line.has_extended_hours
+        start_ns = hours.back(end_ns, seconds=number, regular=regular)
+        # Bars begin on the grid: the first whole one at or after the start of the span.
+        grid_ns = seconds * NS_PER_S
+        return start_ns if seconds >= DAY_S else -(-start_ns // grid_ns) * grid_ns
     if unit == "D":
-        return _days_back(line, n_units, end_ns=end_ns)
-    return max(0, end_ns - n_units * _CALENDAR_DAYS[unit] * DAY_S * NS_PER_S)
+        return _days_back(line, number, end_ns=end_ns, hours=hours)
+    return max(0, hours.instant(_calendar_back(hours.day(end_ns), duration), time(0)))
 
 
-def _days_back(line: Line, n_days: int, *, end_ns: int) -> int:
-    """Start of the n-th last date that has trades: days without trades do not count."""
-    n_known = line.n_known(end_ns)
-    if not n_known:
+def _calendar_back(day: date, duration: Duration) -> date:
+    number, unit = duration
+    if unit == "W":
+        return day - timedelta(days=7 * number)
+    months = number if unit == "M" else _MONTHS_OF_YEAR * number
+    year, month = divmod(day.year * _MONTHS_OF_YEAR + day.month - 1 - months, _MONTHS_OF_YEAR)
+    first = date(max(1, year), month + 1, 1)
+    # Back from the 31st to a month without one: its last day.
+    return first + timedelta(days=min(day.day, _days_in(first)) - 1)
+
+
+def _days_in(first_of_month: date) -> int:
+    return ((first_of_month + timedelta(days=31)).replace(day=1) - first_of_month).days
+
+
+def _days_back(line: Line, n_days: int, *, end_ns: int, hours: Hours) -> int:
+    """Start of the n-th last date on which anything happened: empty dates do not count."""
+    n_rows, n_quotes = line.n_known(end_ns), line.quotes.n_known(end_ns)
+    days = np.unique(np.concatenate((line.day[:n_rows], line.quotes.day[:n_quotes])))
+    if not len(days):
         return end_ns
-    days, first_rows = np.unique(line.day[:n_known], return_index=True)
-    return int(line.start_ns[first_rows[max(0, len(days) - n_days)]])
+    day = date(1970, 1, 1) + timedelta(days=int(days[max(0, len(days) - n_days)]))
+    return hours.instant(day, time(0))
 
 
-def _aggregated(line: Line, rows: np.ndarray[Any, Any], seconds: int) -> Iterator[HistoryBar]:
-    keys = line.day[rows] if seconds >= DAY_S else line.start_ns[rows] // (seconds * NS_PER_S)
+def _sessions_back(number: int, end_ns: int, *, hours: Hours) -> int:
+    """Return the start of the n-th last date with a session, whether the tape knows it or not."""
+    day = hours.day(end_ns - 1)
+    while True:
+        number -= hours.session(day) is not None
+        if not number:
+            return hours.instant(day, time(0))
+        day -= timedelta(days=1)
+
+
+def _keys(day: Array, second_of_day: Array, seconds: int) -> Array:
+    """Return a number for each instant that is the same for all of one bar."""
+    keys: Array = day
+    if seconds < DAY_S:
+        keys = day * DAY_S + second_of_day // seconds * seconds
+    elif seconds == WEEK_S:
+        # 1970-01-01 was a Thursday; a week begins on Monday.
+        keys = (day + 3) // 7
+    elif seconds == MONTH_S:
+        keys = day.astype("datetime64[D]").astype("datetime64[M]").astype("int64")
+    return keys
+
+
+def _groups(keys: Array) -> tuple[Array, Array]:
+    """Return the first and the last place of each run of equal keys."""
     first = np.flatnonzero(np.concatenate(([True], keys[1:] != keys[:-1])))
-    last = np.concatenate((first[1:], [len(rows)])) - 1
+    return first, np.concatenate((first[1:], [len(keys)])) - 1
+
+
+def _bar_start(at_ns: int, second_of_day: int, query: HistoryQuery, *, hours: Hours) -> int:
+    """Return the start of the bar that an instant falls into."""
+    if query.seconds >= DAY_S:
+        return at_ns
+    start_ns = (at_ns // NS_PER_S - second_of_day % query.seconds) * NS_PER_S
+    session = hours.session(hours.day(at_ns)) if query.is_regular else None
+    return start_ns if session is None else max(start_ns, session[0])
+
+
+def _trade_bars(line: Line, rows: Array, query: HistoryQuery) -> Iterator[HistoryBar]:
+    first, last = _groups(_keys(line.day[rows], line.second_of_day[rows], query.seconds))
     volume = np.add.reduceat(line.volume[rows], first)
     paid = np.add.reduceat(line.volume[rows] * line.close[rows], first)
     high = np.maximum.reduceat(line.high[rows], first)
     low = np.minimum.reduceat(line.low[rows], first)
-    for n, (a, b) in enumerate(zip(first, last, strict=True)):
-        start_ns = int(line.start_ns[rows[a]])
+    for n, (a, b) in enumerate(zip(rows[first], rows[last], strict=True)):
+        close = float(line.close[b])
         yield HistoryBar(
-            start_ns=start_ns if seconds >= DAY_S else int(keys[a]) * seconds * NS_PER_S,
-            open=float(line.open[rows[a]]),
+            start_ns=_bar_start(
+                int(line.start_ns[a]), int(line.second_of_day[a]), query, hours=line.hours
+            ),
+            open=float(line.open[a]),
             high=float(high[n]),
             low=float(low[n]),
-            close=float(line.close[rows[b]]),
+            close=close,
             volume=int(volume[n]),
-            vwap=round(float(paid[n] / volume[n]), 6) if volume[n] else float(line.close[rows[b]]),
-            n_bars=int(b - a + 1),
+            vwap=round(float(paid[n] / volume[n]), 6) if volume[n] else close,
+            n_bars=int(last[n] - first[n] + 1),
         )
+
+
+def _quote_bars(
+    quotes: QuoteTrack, query: HistoryQuery, *, until_ns: int, hours: Hours
+) -> Iterator[HistoryBar]:
+    usable = {"BID": quotes.bid > 0, "ASK": quotes.ask > 0}.get(query.what, quotes.is_two_sided)
+    if query.is_regular:
+        usable = usable & quotes.is_regular
+    places = np.flatnonzero(usable[: quotes.n_known(until_ns)])
+    keys = _keys(quotes.day[places], quotes.second_of_day[places], query.seconds)
+    if not len(places):
+        return
+    for a, b in zip(*_groups(keys), strict=True):
+        at_ns = int(quotes.at_ns[places[a]])
+        start_ns = _bar_start(at_ns, int(quotes.second_of_day[places[a]]), query, hours=hours)
+        if start_ns < query.start_ns:
+            continue
+        holds = a > 0 and quotes.day[places[a - 1]] == quotes.day[places[a]]
+        own = places[a - 1 if holds else a : b + 1]
+        end_ns = min(until_ns, start_ns + query.seconds * NS_PER_S)
+        yield _quote_bar(quotes, own, query.what, start_ns=start_ns, end_ns=end_ns)
+
+
+def _quote_bar(
+    quotes: QuoteTrack, own: Array, what: str, *, start_ns: int, end_ns: int
+) -> HistoryBar:
+    bid, ask = quotes.bid[own], quotes.ask[own]
+    if what == "BID_ASK":
+        began_ns = np.maximum(quotes.at_ns[own], start_ns)
+        lasted_ns = np.maximum(np.diff(began_ns, append=end_ns), 1)
+        prices = [
+            float(np.average(bid, weights=lasted_ns)),
+            float(ask.max()),
+            float(bid.min()),
+            float(np.average(ask, weights=lasted_ns)),
+        ]
+    else:
+        shown = {"BID": bid, "ASK": ask}.get(what, (bid + ask) / 2)
+        prices = [float(shown[0]), float(shown.max()), float(shown.min()), float(shown[-1])]
+    return _without_volume(start_ns, *(round(price, 6) for price in prices))
 
 
 def _reshaper(line: Line, what: str) -> Callable[[HistoryBar], HistoryBar]:
@@ -220,20 +383,24 @@ def _reshaper(line: Line, what: str) -> Callable[[HistoryBar], HistoryBar]:
     if what == "BID_ASK":
         # Open and close are time averages; the average trade price stands for them.
         return lambda bar: _without_volume(
-            bar, quote(bar.vwap)[0], quote(bar.high)[1], quote(bar.low)[0], quote(bar.vwap)[1]
+            bar.start_ns,
+            quote(bar.vwap)[0],
+            quote(bar.high)[1],
+            quote(bar.low)[0],
+            quote(bar.vwap)[1],
         )
     if what in sides:
         side = sides[what]
         return lambda bar: _without_volume(
-            bar, side(bar.open), side(bar.high), side(bar.low), side(bar.close)
+            bar.start_ns, side(bar.open), side(bar.high), side(bar.low), side(bar.close)
         )
     return lambda bar: bar
 
 
 def _without_volume(
-    bar: HistoryBar, first: float, high: float, low: float, last: float
+    start_ns: int, first: float, high: float, low: float, last: float
 ) -> HistoryBar:
-    return HistoryBar(bar.start_ns, first, high, low, last, volume=-1, vwap=-1.0, n_bars=-1)
+    return HistoryBar(start_ns, first, high, low, last, volume=-1, vwap=-1.0, n_bars=-1)
 
 
 def no_data(symbol: str, what: str) -> RefusedError:

@@ -1,7 +1,8 @@
 """Exchange hours of a tape: which instants are in the regular session, and local dates.
 
-The regular session is 09:30 to 16:00 on weekdays in the tape's zone; trading hours are 04:00 to
-20:00. Holidays and half days are not known here: on such a day a tape simply holds no trades.
+In New York's zone the regular sessions are those of the exchange calendar, holidays and half days
+included; trading hours are 04:00 to 20:00, on a half day to 17:00. Other zones know weekdays only:
+09:30 to 16:00, with the same hours round it.
 """
 
 from __future__ import annotations
@@ -9,17 +10,20 @@ from __future__ import annotations
 from datetime import date, datetime, time, timedelta, timezone
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from momentum_lab.calendars import session_on_date
 from momentum_lab.core.market import NS_PER_S
+from momentum_lab.errors import DataError
 
 OPEN = time(9, 30)
 CLOSE = time(16, 0)
 FIRST_TRADE = time(4, 0)
-LAST_TRADE = time(20, 0)
-REGULAR_FROM_S = 9 * 3600 + 1800
-REGULAR_UNTIL_S = 16 * 3600
+LAST_TRADE, LAST_TRADE_OF_HALF_DAY = time(20, 0), time(17, 0)
+NEW_YORK_ZONES = frozenset({"America/New_York", "US/Eastern"})
 _SATURDAY = 5
 # A walk back through sessions ends here even if a client asks for more.
 _MAX_DAYS_BACK = 366 * 10
+
+Session = tuple[int, int]
 
 
 def find_zone(name: str) -> ZoneInfo:
@@ -50,6 +54,7 @@ class Hours:
         self.zone_name = zone_name
         self._zone = find_zone(zone_name)
         self._day_cache = (0, 0, date.min)
+        self._sessions: dict[tuple[date, bool], Session | None] = {}
 
     def local(self, at_ns: int) -> datetime:
         """Return the instant as local time, whole seconds."""
@@ -79,12 +84,33 @@ class Hours:
             return f"{moment:%Y%m%d %H:%M:%S} {self.zone_name}"
         return f"{moment:%Y%m%d  %H:%M:%S}"
 
-    def session(self, day: date, *, regular: bool = True) -> tuple[int, int] | None:
-        """Return (open_ns, close_ns) of a local date, None on a weekend."""
+    def session(self, day: date, *, regular: bool = True) -> Session | None:
+        """Return (open_ns, close_ns) of a local date, None where nothing trades on it."""
+        key = (day, regular)
+        if key not in self._sessions:
+            self._sessions[key] = self._session(day, regular=regular)
+        return self._sessions[key]
+
+    def _session(self, day: date, *, regular: bool) -> Session | None:
+        bells = self._bells(day)
+        if bells is None or regular:
+            return bells
+        is_half = bells[1] < self.instant(day, CLOSE)
+        last = LAST_TRADE_OF_HALF_DAY if is_half else LAST_TRADE
+        return self.instant(day, FIRST_TRADE), self.instant(day, last)
+
+    def _bells(self, day: date) -> Session | None:
         if day.weekday() >= _SATURDAY:
             return None
-        first, last = (OPEN, CLOSE) if regular else (FIRST_TRADE, LAST_TRADE)
-        return self.instant(day, first), self.instant(day, last)
+        if self.zone_name in NEW_YORK_ZONES:
+            try:
+                found = session_on_date(day)
+            except DataError:
+                # Further away than the calendar is known: every weekday is a full one.
+                pass
+            else:
+                return None if found is None else found.bells_ns
+        return self.instant(day, OPEN), self.instant(day, CLOSE)
 
     def is_regular(self, at_ns: int) -> bool:
         """Return whether the regular session runs at this instant."""

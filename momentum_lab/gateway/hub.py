@@ -33,11 +33,13 @@ from momentum_lab.gateway.catalog import Catalog
 from momentum_lab.gateway.exchange import Exchange
 from momentum_lab.gateway.faults.director import Director
 from momentum_lab.gateway.journal import Journal
-from momentum_lab.gateway.market import HaltChange, Market, QuoteChange, Trade
+from momentum_lab.gateway.market import Market
+from momentum_lab.gateway.market_events import HaltChange, MarketEvent, Trade
 from momentum_lab.gateway.orders import ExchangeEvent, Executed, StatusShown
 from momentum_lab.gateway.pace import Schedule
 from momentum_lab.gateway.session import Session
 from momentum_lab.gateway.settings import GatewaySettings
+from momentum_lab.gateway.streaming import Streaming
 from momentum_lab.gateway.wire import Request
 from momentum_lab.records.tape import TapeHeadline
 
@@ -86,6 +88,7 @@ class Hub:
         is_paused: market time stands still until it is let go on.
         door: how connections are let in.
         journal: what truly happened.
+        streaming: the open lines of all clients.
         faults: what goes wrong.
     """
 
@@ -123,6 +126,7 @@ class Hub:
         self.is_paused = False
         self.door = Door()
         self.journal = Journal(journal)
+        self.streaming = Streaming(self, sample_ms=settings.sample_ms)
         self.faults = Director(self, settings.scenario)
 
     @property
@@ -244,22 +248,44 @@ class Hub:
             self._on_second()
 
     def _next_due_ns(self) -> int | None:
-        due = (self.exchange.next_due_ns(), self.faults.next_due_ns())
+        due = (
+            self.exchange.next_due_ns(),
+            self.faults.next_due_ns(),
+            self.streaming.next_due_ns(),
+        )
         return min((at_ns for at_ns in due if at_ns is not None), default=None)
 
     def _play_to(self, to_ns: int) -> None:
         for event in self.market.advance(to_ns):
-            if isinstance(event, Trade):
-                self._tell_trade(event)
-                self.publish(self.exchange.on_trade(event))
-            elif isinstance(event, QuoteChange):
-                self.publish(self.exchange.on_quote(event))
-            elif isinstance(event, HaltChange):
-                self.publish(self.exchange.on_halt(event))
-            else:
-                self.tell_headline(event)
+            self.tell_market(event)
+        self.streaming.on_time()
         self.publish(self.exchange.on_time())
         self.faults.on_time()
+
+    def tell_market(self, event: MarketEvent) -> None:
+        """Tell something that the market does, and let the exchange act on it."""
+        if isinstance(event, TapeHeadline):
+            self.tell_headline(event)
+        elif isinstance(event, HaltChange):
+            self.note("halt", symbol=event.symbol, kind=event.kind)
+            self.streaming.tell_halt(event)
+            self.publish(self.exchange.on_halt(event))
+        elif isinstance(event, Trade):
+            self.streaming.tell(event)
+            self.publish(self.exchange.on_trade(event))
+        else:
+            self.streaming.tell(event)
+            self.publish(self.exchange.on_quote(event))
+
+    def halt(self, symbol: str, kind: int) -> None:
+        """Halt a symbol or let it trade again, now, and tell it.
+
+        Args:
+            symbol: a symbol of the tape.
+            kind: one of `tape_ticks.HALT_KINDS`.
+        """
+        for event in self.market.change_halt(symbol, kind):
+            self.tell_market(event)
 
     async def _move(self, elapsed_s: float) -> None:
         target_ns = self.schedule.step(self.market.now_ns, seconds=elapsed_s, is_busy=self.is_busy)
@@ -287,19 +313,9 @@ class Hub:
         nap_s = (due_ns - now_ns) / (speed * NS_PER_S) + ROUNDING_S
         return min(max(nap_s, SHORTEST_NAP_S), LONGEST_NAP_S)
 
-    def _tell_trade(self, trade: Trade) -> None:
-        for session in self.sessions.values():
-            for line in session.subscriptions.quotes.values():
-                if line.symbol != trade.symbol or not line.generics.has_prices:
-                    continue
-                if session.is_congested:
-                    line.pending = trade
-                else:
-                    line.pending = None
-                    session.send_all(line.trade(trade))
-
     def _on_second(self) -> None:
         tell_bars(self)
+        self.streaming.on_second()
         tell_profits(self)
         today = self.market.hours.day(self.market.now_ns)
         if today != self._day:

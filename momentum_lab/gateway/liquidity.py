@@ -8,7 +8,7 @@ each later trade, at most what the quote shows. All orders of a symbol share bot
 from __future__ import annotations
 
 from momentum_lab.core.market import Side
-from momentum_lab.gateway.market import QuoteChange, Trade
+from momentum_lab.gateway.market_events import QuoteChange, Trade
 
 
 class Liquidity:
@@ -17,28 +17,35 @@ class Liquidity:
     def __init__(self, participation_ratio: float) -> None:
         """Take the part of the traded volume that is ours at most."""
         self._participation_ratio = participation_ratio
-        self._resting: dict[str, int] = {}
+        self._resting: dict[tuple[str, Side], int] = {}
         self._taken: dict[tuple[str, Side], int] = {}
 
     def on_trade(self, trade: Trade) -> None:
         """A trade makes a part of its volume available, and shows its quote afresh."""
         part = int(self._participation_ratio * trade.size)
-        self._renew(trade.symbol, min(trade.quote_size, part))
+        for side in Side:
+            self._renew(trade.symbol, side, min(shown(trade, side), part))
 
     def on_quote(self, quote: QuoteChange) -> None:
         """A new quote makes what it shows available."""
-        self._renew(quote.symbol, min(quote.bid_size, quote.ask_size))
+        for side in Side:
+            self._renew(quote.symbol, side, shown(quote, side))
 
     def left(self, trade: Trade, side: Side, *, is_arrival: bool) -> int:
         """Return how many shares an order of this side may take now."""
-        shown = trade.quote_size if is_arrival else self._resting.get(trade.symbol, 0)
-        return max(0, shown - self._taken.get((trade.symbol, side), 0))
+        key = trade.symbol, side
+        offered = shown(trade, side) if is_arrival else self._resting.get(key, 0)
+        return max(0, offered - self._taken.get(key, 0))
 
     def take(self, symbol: str, side: Side, shares: int) -> None:
         """Shares are gone until the next trade or quote."""
         self._taken[symbol, side] = self._taken.get((symbol, side), 0) + shares
 
-    def _renew(self, symbol: str, resting: int) -> None:
-        self._resting[symbol] = resting
-        for side in Side:
-            self._taken.pop((symbol, side), None)
+    def _renew(self, symbol: str, side: Side, resting: int) -> None:
+        self._resting[symbol, side] = resting
+        self._taken.pop((symbol, side), None)
+
+
+def shown(quote: Trade | QuoteChange, side: Side) -> int:
+    """Return the shares that a quote offers to an order of this side."""
+    return quote.ask_size if side is Side.BUY else quote.bid_size

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from momentum_lab.core.fills import FillModel
 from momentum_lab.core.market import EPSILON, Instrument, Side
-from momentum_lab.gateway.market import Market, Trade
+from momentum_lab.gateway.market import Market
+from momentum_lab.gateway.market_events import Trade
 from momentum_lab.gateway.orders import (
     ADDED_LIQUIDITY,
     AT_CLOSE,

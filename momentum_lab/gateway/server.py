@@ -206,7 +206,7 @@ def make_hub(
 def _start_in(tape: Tape, start_ns: int | None) -> int:
     if start_ns is None:
         return tape.start_ns
-    first_ns = int(tape.bars["at_ns"].min())
+    first_ns = tape.first_ns
     if not first_ns <= start_ns < tape.end_ns:
         raise ParameterError(
             f"gateway: expected a start between {utc(first_ns).isoformat()} and "

@@ -77,6 +77,7 @@ class Session:
         subscriptions: what it wants to hear.
         may_read: closed while a fault keeps the gateway from reading.
         may_write: closed while a fault keeps it from writing.
+        has_conflated: quotes were kept back because it reads too slowly.
     """
 
     def __init__(self, hub: Hub, stream: SocketStream) -> None:
@@ -94,6 +95,7 @@ class Session:
         self._is_closing = False
         self._is_mute = hub.door.is_mute
         self.may_read, self.may_write = Gate(), Gate()
+        self.has_conflated = False
 
     # -- what the rest of the gateway uses --------------------------------------------------
 
@@ -274,7 +276,8 @@ class Session:
                 self._catch_up()
 
     def _catch_up(self) -> None:
+        if not self.has_conflated:
+            return
+        self.has_conflated = False
         for line in self.subscriptions.quotes.values():
-            if line.pending is not None:
-                trade, line.pending = line.pending, None
-                self.send_all(line.trade(trade))
+            self.send_all(line.flush())

@@ -16,6 +16,7 @@ from momentum_lab.gateway.ticks import VolumeUnit
 DEFAULT_ACCOUNT = "DU1234567"
 DEFAULT_CASH_USD = 1_000_000.0
 _MAX_PORT = 65_535
+_MAX_SAMPLE_MS = 60_000
 _PAPER_ACCOUNT = re.compile(r"D[UF]\d{3,10}")
 
 
@@ -39,6 +40,8 @@ class GatewaySettings:
         hold: the clock stands still until the first client has subscribed to market data.
         state: JSON file that keeps orders, executions, positions, ids and market time.
         volume_ticks: unit of day volume ticks and RTVolume, "lots" of 100 or "shares".
+        sample_ms: quotes are told at most so often, milliseconds of market time; 0 for each one.
+        unsubscribed: symbols whose live quotes the account has not bought, "*" for all.
         rules: what the exchange takes, and how fast.
         fills: slippage, commission, and how much of the volume is ours.
         master_client_id: this client hears of the orders of all clients, None for no such client.
@@ -61,6 +64,8 @@ class GatewaySettings:
     hold: bool = True
     state: Path | None = None
     volume_ticks: VolumeUnit = "lots"
+    sample_ms: int = 250
+    unsubscribed: frozenset[str] = frozenset()
     rules: Rules = field(default_factory=Rules)
     fills: FillModel = field(default_factory=FillModel)
     master_client_id: int | None = None
@@ -83,6 +88,10 @@ class GatewaySettings:
             raise ParameterError(
                 f"gateway: expected a paper account such as {DEFAULT_ACCOUNT}, "
                 f"found {self.account!r}"
+            )
+        if not 0 <= self.sample_ms <= _MAX_SAMPLE_MS:
+            raise ParameterError(
+                f"gateway: expected sample_ms in 0..{_MAX_SAMPLE_MS}, found {self.sample_ms}"
             )
         if not self.cash_usd > 0:
             raise ParameterError(f"gateway: expected cash_usd > 0, found {self.cash_usd:g}")

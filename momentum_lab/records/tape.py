@@ -5,9 +5,11 @@ A tape is a folder:
     tape.yaml           what it is: name, span, licence, instruments, spread of each, providers
     bars.parquet        symbol, at_ns, seconds, open, high, low, close, volume
     headlines.parquet   at_ns, provider, article_id, headline, extra, symbols, body, note
+    quotes.parquet, trades.parquet, halts.parquet    single ticks, see `tape_ticks`
 
-`at_ns` of a bar is its start; of a headline, its publication (UTC epoch nanoseconds). Prices
-are US dollars, volumes are shares. Rows are in time order.
+The tables of ticks may be absent, and bars may where there are trades or quotes. `at_ns` of a bar
+is its start; of a headline, its publication (UTC epoch nanoseconds). Prices are US dollars, volumes
+are shares. Rows are in time order.
 """
 
 from __future__ import annotations
@@ -26,6 +28,14 @@ import yaml
 from momentum_lab.core.fills import SpreadModel
 from momentum_lab.core.market import NS_PER_S, Instrument
 from momentum_lab.errors import DataError, RecordError
+from momentum_lab.records.tape_ticks import (
+    HALT_COLUMNS,
+    QUOTE_COLUMNS,
+    TRADE_COLUMNS,
+    check_no_overlap,
+    checked_ticks,
+    empty_table,
+)
 
 FORMAT = 1
 _NS_PER_US = 1_000
@@ -40,6 +50,12 @@ HEADLINE_COLUMNS = (
     "body",
     "note",
 )
+TICK_TABLES: Mapping[str, tuple[str, ...]] = {
+    "quotes": QUOTE_COLUMNS,
+    "trades": TRADE_COLUMNS,
+    "halts": HALT_COLUMNS,
+}
+_FILES = ("tape.yaml", "bars.parquet", "headlines.parquet")
 _INSTRUMENT_KEYS = {"con_id", "tick_usd", "primary_exchange", "long_name", "stock_type"}
 _SPREAD_KEYS = {"spread_usd", "spread_bps", "size_shares"}
 
@@ -84,6 +100,9 @@ class Tape:
         bars: columns `BAR_COLUMNS`, time order within a symbol.
         headlines: time order.
         about: licence, source and other facts for people.
+        quotes: columns `QUOTE_COLUMNS`, time order; symbols without any are quoted by `spreads`.
+        trades: columns `TRADE_COLUMNS`, time order.
+        halts: columns `HALT_COLUMNS`, time order.
     """
 
     name: str
@@ -96,6 +115,15 @@ class Tape:
     bars: pd.DataFrame
     headlines: tuple[TapeHeadline, ...] = ()
     about: Mapping[str, str] = field(default_factory=dict)
+    quotes: pd.DataFrame = field(default_factory=lambda: empty_table(QUOTE_COLUMNS))
+    trades: pd.DataFrame = field(default_factory=lambda: empty_table(TRADE_COLUMNS))
+    halts: pd.DataFrame = field(default_factory=lambda: empty_table(HALT_COLUMNS))
+
+    @property
+    def first_ns(self) -> int:
+        """Return the instant of the first bar, trade or quote."""
+        tables = (self.bars, self.trades, self.quotes)
+        return min(int(table["at_ns"].min()) for table in tables if len(table))
 
     def bars_of(self, symbol: str) -> pd.DataFrame:
         """Return the bars of one symbol in time order, with a fresh index.
@@ -119,8 +147,9 @@ def load_tape(folder: Path) -> Tape:
     """
     about = _read_yaml(folder)
     instruments, spreads = _instruments(folder, about.get("instruments"))
-    bars = _read_table(folder / "bars.parquet", BAR_COLUMNS)
-    _check_bars(folder, bars, instruments)
+    ticks = {name: _read_ticks(folder, name, instruments) for name in TICK_TABLES}
+    bars = _read_bars(folder, instruments, is_optional=any(map(len, ticks.values())))
+    check_no_overlap(folder / "bars.parquet", bars, ticks["trades"])
     headlines = _read_headlines(folder / "headlines.parquet")
     start_ns, end_ns = (_instant(folder, about, key) for key in ("start", "end"))
     if end_ns <= start_ns:
@@ -136,6 +165,7 @@ def load_tape(folder: Path) -> Tape:
         bars=bars,
         headlines=headlines,
         about=_words(folder, about, "about"),
+        **ticks,
     )
 
 
@@ -145,6 +175,13 @@ def write_tape(tape: Tape, folder: Path) -> None:
     tape.bars.loc[:, list(BAR_COLUMNS)].to_parquet(
         folder / "bars.parquet", index=False, compression="zstd"
     )
+    for name, columns in TICK_TABLES.items():
+        table: pd.DataFrame = getattr(tape, name)
+        path = folder / f"{name}.parquet"
+        # One of an older tape in this folder is none of this one's.
+        path.unlink(missing_ok=True)
+        if len(table):
+            table.loc[:, list(columns)].to_parquet(path, index=False, compression="zstd")
     rows = [[getattr(item, name) for name in HEADLINE_COLUMNS] for item in tape.headlines]
     frame = pd.DataFrame(rows, columns=list(HEADLINE_COLUMNS))
     frame["at_ns"] = frame["at_ns"].astype("int64")
@@ -156,8 +193,9 @@ def write_tape(tape: Tape, folder: Path) -> None:
 def tape_id(folder: Path) -> str:
     """Return the first 16 hex digits of a digest over the tape's files: same bytes, same id."""
     digest = hashlib.sha256()
-    for name in ("tape.yaml", "bars.parquet", "headlines.parquet"):
-        digest.update((folder / name).read_bytes())
+    for path in (folder / name for name in (*_FILES, *(f"{t}.parquet" for t in TICK_TABLES))):
+        if path.exists():
+            digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 
 
@@ -265,6 +303,24 @@ def _read_table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     if missing:
         raise RecordError(f"{path}: columns {missing} are missing, found {list(frame.columns)}")
     return frame.loc[:, list(columns)]
+
+
+def _read_ticks(folder: Path, name: str, symbols: Mapping[str, Instrument]) -> pd.DataFrame:
+    path = folder / f"{name}.parquet"
+    if not path.exists():
+        return empty_table(TICK_TABLES[name])
+    return checked_ticks(path, _read_table(path, TICK_TABLES[name]), symbols)
+
+
+def _read_bars(
+    folder: Path, instruments: Mapping[str, Instrument], *, is_optional: bool
+) -> pd.DataFrame:
+    path = folder / "bars.parquet"
+    if is_optional and not path.exists():
+        return empty_table(BAR_COLUMNS)
+    bars = _read_table(path, BAR_COLUMNS)
+    _check_bars(folder, bars, instruments)
+    return bars
 
 
 def _check_bars(folder: Path, bars: pd.DataFrame, instruments: Mapping[str, Instrument]) -> None:

@@ -9,7 +9,7 @@ from time import perf_counter
 
 import anyio
 import pytest
-from ib_insync import IB
+from ib_insync import IB, ScannerSubscription
 
 from momentum_lab.core.market import NS_PER_S
 from momentum_lab.gateway.server import Gateway
@@ -122,12 +122,11 @@ async def test_requests_that_a_tape_cannot_answer_get_an_error(tmp_path: Path) -
         await ib.qualifyContractsAsync(contract)
         found = errors_of(ib)
         with anyio.fail_after(5):
-            assert await ib.reqHistoricalTicksAsync(contract, "", "", 10, "TRADES", True) == []
-            assert await ib.reqSecDefOptParamsAsync("SPY", "", "STK", contract.conId) == []
-        ib.reqTickByTickData(contract, "AllLast")
-        ib.reqRealTimeBars(contract, 5, "TRADES", True)
+            assert not await ib.reqFundamentalDataAsync(contract, "ReportsFinSummary")
+            assert not await ib.getWshMetaDataAsync()
+        ib.reqScannerSubscription(ScannerSubscription(scanCode="TOP_PERC_GAIN"))
         await settle(ib)
-    assert [code for _, code in found] == [321, 321, 321, 321]
+    assert [code for _, code in found] == [430, 10276, 321]
 
 
 async def test_the_wire_log_holds_both_directions(tmp_path: Path) -> None:

@@ -18,13 +18,8 @@ from momentum_lab.gateway import state
 from momentum_lab.gateway.checks import Rules
 from momentum_lab.gateway.exchange import Exchange
 from momentum_lab.gateway.history import BAR_SECONDS, bars, parse_query
-from momentum_lab.gateway.market import (
-    HALTED_BY_VOLATILITY,
-    NOT_HALTED,
-    HaltChange,
-    Market,
-    Trade,
-)
+from momentum_lab.gateway.market import Market
+from momentum_lab.gateway.market_events import HaltChange, Trade
 from momentum_lab.gateway.orders import (
     FILLED,
     CommissionCharged,
@@ -33,6 +28,7 @@ from momentum_lab.gateway.orders import (
     Execution,
     Order,
 )
+from momentum_lab.records.tape_ticks import HALTED_BY_VOLATILITY, TRADING
 from tests.gateway_factories import IBM, NOON, SPY, exchange, second, second_tape, seconds, ticket
 
 CASH_USD = 50_000.0
@@ -82,7 +78,7 @@ def act(  # noqa: C901, PLR0911 - one case for each thing a client may do
         case ("cancel", int(which)):
             return found.cancel(1, which)
         case ("halt", bool(is_halted)):
-            market.halts["SPY"] = HALTED_BY_VOLATILITY if is_halted else NOT_HALTED
+            market.halts["SPY"] = HALTED_BY_VOLATILITY if is_halted else TRADING
             return found.on_halt(HaltChange("SPY", market.now_ns, market.halts["SPY"]))
         case ("correct", int(which), float(price)):
             fills = found.books.executions

@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from momentum_lab.gateway.answers import account, bars, contracts, news, orders, quotes
+from momentum_lab.gateway.answers import (
+    account,
+    bars,
+    contracts,
+    news,
+    orders,
+    past,
+    quotes,
+    streams,
+)
 from momentum_lab.gateway.refusal import invalid
 from momentum_lab.gateway.wire import Request
 
@@ -16,7 +25,9 @@ ANSWERS: Mapping[str, Callable[[Session, Request], None]] = {
     **account.ANSWERS,
     **contracts.ANSWERS,
     **quotes.ANSWERS,
+    **streams.ANSWERS,
     **bars.ANSWERS,
+    **past.ANSWERS,
     **news.ANSWERS,
     **orders.ANSWERS,
 }

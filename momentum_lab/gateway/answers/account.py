@@ -9,12 +9,13 @@ from momentum_lab.core.market import NS_PER_S, Instrument
 from momentum_lab.gateway import account_messages
 from momentum_lab.gateway.refusal import RefusedError, invalid
 from momentum_lab.gateway.subscriptions import Subscriptions
+from momentum_lab.gateway.ticks import DELAYED, DELAYED_FROZEN, FROZEN, LIVE
 from momentum_lab.gateway.wire import Request
 
 if TYPE_CHECKING:
     from momentum_lab.gateway.session import Session
 
-_MARKET_DATA_TYPES = (1, 2, 3, 4)
+_MARKET_DATA_TYPES = (LIVE, FROZEN, DELAYED, DELAYED_FROZEN)
 
 
 def _start_api(session: Session, request: Request) -> None:
@@ -40,10 +41,11 @@ def _nothing(_session: Session, _request: Request) -> None:
     """For requests that the protocol answers with silence."""
 
 
-def _market_data_type(_session: Session, request: Request) -> None:
+def _market_data_type(session: Session, request: Request) -> None:
+    """Remember it for the lines to come: each says for itself what it got."""
     if request["market_data_type"] not in _MARKET_DATA_TYPES:
         raise invalid(f"Invalid market data type {request['market_data_type']}")
-    # Whatever is asked for, a tape is live: every line says so with its own marketDataType.
+    session.subscriptions.data_type = request["market_data_type"]
 
 
 def _user_info(session: Session, request: Request) -> None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from momentum_lab.clock import utc
 from momentum_lab.core.market import NS_PER_S
 from momentum_lab.gateway import messages
-from momentum_lab.gateway.history import bars, no_data, parse_query
+from momentum_lab.gateway.answers.past import send_schedule
+from momentum_lab.gateway.history import KEPT_KINDS, SCHEDULE, bars, no_data, parse_query
 from momentum_lab.gateway.refusal import RefusedError, invalid
 from momentum_lab.gateway.subscriptions import KeptBars
 from momentum_lab.gateway.wire import Request
@@ -25,6 +26,11 @@ def _historical_data(session: Session, request: Request) -> None:
     if keeps and request["end_date_time"]:
         raise invalid("End date/time must be empty for a query that is kept up to date")
     query = parse_query(request.values, line=line, hours=market.hours, now_ns=market.now_ns)
+    if query.what == SCHEDULE:
+        send_schedule(session, request, query)
+        return
+    if keeps and query.what not in KEPT_KINDS:
+        raise invalid(f"{query.what} bars cannot be kept up to date")
     found = bars(line, query, now_ns=market.now_ns)
     if not found:
         raise no_data(stock.symbol, query.what)
@@ -50,9 +56,10 @@ def _cancel_historical_data(session: Session, request: Request) -> None:
 def _head_timestamp(session: Session, request: Request) -> None:
     stock = session.hub.catalog.stock(request["contract"])
     line, now_ns = session.hub.market.lines[stock.symbol], session.hub.market.now_ns
-    if not line.n_known(now_ns):
+    first_ns = line.first_ns()
+    if first_ns is None or first_ns > now_ns:
         raise no_data(stock.symbol, request["what_to_show"])
-    first_s = int(line.start_ns[0]) // NS_PER_S
+    first_s = first_ns // NS_PER_S
     if request["format_date"] == 2:  # noqa: PLR2004 - the protocol's number for epoch seconds
         text = str(first_s)
     else:

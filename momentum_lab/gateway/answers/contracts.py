@@ -6,7 +6,13 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from momentum_lab.gateway.catalog import VALID_EXCHANGES, Listed, NewsFeed
+from momentum_lab.gateway.catalog import (
+    BBO_EXCHANGE,
+    EXCHANGE_LETTERS,
+    VALID_EXCHANGES,
+    Listed,
+    NewsFeed,
+)
 from momentum_lab.gateway.checks import ORDER_TYPES
 from momentum_lab.gateway.refusal import invalid, no_definition
 from momentum_lab.gateway.wire import Request
@@ -16,6 +22,7 @@ if TYPE_CHECKING:
     from momentum_lab.gateway.session import Session
 
 MARKET_RULE_ID = 26
+AGGREGATE_GROUP = 1
 _N_SESSIONS_TOLD = 5
 
 
@@ -107,8 +114,48 @@ def _market_rule(session: Session, request: Request) -> None:
     session.send("marketRule", market_rule_id=rule_id, increments=increments)
 
 
+def _option_parameters(session: Session, request: Request) -> None:
+    """Say that there are no options: a tape holds stocks."""
+    listed = session.hub.catalog.by_con_id(request["under_con_id"])
+    if listed is None:
+        raise no_definition()
+    session.send("secDefOptParamsEnd", req_id=request["req_id"])
+
+
+def _soft_dollar_tiers(session: Session, request: Request) -> None:
+    session.send("softDollarTiers", req_id=request["req_id"], tiers=[])
+
+
+def _depth_exchanges(session: Session, _request: Request) -> None:
+    rows = [
+        {
+            "exchange": name,
+            "sec_type": "STK",
+            "listing_exchange": "",
+            "service_data_type": "Deep2" if name == "NASDAQ" else "Deep",
+            "agg_group": AGGREGATE_GROUP,
+        }
+        for name in EXCHANGE_LETTERS
+    ]
+    session.send("mktDepthExchanges", exchanges=rows)
+
+
+def _smart_components(session: Session, request: Request) -> None:
+    if request["bbo_exchange"] != BBO_EXCHANGE:
+        raise invalid(f"Unknown BBO exchange {request['bbo_exchange']}")
+    components = [
+        {"bit": bit, "exchange": name, "letter": letter}
+        for bit, (name, letter) in enumerate(EXCHANGE_LETTERS.items())
+    ]
+    session.send("smartComponents", req_id=request["req_id"], components=components)
+
+
 ANSWERS: Mapping[str, Callable[[Session, Request], None]] = {
     "reqContractDetails": _contract_details,
     "reqMatchingSymbols": _matching_symbols,
     "reqMarketRule": _market_rule,
+    "reqSecDefOptParams": _option_parameters,
+    "reqSoftDollarTiers": _soft_dollar_tiers,
+    "reqMktDepthExchanges": _depth_exchanges,
+    "reqSmartComponents": _smart_components,
 }

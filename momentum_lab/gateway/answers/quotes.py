@@ -8,17 +8,27 @@ from typing import TYPE_CHECKING
 from momentum_lab.core.market import Instrument
 from momentum_lab.gateway import messages
 from momentum_lab.gateway.broadcast import past_headlines
-from momentum_lab.gateway.catalog import Listed, NewsFeed
+from momentum_lab.gateway.catalog import BBO_EXCHANGE, Listed, NewsFeed
 from momentum_lab.gateway.refusal import DUPLICATE_ID, RefusedError, invalid
-from momentum_lab.gateway.ticks import Generics, NewsLine, QuoteLine, parse_generics
+from momentum_lab.gateway.streaming import DELAY_NS
+from momentum_lab.gateway.ticks import (
+    DELAYED,
+    DELAYED_FROZEN,
+    FROZEN,
+    LIVE,
+    Generics,
+    NewsLine,
+    QuoteLine,
+    parse_generics,
+)
 from momentum_lab.gateway.wire import Request
 
 if TYPE_CHECKING:
     from momentum_lab.gateway.session import Session
 
 MAX_LINES = 100
-BBO_EXCHANGE = "9c0001"
-LIVE = 1
+ALL_SYMBOLS = "*"
+NOT_SUBSCRIBED, SHOWN_DELAYED = 354, 10167
 
 
 def _market_data(session: Session, request: Request) -> None:
@@ -41,23 +51,29 @@ def _check_line(session: Session, req_id: int) -> None:
     if req_id in subscriptions.quotes or req_id in subscriptions.news:
         cause = "Error processing request.-'bG' : cause - Duplicate ticker id"
         raise RefusedError(DUPLICATE_ID, cause)
-    if subscriptions.n_lines >= MAX_LINES:
+    check_free_lines(session)
+
+
+def check_free_lines(session: Session) -> None:
+    """Refuse a line that is one too many.
+
+    Raises:
+        RefusedError: all lines are in use.
+    """
+    if session.subscriptions.n_lines >= MAX_LINES:
         raise RefusedError(101, "Max number of tickers has been reached.")
 
 
 def _snapshot(session: Session, req_id: int, listed: Listed, generic_ticks: str) -> None:
     if generic_ticks or isinstance(listed, NewsFeed):
         raise invalid("Snapshot market data subscription is not applicable to generic ticks")
-    line = QuoteLine(
-        req_id, listed.symbol, Generics(), volume_ticks=session.hub.settings.volume_ticks
-    )
-    _open_line(session, line, listed)
+    _open_line(session, _line(session, req_id, listed, Generics()), listed)
     session.send("tickSnapshotEnd", req_id=req_id)
 
 
 def _stock_line(session: Session, req_id: int, stock: Instrument, generics: Generics) -> None:
     hub = session.hub
-    line = QuoteLine(req_id, stock.symbol, generics, volume_ticks=hub.settings.volume_ticks)
+    line = _line(session, req_id, stock, generics)
     session.subscriptions.quotes[req_id] = line
     if generics.has_prices:
         _open_line(session, line, stock)
@@ -68,9 +84,41 @@ def _stock_line(session: Session, req_id: int, stock: Instrument, generics: Gene
             session.send("tickNews", **messages.headline(req_id, item))
 
 
+def _line(session: Session, req_id: int, stock: Instrument, generics: Generics) -> QuoteLine:
+    # A line without prices needs nothing that could be missing.
+    data_type = data_type_of(session, stock.symbol) if generics.has_prices else LIVE
+    return QuoteLine(
+        req_id,
+        stock.symbol,
+        generics,
+        volume_ticks=session.hub.settings.volume_ticks,
+        data_type=data_type,
+    )
+
+
+def data_type_of(session: Session, symbol: str) -> int:
+    """Return which data a line gets: what was asked for, as far as it has been bought.
+
+    Frozen data is the last quote of a market that is closed; while it is open, frozen is live.
+
+    Raises:
+        RefusedError: live data was asked for and has not been bought.
+    """
+    hub, wanted = session.hub, session.subscriptions.data_type
+    is_frozen = wanted in (FROZEN, DELAYED_FROZEN) and not hub.market.is_open
+    if not hub.settings.unsubscribed & {symbol, ALL_SYMBOLS}:
+        return FROZEN if is_frozen else LIVE
+    if wanted in (LIVE, FROZEN):
+        raise RefusedError(NOT_SUBSCRIBED, "Requested market data is not subscribed.")
+    return DELAYED_FROZEN if is_frozen else DELAYED
+
+
 def _open_line(session: Session, line: QuoteLine, stock: Instrument) -> None:
-    market = session.hub.market
-    session.send("marketDataType", req_id=line.req_id, market_data_type=LIVE)
+    hub, market = session.hub, session.hub.market
+    if line.is_delayed:
+        text = "Requested market data is not subscribed. Displaying delayed market data."
+        session.error(line.req_id, SHOWN_DELAYED, text)
+    session.send("marketDataType", req_id=line.req_id, market_data_type=line.data_type)
     session.send(
         "tickReqParams",
         req_id=line.req_id,
@@ -78,7 +126,14 @@ def _open_line(session: Session, line: QuoteLine, stock: Instrument) -> None:
         bbo_exchange=BBO_EXCHANGE,
         snapshot_permissions=3,
     )
-    session.send_all(line.opening(market.today(line.symbol), market.latest(line.symbol)))
+    if line.is_delayed:
+        then_ns, known = market.now_ns - DELAY_NS, market.lines[line.symbol]
+        today, latest = known.today(then_ns), known.latest(then_ns)
+        line.told_ns = today.at_ns if today is not None else 0
+    else:
+        today, latest = market.today(line.symbol), market.latest(line.symbol)
+    session.send_all(line.opening(today, latest, halt=market.halts.get(line.symbol, 0)))
+    session.send_all(line.shortable(is_easy=line.symbol not in hub.settings.rules.hard_to_borrow))
 
 
 def _news_feed(session: Session, req_id: int, feed: NewsFeed, generics: Generics) -> None:

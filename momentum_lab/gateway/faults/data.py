@@ -7,19 +7,24 @@ from typing import TYPE_CHECKING, ClassVar
 
 from momentum_lab.core.tunable import tunable
 from momentum_lab.gateway.faults.base import Fault, Told
+from momentum_lab.gateway.ticks import DELAYED, LIVE, as_delayed
 from momentum_lab.records.tape import TapeHeadline
 
 if TYPE_CHECKING:
     from momentum_lab.gateway.hub import Hub
     from momentum_lab.gateway.session import Session
 
-_QUOTES = frozenset({"tickPrice", "tickSize", "tickString", "tickGeneric", "tickByTick"})
-# Live tick type -> its delayed spelling, by message.
-_DELAYED = {
-    "tickPrice": {1: 66, 2: 67, 4: 68, 6: 72, 7: 73, 9: 75, 14: 76},
-    "tickSize": {0: 69, 3: 70, 5: 71, 8: 74},
-}
-LIVE, DELAYED = 1, 3
+_QUOTES = frozenset(
+    {
+        "tickPrice",
+        "tickSize",
+        "tickString",
+        "tickGeneric",
+        "tickByTick",
+        "marketDepth",
+        "marketDepthL2",
+    }
+)
 COMPETING, SHOWN_DELAYED = 10197, 10167
 
 
@@ -67,8 +72,8 @@ class DelayedData(Fault):
         name, values = told
         if not self.strikes(session) or name not in _QUOTES:
             return [told]
-        delayed = _DELAYED.get(name, {}).get(values.get("tick_type", -1))
-        return [] if delayed is None else [(name, {**values, "tick_type": delayed})]
+        delayed = as_delayed((name, dict(values)))
+        return [] if delayed is None else [delayed]
 
     def end(self, hub: Hub) -> None:
         """Change the type back."""

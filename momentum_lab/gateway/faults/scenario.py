@@ -36,7 +36,7 @@ from momentum_lab.errors import ParameterError
 from momentum_lab.gateway.faults.catalog import make_fault, nearest
 from momentum_lab.gateway.hours import find_zone
 
-EVENTS = ("connect", "subscribe", "headline", "order", "fill", "request")
+EVENTS = ("connect", "subscribe", "headline", "halt", "order", "fill", "request")
 _ENTRY_KEYS = (*("fault", "with", "at", "after", "delay_s", "for_s", "every_s", "rate_per_hour"),)
 _HOUR_S = 3600.0
 

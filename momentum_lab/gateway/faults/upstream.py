@@ -51,9 +51,7 @@ def tell_all(hub: Hub, fault: Fault, code: int) -> None:
 
 def forget_data(session: Session) -> None:
     """Drop every stream of market data of one client; it has to ask again."""
-    wanted = session.subscriptions
-    for lines in (wanted.quotes, wanted.news, wanted.bars):
-        lines.clear()
+    session.subscriptions.forget_data()
 
 
 @dataclass

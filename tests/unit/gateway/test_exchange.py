@@ -6,7 +6,8 @@ import pytest
 
 from momentum_lab.core.market import NS_PER_S, Side
 from momentum_lab.gateway.exchange import Exchange
-from momentum_lab.gateway.market import Market, Trade
+from momentum_lab.gateway.market import Market
+from momentum_lab.gateway.market_events import Trade
 from momentum_lab.gateway.orders import (
     CANCELLED,
     FILLED,

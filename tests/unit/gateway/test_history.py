@@ -1,15 +1,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import date, time
 from typing import Any
 
 import pytest
 
 from momentum_lab.core.market import NS_PER_S
 from momentum_lab.gateway.history import HistoryBar, bars, parse_end, parse_query, time_text
+from momentum_lab.gateway.hours import Hours
 from momentum_lab.gateway.market import Market
 from momentum_lab.gateway.refusal import RefusedError
-from tests.gateway_factories import CLOSE, DAY_NS, NOON, OPEN, second, second_tape, seconds
+from tests.gateway_factories import (
+    CLOSE,
+    DAY_NS,
+    NOON,
+    OPEN,
+    second,
+    second_tape,
+    seconds,
+    tick_tape,
+)
 
 MINUTE_NS = 60 * NS_PER_S
 # Five minutes before noon until five minutes after it, a cent up per second.
@@ -154,7 +165,7 @@ def test_times_are_written_as_they_were_asked_for() -> None:
     assert text(format_date=2, bar_size="1 day") == "20131009"
 
 
-@pytest.mark.parametrize("values", [{"duration": "100000 Y"}, {"duration": "99999 M"}])
+@pytest.mark.parametrize("values", [{"duration": "68 Y"}, {"duration": "12 M"}])
 def test_a_span_from_before_all_times_begins_with_the_tape(values: Mapping[str, Any]) -> None:
     assert len(ask(at(NOON), bar_size="1 day", **values)) == 1
 
@@ -172,3 +183,111 @@ def test_a_symbol_that_has_not_traded_has_no_bars() -> None:
     market = at(FROM)
     assert ask(market, duration="60 S") == []
     assert ask(market, duration="1 D") == []
+
+
+def days_of_minutes(*days: str) -> Market:
+    """Two minutes of trading at the opening and one in the last minute before noon, each day."""
+    rows = []
+    for number, day in enumerate(days):
+        midnight = Hours("America/New_York").instant(date.fromisoformat(day), time(0))
+        for second_of_day, price in ((34_200, 100.0), (34_260, 101.0), (43_140, 99.0)):
+            rows.append(second(midnight + second_of_day * NS_PER_S, price + number, volume=10))
+    end_ns = max(row[1] for row in rows) + 60 * NS_PER_S
+    tape = second_tape(rows, start_ns=min(row[1] for row in rows), end_ns=end_ns)
+    return Market(tape, start_ns=end_ns)
+
+
+def dates(found: list[HistoryBar], market: Market) -> list[str]:
+    return [f"{market.hours.local(bar.start_ns):%m-%d %H:%M}" for bar in found]
+
+
+def test_an_hour_of_the_regular_session_begins_with_it() -> None:
+    market = days_of_minutes("2013-10-09")
+    found = ask(market, bar_size="1 hour", duration="1 D")
+    assert dates(found, market) == ["10-09 09:30", "10-09 11:00"]
+    found = ask(market, bar_size="1 hour", duration="1 D", use_rth=False)
+    assert dates(found, market) == ["10-09 09:00", "10-09 11:00"]
+
+
+def test_bars_of_hours_lie_on_the_local_grid_in_winter_too() -> None:
+    market = days_of_minutes("2013-12-11")
+    found = ask(market, bar_size="4 hours", duration="1 D", use_rth=False)
+    assert dates(found, market) == ["12-11 08:00"]
+
+
+def test_weeks_and_months_are_those_of_the_local_calendar() -> None:
+    # A Friday, the Monday after it, and the first day of the next month.
+    market = days_of_minutes("2013-09-27", "2013-09-30", "2013-10-01")
+    weeks = ask(market, bar_size="1 week", duration="1 M")
+    assert dates(weeks, market) == ["09-27 09:30", "09-30 09:30"]
+    assert [(bar.open, bar.high, bar.low, bar.close, bar.volume) for bar in weeks] == [
+        (100.0, 101.0, 99.0, 99.0, 30),
+        (101.0, 103.0, 100.0, 101.0, 60),
+    ]
+    months = ask(market, bar_size="1 month", duration="1 Y")
+    assert dates(months, market) == ["09-27 09:30", "10-01 09:30"]
+
+
+def test_the_regular_session_of_a_half_day_ends_early() -> None:
+    day = date(2015, 12, 24)
+    midnight = Hours("America/New_York").instant(day, time(0))
+    rows = [second(midnight + s * NS_PER_S, 100.0) for s in (46_799, 46_800, 50_000)]
+    market = Market(second_tape(rows, start_ns=rows[0][1], end_ns=rows[-1][1] + 2 * NS_PER_S))
+    list(market.advance(rows[-1][1] + NS_PER_S))
+    assert len(ask(market, bar_size="1 secs", duration="1800 S", use_rth=True)) == 1
+    assert dates(ask(market, bar_size="1 day", duration="1 D"), market) == ["12-24 12:59"]
+
+
+@pytest.mark.parametrize(
+    ("values", "code", "words"),
+    [
+        ({"duration": "90000 S"}, 321, "must be made in days"),
+        ({"duration": "400 D", "bar_size": "1 day"}, 321, "must be made in years"),
+        ({"duration": "53 W", "bar_size": "1 day"}, 321, "must be made in years"),
+        ({"duration": "3000 S", "bar_size": "1 secs"}, 162, "invalid step"),
+        ({"duration": "1 M", "bar_size": "10 secs"}, 162, "invalid step"),
+        ({"what_to_show": "SCHEDULE"}, 321, "schedule"),
+        ({"what_to_show": "ADJUSTED_LAST", "end_date_time": "20131009"}, 321, "adjusted last"),
+    ],
+)
+def test_a_span_that_the_broker_refuses_is_refused(
+    values: Mapping[str, Any], code: int, words: str
+) -> None:
+    with pytest.raises(RefusedError, match=words) as refusal:
+        ask(at(NOON), **values)
+    assert refusal.value.code == code
+
+
+QUOTES = (
+    (0.0, 99.0, 101.0, 1, 1),
+    (30.0, 99.5, 100.5, 1, 1),
+    (90.0, 100.0, 102.0, 1, 1),
+    (100.0, 103.0, 102.0, 1, 1),  # crossed
+)
+
+
+def quoted(what: str) -> list[tuple[float, ...]]:
+    market = Market(tick_tape(quotes=QUOTES))
+    list(market.advance(NOON + 120 * NS_PER_S))
+    found = ask(market, what_to_show=what, duration="1 D")
+    return [(bar.open, bar.high, bar.low, bar.close) for bar in found]
+
+
+def test_bars_of_quotes_begin_with_the_quote_that_holds() -> None:
+    assert quoted("BID") == [(99.0, 99.5, 99.0, 99.5), (99.5, 103.0, 99.5, 103.0)]
+    assert quoted("ASK") == [(101.0, 101.0, 100.5, 100.5), (100.5, 102.0, 100.5, 102.0)]
+
+
+def test_a_middle_is_of_both_sides_and_never_crossed() -> None:
+    assert quoted("MIDPOINT") == [(100.0, 100.0, 100.0, 100.0), (100.0, 101.0, 100.0, 101.0)]
+
+
+def test_bid_and_ask_together_are_averages_over_time() -> None:
+    assert quoted("BID_ASK") == [
+        (99.25, 101.0, 99.0, 100.75),
+        (99.75, 102.0, 99.5, 101.25),
+    ]
+
+
+def test_a_tape_of_quotes_has_no_bars_of_trades() -> None:
+    assert quoted("TRADES") == []

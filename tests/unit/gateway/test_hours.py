@@ -61,3 +61,27 @@ def test_times_are_written_as_tws_does() -> None:
 def test_an_unknown_zone_is_a_value_error(name: str) -> None:
     with pytest.raises(ValueError, match="zone"):
         Hours(name)
+
+
+def test_a_holiday_has_no_session() -> None:
+    # Thanksgiving of 2013.
+    assert HOURS.session(date(2013, 11, 28)) is None
+    assert HOURS.next_open_ns(instant("2013-11-27T21:00:00")) == instant("2013-11-29T14:30:00")
+
+
+def test_a_half_day_ends_at_one_and_its_trading_hours_at_five() -> None:
+    day = date(2015, 12, 24)
+    assert HOURS.session(day) == (instant("2015-12-24T14:30:00"), instant("2015-12-24T18:00:00"))
+    whole = HOURS.session(day, regular=False)
+    assert whole == (instant("2015-12-24T09:00:00"), instant("2015-12-24T22:00:00"))
+    assert not HOURS.is_regular(instant("2015-12-24T18:00:00"))
+    assert HOURS.next_close_ns(instant("2015-12-24T15:00:00")) == instant("2015-12-24T18:00:00")
+
+
+def test_another_zone_knows_weekdays() -> None:
+    hours = Hours("Asia/Tokyo")
+    assert hours.session(date(2013, 11, 28)) == (
+        instant("2013-11-28T00:30:00"),
+        instant("2013-11-28T07:00:00"),
+    )
+    assert hours.session(date(2013, 11, 30)) is None

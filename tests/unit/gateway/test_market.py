@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 from momentum_lab.core.market import NS_PER_S
-from momentum_lab.gateway.market import Market, Trade
+from momentum_lab.gateway.market import Market
+from momentum_lab.gateway.market_events import Trade
 from momentum_lab.records.tape import TapeHeadline
 from tests.gateway_factories import CLOSE, DAY_NS, NOON, OPEN, news, second, second_tape, seconds
 

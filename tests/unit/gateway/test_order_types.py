@@ -10,14 +10,8 @@ import pytest
 from momentum_lab.core.market import NS_PER_S, Side
 from momentum_lab.gateway.checks import Rules
 from momentum_lab.gateway.exchange import Exchange
-from momentum_lab.gateway.market import (
-    HALTED_BY_VOLATILITY,
-    NOT_HALTED,
-    HaltChange,
-    Market,
-    QuoteChange,
-    Trade,
-)
+from momentum_lab.gateway.market import Market
+from momentum_lab.gateway.market_events import HaltChange, QuoteChange, Trade
 from momentum_lab.gateway.orders import (
     CANCELLED,
     FILLED,
@@ -29,6 +23,7 @@ from momentum_lab.gateway.orders import (
     OrderShown,
     StatusShown,
 )
+from momentum_lab.records.tape_ticks import HALTED_BY_VOLATILITY, TRADING
 from tests.gateway_factories import (
     CLOSE,
     NOON,
@@ -237,17 +232,25 @@ def test_an_order_waits_for_its_time_and_ends_at_its_date() -> None:
     assert statuses(play(found, a_market, 2)) == [(2, CANCELLED)]
 
 
+def halt(found: Exchange, a_market: Market, kind: int) -> list[ExchangeEvent]:
+    """Change the halt of SPY, and let the exchange hear what the market tells of it."""
+    events: list[ExchangeEvent] = []
+    for event in a_market.change_halt("SPY", kind):
+        if isinstance(event, HaltChange):
+            events += found.on_halt(event)
+        elif isinstance(event, QuoteChange):
+            events += found.on_quote(event)
+    return events
+
+
 def test_nothing_trades_in_a_halt() -> None:
     a_market = path(*[100.0] * 5)
     found = exchange(a_market)
-    a_market.halts["SPY"] = HALTED_BY_VOLATILITY
-    found.on_halt(HaltChange("SPY", a_market.now_ns, HALTED_BY_VOLATILITY))
+    halt(found, a_market, HALTED_BY_VOLATILITY)
     events = found.place(ticket())
     assert (statuses(events), fills(events)) == ([(1, HELD)], [])
     assert fills(play(found, a_market, 1)) == []
-    a_market.halts["SPY"] = NOT_HALTED
-    found.on_halt(HaltChange("SPY", a_market.now_ns, NOT_HALTED))
-    assert fills(play(found, a_market, 1)) == [(100, 100.01)]
+    assert fills(halt(found, a_market, TRADING)) == [(100, 100.01)]
 
 
 def test_with_latency_the_market_goes_on_before_the_order_arrives() -> None:

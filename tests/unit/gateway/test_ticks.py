@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from momentum_lab.gateway.market import Trade
+from momentum_lab.gateway.market_events import Trade
 from momentum_lab.gateway.refusal import RefusedError
 from momentum_lab.gateway.ticks import Generics, Message, QuoteLine, VolumeUnit, parse_generics
 from tests.gateway_factories import NOON
@@ -21,7 +21,8 @@ def trade(price: float = 100.0, *, size: int = 250, day_volume: int = 12_345) ->
         size=size,
         bid=price - 0.01,
         ask=price,
-        quote_size=500,
+        bid_size=500,
+        ask_size=500,
         day_volume=day_volume,
         day_open=99.0,
         day_high=101.0,
@@ -84,9 +85,10 @@ def test_a_generic_list_is_read_by_its_tokens() -> None:
         providers=frozenset({"BRFG", "DJNL"}),
     )
     assert parse_generics("") == Generics()
-    assert not parse_generics("1292").has_news
+    assert not parse_generics("293").has_news
 
 
-def test_an_unreadable_generic_list_is_refused() -> None:
+@pytest.mark.parametrize("text", ["news", "1292", "233;292"])
+def test_an_unreadable_generic_list_is_refused(text: str) -> None:
     with pytest.raises(RefusedError, match="generic tick list"):
-        parse_generics("news")
+        parse_generics(text)

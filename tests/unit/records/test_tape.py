@@ -18,12 +18,14 @@ from momentum_lab.errors import RecordError
 from momentum_lab.records.tape import (
     BAR_COLUMNS,
     HEADLINE_COLUMNS,
+    TICK_TABLES,
     Tape,
     load_tape,
     tape_id,
     write_tape,
 )
 from tests.factories import NOON, bar_table, quiet_bars, tape, tape_headline
+from tests.gateway_factories import at, second, tick_tape
 
 ROOT = Path(__file__).parents[3]
 SAMPLE = ROOT / "data" / "samples" / "fomc-2013-10-09"
@@ -31,8 +33,10 @@ SHARED = ROOT.parent / "shared" / "data" / "bars" / "1sec"
 
 
 def _assert_equal(found: Tape, expected: Tape) -> None:
-    pd.testing.assert_frame_equal(found.bars, expected.bars)
-    assert replace(found, bars=None) == replace(expected, bars=None)
+    tables: dict[str, Any] = dict.fromkeys(("bars", *TICK_TABLES))
+    for name in tables:
+        pd.testing.assert_frame_equal(getattr(found, name), getattr(expected, name))
+    assert replace(found, **tables) == replace(expected, **tables)
 
 
 def _again(written: Tape, folder: Path) -> Tape:
@@ -351,3 +355,67 @@ def test_the_bars_of_the_sample_are_the_recorded_ones(sample: Tape, symbol: str)
 def test_the_columns_of_a_tape_are_those_documented() -> None:
     assert set(pd.read_parquet(SAMPLE / "bars.parquet").columns) == set(BAR_COLUMNS)
     assert set(pd.read_parquet(SAMPLE / "headlines.parquet").columns) == set(HEADLINE_COLUMNS)
+
+
+# ------------------------------------------------------------------- ticks
+
+
+def test_a_tape_of_ticks_is_read_back_equal(tmp_path: Path) -> None:
+    written = tick_tape(
+        trades=[(1.0, 100.02, 100), (1.0, 100.01, 50)],
+        quotes=[(0.0, 99.98, 100.02, 300, 500), (2.0, 0.0, 100.02, 0, 7)],
+        halts=[(3.0, 2), (9.0, 0)],
+    )
+    _assert_equal(_again(written, tmp_path), written)
+
+
+def test_ticks_come_in_time_order(tmp_path: Path) -> None:
+    found = _again(tick_tape(trades=[(2.0, 101.0, 1), (1.0, 100.0, 1)]), tmp_path)
+    assert list(found.trades["price"]) == [100.0, 101.0]
+    assert found.first_ns == at(1.0)
+
+
+def test_bars_may_be_absent_where_there_are_ticks(tmp_path: Path) -> None:
+    write_tape(tick_tape(quotes=[(0.0, 99.98, 100.02, 300, 500)]), tmp_path)
+    (tmp_path / "bars.parquet").unlink()
+    assert len(load_tape(tmp_path).bars) == 0
+
+
+def test_ticks_of_an_older_tape_in_the_folder_are_gone(tmp_path: Path) -> None:
+    write_tape(tick_tape(quotes=[(0.0, 99.98, 100.02, 300, 500)]), tmp_path)
+    assert len(_again(tape(), tmp_path).quotes) == 0
+
+
+def test_ticks_are_a_part_of_the_id(tmp_path: Path) -> None:
+    write_tape(tick_tape(trades=[(1.0, 100.0, 1)]), tmp_path)
+    before = tape_id(tmp_path)
+    write_tape(tick_tape(trades=[(1.0, 100.01, 1)]), tmp_path)
+    assert tape_id(tmp_path) != before
+
+
+@pytest.mark.parametrize(
+    ("ticks", "words"),
+    [
+        (tick_tape(trades=[(1.0, 0.0, 1)]), "trades.parquet: 1 impossible"),
+        (tick_tape(quotes=[(1.0, -1.0, 2.0, 1, 1)]), "quotes.parquet: 1 impossible"),
+        (tick_tape(quotes=[(1.0, float("nan"), 2.0, 1, 1)]), "quotes.parquet: 1 impossible"),
+        (tick_tape(halts=[(1.0, 7)]), "halts.parquet: 1 impossible"),
+        (
+            tick_tape(trades=[(0.0, 1.0, 1), (9.0, 1.0, 1)], rows=[second(at(3.0), 1.0)]),
+            "bars of SPY before or after its trades",
+        ),
+    ],
+)
+def test_impossible_ticks_are_refused_and_the_file_is_named(
+    tmp_path: Path, ticks: Tape, words: str
+) -> None:
+    write_tape(ticks, tmp_path)
+    with pytest.raises(RecordError, match=words):
+        load_tape(tmp_path)
+
+
+def test_ticks_of_a_stranger_are_refused(tmp_path: Path) -> None:
+    ticks = tick_tape(trades=[(1.0, 100.0, 1)])
+    write_tape(replace(ticks, trades=ticks.trades.assign(symbol="XYZ")), tmp_path)
+    with pytest.raises(RecordError, match="XYZ"):
+        load_tape(tmp_path)

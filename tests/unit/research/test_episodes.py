@@ -9,7 +9,8 @@ from momentum_lab.core.candle import MINUTE_NS
 from momentum_lab.core.market import NS_PER_S
 from momentum_lab.gateway.history import bars, parse_query
 from momentum_lab.gateway.hours import Hours
-from momentum_lab.gateway.market import Market, MarketEvent, Trade
+from momentum_lab.gateway.market import Market
+from momentum_lab.gateway.market_events import MarketEvent, Trade
 from momentum_lab.research.episodes import Episode, make_episodes, path_of
 from tests.factories import NOON, bar, bar_table, quiet_bars, tape, tape_headline
 from tests.record_kit import FOMC, sample
@@ -62,8 +63,7 @@ def test_the_bars_are_those_that_a_gateway_answers(fomc: Episode) -> None:
         for found in answered
     ] == [
         (found.start_ns, found.open, found.high, found.low, found.close, found.volume)
-        # The tape begins inside the first minute, which a gateway leaves out.
-        for found in fomc.bars[1:]
+        for found in fomc.bars
     ]
 
 

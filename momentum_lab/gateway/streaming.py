@@ -1,0 +1,146 @@
+"""Tells what the market does to every line that is open on it.
+
+A stream of quotes is a sample of the market: see `ticks`. Tick by tick and in depth everything is
+told. A client that reads too slowly gets the newest quotes once it has caught up, and every single
+tick. Delayed lines are told once a second what was known a quarter of an hour before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from momentum_lab.core.market import NS_PER_S
+from momentum_lab.gateway.history import HistoryBar, bars
+from momentum_lab.gateway.market_events import HaltChange, QuoteChange, Trade
+from momentum_lab.gateway.streams import REAL_TIME_S, RealTimeBars
+from momentum_lab.gateway.ticks import FROZEN, LIVE, QuoteLine
+
+if TYPE_CHECKING:
+    from momentum_lab.gateway.hub import Hub
+    from momentum_lab.gateway.session import Session
+
+NS_PER_MS = 1_000_000
+DELAY_NS = 900 * NS_PER_S
+
+
+class Streaming:
+    """The open lines of all clients, as the market sees them."""
+
+    def __init__(self, hub: Hub, *, sample_ms: int) -> None:
+        """Sample quotes every `sample_ms` milliseconds of market time; 0 tells every one."""
+        self._hub = hub
+        self._sample_ns = sample_ms * NS_PER_MS
+        self._due_ns: int | None = None
+
+    def tell(self, event: Trade | QuoteChange) -> None:
+        """Tell a trade or a quote."""
+        at_limit = self._hub.market.is_at_limit(event.symbol)
+        for session in self._hub.sessions.values():
+            wanted = session.subscriptions
+            for line in wanted.quotes.values():
+                if line.symbol == event.symbol and not line.is_delayed:
+                    self._tell_line(session, line, event)
+            for ticks in wanted.ticks.values():
+                if ticks.symbol == event.symbol:
+                    session.send_all(ticks.hear(event, at_limit=at_limit))
+            for depth in wanted.depths.values():
+                if depth.symbol == event.symbol:
+                    session.send_all(depth.hear(event))
+
+    def tell_halt(self, change: HaltChange) -> None:
+        """Tell that a symbol was halted or trades again."""
+        for session, line in self._lines():
+            if line.symbol == change.symbol and line.generics.has_prices:
+                session.send_all(line.halt(change))
+
+    def next_due_ns(self) -> int | None:
+        """Return when the current slot ends, None while nothing waits for that."""
+        return self._due_ns
+
+    def on_time(self) -> None:
+        """Tell what has waited for the end of its slot."""
+        if self._due_ns is None or self._hub.market.now_ns < self._due_ns:
+            return
+        self._due_ns = None
+        for session, line in self._lines():
+            if line.pending is not None and not session.is_congested:
+                session.send_all(line.flush())
+
+    def on_second(self) -> None:
+        """Tell delayed lines and, every five seconds, real-time bars."""
+        for session, line in self._lines():
+            if line.is_delayed and line.generics.has_prices:
+                self._tell_delayed(session, line)
+        if self._hub.market.now_ns // NS_PER_S % REAL_TIME_S:
+            return
+        for session in self._hub.sessions.values():
+            for wanted in session.subscriptions.real_time.values():
+                self._tell_real_time(session, wanted)
+
+    def _lines(self) -> Iterator[tuple[Session, QuoteLine]]:
+        for session in self._hub.sessions.values():
+            for line in session.subscriptions.quotes.values():
+                yield session, line
+
+    def _tell_line(self, session: Session, line: QuoteLine, event: Trade | QuoteChange) -> None:
+        if not line.generics.has_prices:
+            return
+        if line.data_type == FROZEN:
+            line.data_type = LIVE
+            session.send("marketDataType", req_id=line.req_id, market_data_type=LIVE)
+        if session.is_congested:
+            session.has_conflated = True
+            line.wait(event)
+        elif not self._sample_ns:
+            session.send_all(line.tell(event))
+        else:
+            slot = event.at_ns // self._sample_ns
+            session.send_all(line.hear(event, slot=slot))
+            if line.pending is not None and self._due_ns is None:
+                self._due_ns = (slot + 1) * self._sample_ns
+
+    def _tell_delayed(self, session: Session, line: QuoteLine) -> None:
+        market = self._hub.market
+        trade = market.lines[line.symbol].today(market.now_ns - DELAY_NS)
+        if trade is not None and trade.at_ns > line.told_ns:
+            line.told_ns = trade.at_ns
+            session.send_all(line.tell(trade))
+
+    def _tell_real_time(self, session: Session, wanted: RealTimeBars) -> None:
+        market = self._hub.market
+        end_ns = market.now_ns // NS_PER_S * NS_PER_S
+        line, start_ns = market.lines[wanted.symbol], end_ns - REAL_TIME_S * NS_PER_S
+        query = replace(wanted.query, start_ns=start_ns, end_ns=end_ns)
+        if query.is_regular and not market.hours.is_regular(start_ns):
+            return
+        found = [bar for bar in bars(line, query, now_ns=end_ns) if bar.start_ns == start_ns]
+        bar = found[0] if found else self._empty_bar(wanted, start_ns)
+        if bar is not None:
+            session.send(
+                "realtimeBar",
+                req_id=wanted.req_id,
+                time=bar.start_ns // NS_PER_S,
+                open=bar.open,
+                high=bar.high,
+                low=bar.low,
+                close=bar.close,
+                volume=bar.volume,
+                wap=bar.vwap,
+                count=bar.n_bars,
+            )
+
+    def _empty_bar(self, wanted: RealTimeBars, start_ns: int) -> HistoryBar | None:
+        """Return the bar of five seconds in which nothing happened: the last price, no volume."""
+        market = self._hub.market
+        line = market.lines[wanted.symbol]
+        if market.today(wanted.symbol) is None:
+            return None
+        day = replace(wanted.query, start_ns=0, end_ns=start_ns, seconds=REAL_TIME_S)
+        recent = replace(day, start_ns=start_ns - 3600 * NS_PER_S)
+        past = bars(line, recent, now_ns=start_ns) or bars(line, day, now_ns=start_ns)
+        if not past:
+            return None
+        price, volume = past[-1].close, min(past[-1].volume, 0)
+        return HistoryBar(start_ns, price, price, price, price, volume, price, volume)

@@ -1,0 +1,124 @@
+"""Streams beside the quotes: tick by tick, depth of the market, real-time bars.
+
+Tick by tick nothing is sampled: every trade and every change of the quote is told. Where a tape
+holds bars, each bar is told as one trade at its last price. The book that a tape knows has one row
+on each side: the best bid and ask.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from momentum_lab.core.market import NS_PER_S
+from momentum_lab.gateway.history import HistoryQuery
+from momentum_lab.gateway.market_events import QuoteChange, Trade
+from momentum_lab.gateway.ticks import Message
+from momentum_lab.gateway.wire.replies import ALL_LAST, BID_ASK, LAST, MID_POINT
+
+TICK_KINDS: Final = {"Last": LAST, "AllLast": ALL_LAST, "BidAsk": BID_ASK, "MidPoint": MID_POINT}
+REAL_TIME_S = 5
+_INSERT, _UPDATE, _DELETE = range(3)
+_ASK_SIDE, _BID_SIDE = range(2)
+_PAST_LIMIT = 1
+
+
+@dataclass
+class TickByTick:
+    """One tick-by-tick subscription.
+
+    Attributes:
+        kind: one of `TICK_KINDS`.
+        ignore_size: whether a change of sizes alone is not told.
+    """
+
+    req_id: int
+    symbol: str
+    kind: int
+    ignore_size: bool = False
+    _told: tuple[float, ...] = ()
+
+    def hear(self, event: Trade | QuoteChange, *, at_limit: bool = False) -> list[Message]:
+        """Return what an event tells."""
+        if self.kind not in (LAST, ALL_LAST):
+            return self.hear_quote(event)
+        is_trade = isinstance(event, Trade) and event.is_traded
+        return [self._trade(event, at_limit=at_limit)] if is_trade else []
+
+    def _trade(self, trade: Any, *, at_limit: bool) -> Message:
+        return self._message(
+            trade,
+            price=trade.price,
+            size=trade.size,
+            mask=_PAST_LIMIT if at_limit else 0,
+            exchange=trade.exchange,
+            special_conditions=trade.conditions,
+        )
+
+    def hear_quote(self, event: Trade | QuoteChange) -> list[Message]:
+        """Return what an event tells of the quote; nothing where trades are followed."""
+        if self.kind in (LAST, ALL_LAST) or not (event.bid > 0 and event.ask > 0):
+            return []
+        if self.kind == MID_POINT:
+            middle = round((event.bid + event.ask) / 2, 10)
+            return [self._message(event, mid_point=middle)] if self._is_new(middle) else []
+        sizes = () if self.ignore_size else (event.bid_size, event.ask_size)
+        if not self._is_new(event.bid, event.ask, *sizes):
+            return []
+        quote = {"bid_price": event.bid, "ask_price": event.ask}
+        return [self._message(event, **quote, bid_size=event.bid_size, ask_size=event.ask_size)]
+
+    def _is_new(self, *state: float) -> bool:
+        is_new, self._told = state != self._told, state
+        return is_new
+
+    def _message(self, event: Trade | QuoteChange, **values: Any) -> Message:
+        time_s = event.at_ns // NS_PER_S
+        return "tickByTick", {"req_id": self.req_id, "kind": self.kind, "time": time_s, **values}
+
+
+@dataclass
+class Depth:
+    """One subscription to the book of a symbol.
+
+    Attributes:
+        is_smart: whether it is told with the exchange that quotes.
+        exchange: that exchange.
+    """
+
+    req_id: int
+    symbol: str
+    is_smart: bool
+    exchange: str
+    _told: dict[int, tuple[float, int]] = field(default_factory=dict)
+
+    def hear(self, quote: Trade | QuoteChange) -> list[Message]:
+        """Return how a quote changes the book."""
+        sides = ((_ASK_SIDE, quote.ask, quote.ask_size), (_BID_SIDE, quote.bid, quote.bid_size))
+        return [message for side in sides for message in self._side(*side)]
+
+    def _side(self, side: int, price: float, size: int) -> list[Message]:
+        old = self._told.get(side)
+        if price <= 0:
+            self._told.pop(side, None)
+            return [] if old is None else [self._row(side, _DELETE, *old)]
+        if old == (price, size):
+            return []
+        self._told[side] = price, size
+        return [self._row(side, _INSERT if old is None else _UPDATE, price, size)]
+
+    def _row(self, side: int, operation: int, price: float, size: int) -> Message:
+        row: dict[str, Any] = {"req_id": self.req_id, "position": 0, "operation": operation}
+        row |= {"side": side, "price": price, "size": size}
+        if not self.is_smart:
+            return "marketDepth", row
+        return "marketDepthL2", {**row, "market_maker": self.exchange, "is_smart_depth": True}
+
+
+@dataclass(frozen=True)
+class RealTimeBars:
+    """One subscription to bars of five seconds; `query` says of what."""
+
+    req_id: int
+    symbol: str
+    query: HistoryQuery
