@@ -160,6 +160,12 @@ def check(parameters_file: Path) -> None:
 @click.option(
     "--latency", type=float, default=0.0, show_default=True, help="Of orders, market seconds."
 )
+@click.option(
+    "--sample-ms", type=int, default=250, show_default=True, help="Between quotes; 0 tells each."
+)
+@click.option(
+    "--unsubscribed", multiple=True, help="Symbol whose live quotes are not bought; * for all."
+)
 @click.option("--allow-remote", is_flag=True, help="Listen on an address that others can reach.")
 @click.option("--wire-log", type=click.Path(path_type=Path), help="File for every message.")
 @click.pass_context
@@ -182,6 +188,8 @@ def gateway(  # noqa: PLR0913 - one option each
     scenario: Path | None,
     journal: Path | None,
     latency: float,
+    sample_ms: int,
+    unsubscribed: tuple[str, ...],
     allow_remote: bool,
     wire_log: Path | None,
 ) -> None:
@@ -212,6 +220,8 @@ def gateway(  # noqa: PLR0913 - one option each
         hold=not no_hold,
         state=state,
         volume_ticks="lots" if volume_ticks == "lots" else "shares",
+        sample_ms=sample_ms,
+        unsubscribed=frozenset(unsubscribed),
         rules=Rules(latency_s=latency),
         scenario=Scenario() if scenario is None else load_scenario(scenario),
         journal=journal,

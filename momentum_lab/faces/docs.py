@@ -58,7 +58,7 @@ def faults_page() -> str:
         "    at: 2013-10-09T14:00:31          # in the tape's zone",
         "    for_s: 120",
         "  - fault: execution_correction",
-        "    after: {event: fill, count: 3}   # connect, subscribe, headline, order, fill,",
+        "    after: {event: fill, count: 3}   # connect, subscribe, headline, halt, order, fill,",
         "                                     # request:NAME",
         "  - fault: tcp_reset",
         "    rate_per_hour: 2                 # drawn from the seed",
@@ -68,6 +68,8 @@ def faults_page() -> str:
         "    for_s: 30",
         "    with: {delay_s: 4}",
         "```",
+        "",
+        "Every fault strikes all clients, or one alone: `client_id` = its id.",
         "",
         "| fault | lasts | what happens | parameters |",
         "|---|---|---|---|",
@@ -98,11 +100,11 @@ def _meaning(kind: type[Fault]) -> str:
 def _fault_parameters(kind: type[Fault]) -> Iterator[tuple[str, str]]:
     declared = tunables_of(kind)
     for field in dataclasses.fields(kind):
-        if not field.init:
+        if not field.init or field.name == "client_id":
             continue
         about = declared.get(field.name)
         if about is None:
-            yield field.name, str(field.default)
+            yield field.name, f"{field.default or 'nothing'}: {field.metadata['meaning']}"
         else:
             span = f"{about.low:g} to {about.high:g}"
             yield field.name, f"{about.default:g} {about.unit} ({span}): {about.meaning}"

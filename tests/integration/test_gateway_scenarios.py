@@ -472,6 +472,29 @@ async def test_frozen_quotes_with_a_live_heartbeat(tmp_path: Path) -> None:
         assert line(ib).time == heard
 
 
+async def test_halt(tmp_path: Path) -> None:
+    async with desk(tmp_path) as (gateway, ib):
+        with pytest.raises(ParameterError, match="XYZ"):
+            gateway.inject("halt", {"symbol": "XYZ"})
+        begin(gateway, "halt", symbol="SPY", limit_s=15)
+        trade = ib.placeOrder(spy(), MarketOrder("BUY", 10))
+        await play(gateway, 3, ib)
+        # At the band trading goes on.
+        assert (line(ib).halted, trade.orderStatus.status) == (0, "Filled")
+        await play(gateway, 13, ib)
+        last = line(ib).last
+        held = ib.placeOrder(spy(), MarketOrder("SELL", 10))
+        await play(gateway, 5, ib)
+        assert (line(ib).halted, line(ib).bid, line(ib).last) == (2, -1, last)
+        assert held.orderStatus.status == "PreSubmitted"
+        end(gateway, "halt")
+        await play(gateway, 1, ib)
+        assert (line(ib).halted, held.orderStatus.status) == (0, "Filled")
+    assert [(row["symbol"], row["kind"]) for row in gateway.journal.of("halt")] == [
+        *(("SPY", 3), ("SPY", 2), ("SPY", 0)),
+    ]
+
+
 async def test_headline_storm(tmp_path: Path) -> None:
     async with desk(tmp_path) as (gateway, ib):
         ib.reqMktData(news_tape(), "mdoff,292")

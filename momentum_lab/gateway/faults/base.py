@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from momentum_lab.core.tunable import check_tunables, tunable
@@ -14,6 +14,11 @@ if TYPE_CHECKING:
 
 Told = tuple[str, Mapping[str, Any]]
 ALL_CLIENTS = -1
+
+
+def word(default: str, *, meaning: str) -> Any:
+    """Declare a parameter that is a word, as a dataclass field; see `tunable` for numbers."""
+    return field(default=default, metadata={"meaning": meaning})
 
 
 @dataclass
@@ -41,6 +46,13 @@ class Fault:
             ParameterError: names the parameter, what was expected and what was found.
         """
         check_tunables(self, prefix=f"{self.name}.")
+
+    def check(self, hub: Hub) -> None:
+        """Refuse what cannot happen at this gateway.
+
+        Raises:
+            ParameterError: says what was expected and found.
+        """
 
     def begin(self, hub: Hub) -> None:
         """Let it happen."""

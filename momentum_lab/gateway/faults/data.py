@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
+from momentum_lab.core.market import NS_PER_S
 from momentum_lab.core.tunable import tunable
-from momentum_lab.gateway.faults.base import Fault, Told
+from momentum_lab.errors import ParameterError
+from momentum_lab.gateway.faults.base import Fault, Told, word
 from momentum_lab.gateway.ticks import DELAYED, LIVE, as_delayed
 from momentum_lab.records.tape import TapeHeadline
+from momentum_lab.records.tape_ticks import HALTED_BY_VOLATILITY, LIMIT_STATE, TRADING
 
 if TYPE_CHECKING:
     from momentum_lab.gateway.hub import Hub
@@ -25,6 +28,7 @@ _QUOTES = frozenset(
         "marketDepthL2",
     }
 )
+_KINDS_OF_HALTS = "1 by regulation or for news, 2 a pause for volatility, 3 only at the band"
 COMPETING, SHOWN_DELAYED = 10197, 10167
 
 
@@ -80,6 +84,51 @@ class DelayedData(Fault):
         for session in self.victims(hub):
             for req_id in session.subscriptions.quotes:
                 session.say("marketDataType", req_id=req_id, market_data_type=LIVE)
+
+
+@dataclass
+class Halt(Fault):
+    """Trading of a symbol stands still: no quote, no trade, no fill; or it is at its price band.
+
+    With a pause for volatility the broker's rule is fifteen seconds at the band (kind 3), then five
+    minutes of pause (kind 2).
+    """
+
+    name: ClassVar[str] = "halt"
+
+    symbol: str = word("", meaning="which, all of the tape if empty")
+    kind: int = tunable(
+        HALTED_BY_VOLATILITY, unit="kind", low=1, high=3, step=1, meaning=_KINDS_OF_HALTS
+    )
+    limit_s: float = tunable(
+        0.0, unit="s", low=0, high=3600, step=15, meaning="market time at the band before it"
+    )
+    _halts_ns: int = field(default=0, init=False, repr=False)
+
+    def check(self, hub: Hub) -> None:
+        """Refuse a symbol that the tape does not hold."""
+        if self.symbol and self.symbol not in hub.catalog.instruments:
+            known = ", ".join(sorted(hub.catalog.instruments))
+            raise ParameterError(f"fault halt: no symbol {self.symbol!r}; the tape holds {known}")
+
+    def begin(self, hub: Hub) -> None:
+        """Halt it, or let it stand at its band first."""
+        self._halts_ns = hub.market.now_ns + round(self.limit_s * NS_PER_S)
+        self._change(hub, LIMIT_STATE if self.limit_s else self.kind)
+
+    def on_time(self, hub: Hub) -> None:
+        """Halt it once it has stood at its band for long enough."""
+        if self.limit_s and hub.market.now_ns >= self._halts_ns:
+            self.limit_s = 0.0
+            self._change(hub, self.kind)
+
+    def end(self, hub: Hub) -> None:
+        """Let it trade again."""
+        self._change(hub, TRADING)
+
+    def _change(self, hub: Hub, kind: int) -> None:
+        for symbol in [self.symbol] if self.symbol else sorted(hub.catalog.instruments):
+            hub.halt(symbol, kind)
 
 
 @dataclass
@@ -176,6 +225,7 @@ class LateHeadlines(Fault):
 
 
 FAULTS = (
+    Halt,
     FrozenQuotes,
     CompetingSession,
     DelayedData,

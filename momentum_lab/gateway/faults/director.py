@@ -45,7 +45,12 @@ class Director:
     # -- planning ---------------------------------------------------------------------------
 
     def plan(self, entry: Entry, *, seed: str = "0") -> None:
-        """Add one entry to what will happen."""
+        """Add one entry to what will happen.
+
+        Raises:
+            ParameterError: it cannot happen at this gateway.
+        """
+        make_fault(entry.fault, entry.parameters).check(self._hub)
         market = self._hub.market
         if entry.event:
             self._waiting.append(entry)
@@ -67,6 +72,7 @@ class Director:
             ParameterError: no such fault, parameter or value.
         """
         fault = make_fault(name, parameters or {})
+        fault.check(self._hub)
         self._begin(fault, for_s)
         return fault
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from momentum_lab.core.tunable import tunable
-from momentum_lab.gateway.faults.base import Fault, Told
+from momentum_lab.gateway.faults.base import Fault, Told, word
 
 if TYPE_CHECKING:
     from momentum_lab.gateway.hub import Hub
@@ -140,7 +140,7 @@ class LostAnswer(Fault):
 
     name: ClassVar[str] = "lost_answer"
 
-    request: str = "reqPositions"
+    request: str = word("reqPositions", meaning="name of the request that is not heard")
 
     def hears(self, hub: Hub, session: Session, request: str) -> bool:
         """Hear everything but that request."""
