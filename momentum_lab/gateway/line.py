@@ -9,6 +9,7 @@ never told as a trade.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -24,6 +25,7 @@ from momentum_lab.records.tape import Tape
 
 Array = np.ndarray[Any, Any]
 DAY_S = 86_400
+_CHUNK_ROWS = 4_096
 
 
 class BestQuote(NamedTuple):
@@ -137,7 +139,9 @@ class Line:
         self.is_regular = _in_sessions(self.start_ns, self.day, hours)
         self.is_told = np.ones(len(self.start_ns), dtype=bool)
         self.hours = hours
+        self._modelled: dict[float, BestQuote] = {}
         self._totals = self._day_totals()
+        self._chunk, self._facts = -1, list[tuple[Any, ...]]()
 
     @property
     def has_extended_hours(self) -> bool:
@@ -160,6 +164,7 @@ class Line:
     def recount(self) -> None:
         """Count the day's totals anew, after rows were hidden."""
         self._totals = self._day_totals()
+        self._chunk, self._facts = -1, list[tuple[Any, ...]]()
 
     def quote_at(self, now_ns: int, price_usd: float | None) -> BestQuote:
         """Return the quote at an instant, `NO_QUOTE` where none is known.
@@ -174,35 +179,22 @@ class Line:
 
     def modelled(self, price_usd: float) -> BestQuote:
         """Return the spread model's quote round a price."""
-        bid, ask = self.spread.quote(price_usd, self.instrument)
-        return BestQuote(bid, ask, self.spread.size_shares, self.spread.size_shares)
+        found = self._modelled.get(price_usd)
+        if found is None:
+            size = self.spread.size_shares
+            found = BestQuote(*self.spread.quote(price_usd, self.instrument), size, size)
+            self._modelled[price_usd] = found
+        return found
 
     def trade(self, index: int) -> Trade:
         """Return what a row tells at its end."""
-        price, at_ns = float(self.close[index]), int(self.end_ns[index])
-        quote, totals = self.quote_at(at_ns, price), self._totals
-        previous = float(totals["previous_close"][index])
-        return Trade(
-            symbol=self.instrument.symbol,
-            at_ns=at_ns,
-            price=price,
-            high=float(self.high[index]),
-            low=float(self.low[index]),
-            size=int(self.volume[index]),
-            bid=quote.bid,
-            ask=quote.ask,
-            bid_size=quote.bid_size,
-            ask_size=quote.ask_size,
-            day_volume=int(totals["volume"][index]),
-            day_open=float(totals["open"][index]),
-            day_high=float(totals["high"][index]),
-            day_low=float(totals["low"][index]),
-            day_vwap=float(totals["vwap"][index]),
-            previous_close=None if np.isnan(previous) else previous,
-            exchange=self.exchange[index],
-            conditions=self.conditions[index],
-            is_single=bool(self.start_ns[index] == self.end_ns[index]),
-        )
+        chunk, place = divmod(index, _CHUNK_ROWS)
+        if chunk != self._chunk:
+            self._chunk, self._facts = chunk, self._facts_of(chunk)
+        at_ns, price, *others = self._facts[place]
+        quote: tuple[Any, ...] = self.quote_at(at_ns, price)
+        high, low, size, *totals = others
+        return Trade(self.instrument.symbol, at_ns, price, high, low, size, *quote, *totals)
 
     def latest(self, now_ns: int) -> Trade | None:
         """Return the last known trade of whatever date, with the quote of `now_ns`."""
@@ -258,6 +250,29 @@ class Line:
             day_vwap=middle,
             previous_close=None,
             is_traded=False,
+        )
+
+    def _facts_of(self, chunk: int) -> list[tuple[Any, ...]]:
+        """Return rows as the values of a `Trade` without symbol and quote, in their order.
+
+        Plain values, for a busy market asks for thousands a second, and few at a time, for a tape
+        may hold millions.
+        """
+        own = slice(chunk * _CHUNK_ROWS, (chunk + 1) * _CHUNK_ROWS)
+        totals = {name: column[own].tolist() for name, column in self._totals.items()}
+        previous = [None if math.isnan(price) else price for price in totals["previous_close"]]
+        columns = (self.end_ns, self.close, self.high, self.low, self.volume)
+        is_single = (self.start_ns[own] == self.end_ns[own]).tolist()
+        return list(
+            zip(
+                *(column[own].tolist() for column in columns),
+                *(totals[name] for name in ("volume", "open", "high", "low", "vwap")),
+                previous,
+                self.exchange[own],
+                self.conditions[own],
+                is_single,
+                strict=True,
+            )
         )
 
     def _day_totals(self) -> Mapping[str, Array]:

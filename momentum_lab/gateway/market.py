@@ -13,12 +13,13 @@ is in no history.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
 from momentum_lab.gateway.hours import Hours
-from momentum_lab.gateway.line import NO_QUOTE, Array, BestQuote, Line, with_quote
+from momentum_lab.gateway.line import NO_QUOTE, BestQuote, Line, with_quote
 from momentum_lab.gateway.market_events import (
     STANDSTILLS,
     HaltChange,
@@ -54,7 +55,7 @@ class Market:
         self.halts = {str(row.symbol): int(row.kind) for row in past.itertuples()}
         self._names = list(self.lines)
         self._at_ns, self._kind, self._line_no, self._index = self._merged()
-        self._cursor = int(np.searchsorted(self._at_ns, self.now_ns, side="right"))
+        self._cursor = bisect_right(self._at_ns, self.now_ns)
         self._next_headline = sum(item.at_ns <= self.now_ns for item in tape.headlines)
 
     @property
@@ -98,7 +99,7 @@ class Market:
         """Return when the next trade, quote, halt or headline is due, None after the last one."""
         due = []
         if self._cursor < len(self._at_ns):
-            due.append(int(self._at_ns[self._cursor]))
+            due.append(self._at_ns[self._cursor])
         if self._next_headline < len(self.tape.headlines):
             due.append(self.tape.headlines[self._next_headline].at_ns)
         return min(due, default=None)
@@ -111,7 +112,7 @@ class Market:
         """
         while (due_ns := self.next_event_ns()) is not None and due_ns <= to_ns:
             self.now_ns = max(self.now_ns, due_ns)
-            yield from self._take(due_ns)
+            yield from self._due(due_ns)
         self.now_ns = max(self.now_ns, to_ns)
 
     def change_halt(self, symbol: str, kind: int) -> list[MarketEvent]:
@@ -133,30 +134,30 @@ class Market:
             return trade
         return with_quote(trade, NO_QUOTE)
 
-    def _take(self, due_ns: int) -> Iterator[MarketEvent]:
-        if self._cursor < len(self._at_ns) and self._at_ns[self._cursor] == due_ns:
-            position = self._cursor
+    def _due(self, due_ns: int) -> Iterable[MarketEvent]:
+        position = self._cursor
+        if position < len(self._at_ns) and self._at_ns[position] == due_ns:
             self._cursor += 1
-            name = self._names[int(self._line_no[position])]
-            yield from self._tick(int(self._kind[position]), name, int(self._index[position]))
-            return
+            name = self._names[self._line_no[position]]
+            return self._tick(self._kind[position], name, self._index[position])
         headline = self.tape.headlines[self._next_headline]
         self._next_headline += 1
-        yield headline
+        return (headline,)
 
-    def _tick(self, kind: int, symbol: str, index: int) -> Iterator[MarketEvent]:
+    def _tick(self, kind: int, symbol: str, index: int) -> Iterable[MarketEvent]:
         line = self.lines[symbol]
         if kind == _HALTS:
-            yield from self.change_halt(symbol, int(self.tape.halts["kind"].iloc[index]))
-        elif self.is_halted(symbol):
+            return self.change_halt(symbol, int(self.tape.halts["kind"].iloc[index]))
+        if self.is_halted(symbol):
             if kind == _ROWS:
                 line.hide(index)
-        elif kind == _ROWS:
-            yield line.trade(index)
-        else:
-            yield QuoteChange(symbol, self.now_ns, *line.quotes.row(index))
+            return ()
+        if kind == _ROWS:
+            return (line.trade(index),)
+        return (QuoteChange(symbol, self.now_ns, *line.quotes.row(index)),)
 
-    def _merged(self) -> tuple[Array, ...]:
+    def _merged(self) -> tuple[list[int], ...]:
+        """Return instant, kind, number of the line and index of each tick, in time order."""
         halts = self.tape.halts
         numbers = {name: number for number, name in enumerate(self._names)}
         of_halts = np.array([numbers[str(name)] for name in halts["symbol"]], dtype="int64")
@@ -173,4 +174,4 @@ class Market:
         keep = at_ns <= self.tape.end_ns
         columns = tuple(column[keep] for column in (at_ns, kinds, line_no, index))
         order = np.lexsort((columns[3], columns[2], columns[1], columns[0]))
-        return tuple(column[order] for column in columns)
+        return tuple(column[order].tolist() for column in columns)
