@@ -5,8 +5,9 @@ ServerWire                   one connection: `receive_data`, `hello`, `send`
 ProtocolError                the connection must be closed
 REQUESTS, REPLIES            the declarations of all messages, both directions from one table
 
-Files, from the ground up: `kinds` (one field), `layout` (one message), `contracts`, `orders`,
-`requests`, `replies` (the declarations), `connection` (frames and the handshake).
+Files, from the ground up: `kinds` (one field), `layout` (one message), `compiled` (the same as a
+fast function), `table` (all messages), `contracts`, `orders`, `requests`, `replies` (the
+declarations), `connection` (frames and the handshake).
 """
 
 from momentum_lab.gateway.wire.connection import (

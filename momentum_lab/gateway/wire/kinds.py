@@ -46,12 +46,16 @@ class Kind:
         unset: the value that stands for "not set".
         read: text to value; raises ValueError.
         write: value to text; raises ValueError, TypeError or OverflowError.
+        inline: a Python expression of `{value}` and `{write}` that gives what `write` gives, and
+            spares the call for the usual type of value; for generated code, which knows `x` as
+            a place to keep a value, and `INLINE_NAMES`.
     """
 
     meaning: str
     unset: Any
     read: Callable[[str], Any]
     write: Callable[[Any], str]
+    inline: str = "{write}({value})"
 
 
 def _is_unset(text: str) -> bool:
@@ -97,15 +101,16 @@ def _read_number_or_0(text: str) -> float:
 
 
 def _write_bare_number(value: Any) -> str:
-    number = float(value)
+    text = float.__repr__(float(value))
+    # Neither an exponent, nor "inf" or "nan": all but a few numbers are done here.
+    if "e" not in text and "n" not in text:
+        return text.removesuffix(".0")
+    number = float(text)
     if not math.isfinite(number):
         raise ValueError
     if number == UNSET_DOUBLE:
         return UNSET_DOUBLE_TEXT
-    text = repr(number)
-    if "e" in text:
-        text = format(Decimal(text), "f")
-    return text.removesuffix(".0")
+    return format(Decimal(text), "f").removesuffix(".0")
 
 
 def _write_number(value: Any) -> str:
@@ -166,20 +171,40 @@ def _write_or_unset_double(value: Any) -> str:
     return UNSET_DOUBLE_TEXT if value is None else _write_number(value)
 
 
-INT: Final = Kind("an integer", None, _read_int, _write_int)
+# What generated code does by itself for the values that nearly all fields have.
+INLINE_NAMES: Final = {
+    "NUL": "\0",
+    "BACKSLASH": "\\",
+    # Integers up to here are floats too, and those floats are spelled like the integers.
+    "EXACT": 10**15,
+    "number": _write_bare_number,
+}
+_INLINE_INT: Final = "x if (x := {value}).__class__ is int else {write}(x)"
+_INLINE_NUMBER: Final = (
+    "number(x) if (x := {value}).__class__ is float"
+    " else x if x.__class__ is int and -EXACT < x < EXACT else {write}(x)"
+)
+_INLINE_BOOL: Final = "'1' if (x := {value}) is True else '0' if x is False else {write}(x)"
+_INLINE_TEXT: Final = "x if (x := {value}).__class__ is str and NUL not in x else {write}(x)"
+_INLINE_ESCAPED: Final = (
+    "x if (x := {value}).__class__ is str and x.isascii() and NUL not in x and BACKSLASH not in x"
+    " else {write}(x)"
+)
+
+INT: Final = Kind("an integer", None, _read_int, _write_int, _INLINE_INT)
 # Ids, sizes and codes that some clients leave empty and mean 0.
-INT_OR_0: Final = Kind("an integer", 0, _read_int_or_0, _write_bare_int)
+INT_OR_0: Final = Kind("an integer", 0, _read_int_or_0, _write_bare_int, _INLINE_INT)
 # Sizes for clients that cannot read fractions: the fraction is cut off.
-WHOLE: Final = Kind("a number", 0, _read_int, lambda value: str(int(value)))
-NUMBER: Final = Kind("a number", None, _read_number, _write_number)
-NUMBER_OR_0: Final = Kind("a number", 0.0, _read_number_or_0, _write_bare_number)
+WHOLE: Final = Kind("a number", 0, _read_int, lambda value: str(int(value)), _INLINE_INT)
+NUMBER: Final = Kind("a number", None, _read_number, _write_number, _INLINE_NUMBER)
+NUMBER_OR_0: Final = Kind("a number", 0.0, _read_number_or_0, _write_bare_number, _INLINE_NUMBER)
 # For offsets where "infinitely far" is a meaning of its own.
 NUMBER_OR_INFINITY: Final = Kind("a number", None, _read_with_infinity, _write_with_infinity)
 # What is not known is written as the largest double, which clients compare with.
-NUMBER_OR_MAX: Final = Kind("a number", None, _read_number, _write_or_unset_double)
-BOOL: Final = Kind("0 or 1", False, _read_bool, _write_bool)
-TEXT: Final = Kind("text", "", str, _write_text)
-ESCAPED: Final = Kind("text", "", _read_escaped, _write_escaped)
+NUMBER_OR_MAX: Final = Kind("a number", None, _read_number, _write_or_unset_double, _INLINE_NUMBER)
+BOOL: Final = Kind("0 or 1", False, _read_bool, _write_bool, _INLINE_BOOL)
+TEXT: Final = Kind("text", "", str, _write_text, _INLINE_TEXT)
+ESCAPED: Final = Kind("text", "", _read_escaped, _write_escaped, _INLINE_ESCAPED)
 
 
 def one_of(kind: Kind, allowed: frozenset[int]) -> Kind:

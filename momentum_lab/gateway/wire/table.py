@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from momentum_lab.errors import DataError
-from momentum_lab.gateway.wire.layout import FOREVER, Cursor, Item, Layout, Values
+from momentum_lab.gateway.wire.compiled import UNUSUAL, Writer, compile_layout
+from momentum_lab.gateway.wire.layout import FOREVER, Const, Cursor, Item, Layout, Values
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,7 @@ class Table:
         # Looked up by the text as it came: "01", "1.0" and " 1" are no ids.
         self._by_number = {str(m.number): m for m in self.messages.values()}
         self._layouts: dict[tuple[str, int], Layout] = {}
+        self._writers: dict[tuple[str, int], Writer] = {}
 
     def find(self, number: str) -> Message | None:
         """Return the message with this number on the wire, if there is one."""
@@ -68,6 +69,18 @@ class Table:
         Raises:
             DataError: an unknown message or field, a missing field or a value of the wrong kind.
         """
+        try:
+            text = self.writer(name, version)(values)
+        except UNUSUAL:
+            return self.encode_by_items(name, values, version)
+        return frame(text.encode("utf-8", "replace"))
+
+    def encode_by_items(self, name: str, values: Values, version: int) -> bytes:
+        """Return the same as `encode`, slowly: what its declaration means by definition.
+
+        Raises:
+            DataError: as `encode`; this is where what is wrong is found and worded.
+        """
         layout = self.layout(name, version)
         out = [str(self.messages[name].number)]
         try:
@@ -76,6 +89,20 @@ class Table:
             raise DataError(f"{name}: {error}") from None
         out.append("")
         return frame("\0".join(out).encode("utf-8", "replace"))
+
+    def writer(self, name: str, version: int) -> Writer:
+        """Return the compiled writer of a message in one version, its number included.
+
+        Raises:
+            DataError: there is no message of that name.
+        """
+        found = self._writers.get((name, version))
+        if found is None:
+            layout = self.layout(name, version)
+            number = Const(str(self.messages[name].number))
+            found = compile_layout(replace(layout, items=(number, *layout.items)))
+            self._writers[name, version] = found
+        return found
 
     def decode(self, message: Message, texts: Sequence[str], version: int) -> dict[str, Any]:
         """Return the values of a message; `texts` are its fields, the number included.
@@ -97,4 +124,4 @@ class Table:
 
 def frame(payload: bytes) -> bytes:
     """Return `payload` behind its length, an unsigned 32-bit big-endian number."""
-    return struct.pack(">I", len(payload)) + payload
+    return len(payload).to_bytes(4, "big") + payload
