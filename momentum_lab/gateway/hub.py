@@ -86,6 +86,7 @@ class Hub:
         sessions: connected clients by client id.
         has_streamed: a client has subscribed to market data; the clock runs.
         is_paused: market time stands still until it is let go on.
+        logs_wire: every message is written to a wire log.
         door: how connections are let in.
         journal: what truly happened.
         streaming: the open lines of all clients.
@@ -118,6 +119,7 @@ class Hub:
         )
         self._tape_id = tape_id
         self._wire_log = wire_log
+        self.logs_wire = wire_log is not None
         self._report = report or (lambda text: _log.info("%s", text))
         self._account_told_ns = 0
         self._second = market.now_ns // NS_PER_S

@@ -111,25 +111,25 @@ class Session:
 
     def send(self, name: str, /, **values: Any) -> None:
         """Queue one message; it leaves at the end of this turn of the event loop."""
-        faults = self.hub.faults
-        if not faults.active:
-            self._queue(self._wire.send(name, **values))
-            return
-        for told, what in faults.outgoing(self, (name, values)):
-            self.say(told, **what)
+        self.send_all(((name, values),))
 
     def say(self, name: str, /, **values: Any) -> None:
         """Queue one message past all faults."""
-        self._queue(self._wire.send(name, **values))
+        self._queue([self._wire.encode(name, values)])
 
     def send_raw(self, data: bytes) -> None:
         """Queue bytes that need not be a message."""
-        self._queue(data)
+        self._queue([data])
 
     def send_all(self, messages: Iterable[Message]) -> None:
         """Queue messages in their order."""
-        for name, values in messages:
-            self.send(name, **values)
+        encode, faults = self._wire.encode, self.hub.faults
+        if not faults.active:
+            self._queue([encode(name, values) for name, values in messages])
+            return
+        for one in messages:
+            # One by one, because a fault may say something of its own in between.
+            self._queue([encode(name, values) for name, values in faults.outgoing(self, one)])
 
     def error(self, req_id: int, code: int, text: str) -> None:
         """Queue an error message."""
@@ -220,7 +220,7 @@ class Session:
             if self._is_closing:
                 return
             if isinstance(event, Hello):
-                self._queue(self._wire.hello(self.hub.market.hours.text(self.hub.market.now_ns)))
+                self.send_raw(self._wire.hello(self.hub.market.hours.text(self.hub.market.now_ns)))
             elif isinstance(event, BadRequest):
                 self.hub.log_wire("<", self.client_id, event.fields)
                 self.error(event.req_id, event.code, event.reason)
@@ -245,9 +245,11 @@ class Session:
             _log.exception("client=%s request=%s cannot be answered", self.client_id, request.name)
             self.error(req_id, 322, f"Error processing request.-'{request.name}' : cause - {error}")
 
-    def _queue(self, frames: bytes) -> None:
-        self.hub.log_wire(">", self.client_id, frames)
-        self._unsent += frames
+    def _queue(self, frames: Sequence[bytes]) -> None:
+        if self.hub.logs_wire:
+            for one in frames:
+                self.hub.log_wire(">", self.client_id, one)
+        self._unsent += b"".join(frames)
         if len(self._unsent) > MAX_UNSENT_BYTES:
             _log.warning("client=%s does not read: closed", self.client_id)
             self._unsent.clear()

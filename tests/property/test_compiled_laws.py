@@ -95,7 +95,7 @@ def test_compiled_writer_writes_every_right_message_itself(
     """Without the help that a wrong message gets, so that nothing is slow in secret."""
     values = draw_values(data, table.layout(name, version))
 
-    text = table.writer(name, version)(values)
+    text = table.encoder(version).writer(name)(values)
 
     assert text.encode() == table.encode_by_items(name, values, version)[4:]
 

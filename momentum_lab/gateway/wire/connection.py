@@ -20,7 +20,7 @@ from momentum_lab.errors import DataError
 from momentum_lab.gateway.wire.kinds import INT_OR_0
 from momentum_lab.gateway.wire.replies import REPLIES
 from momentum_lab.gateway.wire.requests import NOT_SERVED, REQUESTS
-from momentum_lab.gateway.wire.table import UnreadableError, frame
+from momentum_lab.gateway.wire.table import Encoder, UnreadableError, frame
 
 OLDEST_VERSION: Final = 157
 NEWEST_VERSION: Final = 178
@@ -90,12 +90,13 @@ class ServerWire:
     """The server's end of one connection.
 
     Feed it with `receive_data`, answer the `Hello` with the bytes of `hello`, and get the bytes
-    of every other message from `send`. Nothing may be sent before `hello`.
+    of every other message from `send` or `encode`. Nothing may be sent before `hello`.
     """
 
     def __init__(self) -> None:
         self.version: int | None = None
         self._agreed: int | None = None
+        self._encoder: Encoder | None = None
         self._has_prefix = False
         self._buffer = bytearray()
         self._fault = ""
@@ -128,6 +129,7 @@ class ServerWire:
         if self._agreed is None:
             raise ProtocolError("expected the client's hello before the answer to it")
         self.version = self._agreed
+        self._encoder = REPLIES.encoder(self._agreed)
         return frame(f"{self.version}\0{time_text}\0".encode("utf-8", "replace"))
 
     def send(self, name: str, /, **values: Any) -> bytes:
@@ -141,9 +143,18 @@ class ServerWire:
             ProtocolError: nothing may be sent before `hello`.
             DataError: an unknown message or field, a missing field or a value of the wrong kind.
         """
-        if self.version is None:
+        return self.encode(name, values)
+
+    def encode(self, name: str, values: Mapping[str, Any]) -> bytes:
+        """Return one framed message, as `send` does; `values` are its fields.
+
+        Raises:
+            ProtocolError: nothing may be sent before `hello`.
+            DataError: an unknown message or field, a missing field or a value of the wrong kind.
+        """
+        if self._encoder is None:
             raise ProtocolError(f"{name} must not be sent before the hello is answered")
-        return REPLIES.encode(name, values, self.version)
+        return self._encoder.encode(name, values)
 
     def _read_all(self, events: list[Event]) -> None:
         offset = self._skip_prefix()

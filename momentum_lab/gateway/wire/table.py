@@ -36,7 +36,7 @@ class Table:
         # Looked up by the text as it came: "01", "1.0" and " 1" are no ids.
         self._by_number = {str(m.number): m for m in self.messages.values()}
         self._layouts: dict[tuple[str, int], Layout] = {}
-        self._writers: dict[tuple[str, int], Writer] = {}
+        self._encoders: dict[int, Encoder] = {}
 
     def find(self, number: str) -> Message | None:
         """Return the message with this number on the wire, if there is one."""
@@ -63,20 +63,22 @@ class Table:
         known = self.layout(name, FOREVER).absent
         return {key: value for key, value in values.items() if key in known}
 
+    def encoder(self, version: int) -> Encoder:
+        """Return what encodes messages for one version, always the same."""
+        if version not in self._encoders:
+            self._encoders[version] = Encoder(self, version)
+        return self._encoders[version]
+
     def encode(self, name: str, values: Values, version: int) -> bytes:
         """Return one framed message.
 
         Raises:
             DataError: an unknown message or field, a missing field or a value of the wrong kind.
         """
-        try:
-            text = self.writer(name, version)(values)
-        except UNUSUAL:
-            return self.encode_by_items(name, values, version)
-        return frame(text.encode("utf-8", "replace"))
+        return self.encoder(version).encode(name, values)
 
     def encode_by_items(self, name: str, values: Values, version: int) -> bytes:
-        """Return the same as `encode`, slowly: what its declaration means by definition.
+        """Return the same as `encode`, slowly: what a declaration means by definition.
 
         Raises:
             DataError: as `encode`; this is where what is wrong is found and worded.
@@ -89,20 +91,6 @@ class Table:
             raise DataError(f"{name}: {error}") from None
         out.append("")
         return frame("\0".join(out).encode("utf-8", "replace"))
-
-    def writer(self, name: str, version: int) -> Writer:
-        """Return the compiled writer of a message in one version, its number included.
-
-        Raises:
-            DataError: there is no message of that name.
-        """
-        found = self._writers.get((name, version))
-        if found is None:
-            layout = self.layout(name, version)
-            number = Const(str(self.messages[name].number))
-            found = compile_layout(replace(layout, items=(number, *layout.items)))
-            self._writers[name, version] = found
-        return found
 
     def decode(self, message: Message, texts: Sequence[str], version: int) -> dict[str, Any]:
         """Return the values of a message; `texts` are its fields, the number included.
@@ -120,6 +108,38 @@ class Table:
             reason = f"{message.name}: {cursor.n_left} left over at version {version}"
             raise UnreadableError(reason, values)
         return values
+
+
+class Encoder:
+    """Encodes messages for one version, with writers that are compiled when first needed."""
+
+    def __init__(self, table: Table, version: int) -> None:
+        """Encode the messages of `table`."""
+        self._table = table
+        self._version = version
+        self._writers: dict[str, Writer] = {}
+
+    def encode(self, name: str, values: Values) -> bytes:
+        """Return one framed message; see `Table.encode`."""
+        try:
+            text = (self._writers.get(name) or self.writer(name))(values)
+        except UNUSUAL:
+            return self._table.encode_by_items(name, values, self._version)
+        payload = text.encode("utf-8", "replace")
+        return len(payload).to_bytes(4, "big") + payload
+
+    def writer(self, name: str) -> Writer:
+        """Return the compiled writer of a message, its number included.
+
+        Raises:
+            DataError: there is no message of that name.
+        """
+        if name not in self._writers:
+            layout = self._table.layout(name, self._version)
+            number = Const(str(self._table.messages[name].number))
+            items = (number, *layout.items)
+            self._writers[name] = compile_layout(replace(layout, items=items))
+        return self._writers[name]
 
 
 def frame(payload: bytes) -> bytes:
