@@ -6,6 +6,8 @@ The instant of most defaults is `NOON`, 2013-10-09 12:00 New York, a Wednesday w
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import pandas as pd
 
@@ -14,7 +16,7 @@ from momentum_lab.core.fills import SpreadModel
 from momentum_lab.core.market import NS_PER_S, Bar, Instrument, Quote, Side
 from momentum_lab.core.news import Headline
 from momentum_lab.core.position import Fill
-from momentum_lab.records.tape import BAR_COLUMNS, Tape, TapeHeadline
+from momentum_lab.records.tape import BAR_COLUMNS, TICK_TABLES, Tape, TapeHeadline
 
 NOON = 1_381_334_400 * NS_PER_S
 
@@ -167,3 +169,11 @@ def tape(
         headlines=(tape_headline(),) if headlines is None else headlines,
         about={"licence": "none, made up"},
     )
+
+
+def assert_same_tape(found: Tape, expected: Tape) -> None:
+    """Compare two tapes, whose tables know no plain equality."""
+    tables: dict[str, Any] = dict.fromkeys(("bars", *TICK_TABLES))
+    for name in tables:
+        pd.testing.assert_frame_equal(getattr(found, name), getattr(expected, name))
+    assert replace(found, **tables) == replace(expected, **tables)

@@ -18,25 +18,17 @@ from momentum_lab.errors import RecordError
 from momentum_lab.records.tape import (
     BAR_COLUMNS,
     HEADLINE_COLUMNS,
-    TICK_TABLES,
     Tape,
     load_tape,
     tape_id,
     write_tape,
 )
-from tests.factories import NOON, bar_table, quiet_bars, tape, tape_headline
+from tests.factories import NOON, assert_same_tape, bar_table, quiet_bars, tape, tape_headline
 from tests.gateway_factories import at, second, tick_tape
 
 ROOT = Path(__file__).parents[3]
 SAMPLE = ROOT / "data" / "samples" / "fomc-2013-10-09"
 SHARED = ROOT.parent / "shared" / "data" / "bars" / "1sec"
-
-
-def _assert_equal(found: Tape, expected: Tape) -> None:
-    tables: dict[str, Any] = dict.fromkeys(("bars", *TICK_TABLES))
-    for name in tables:
-        pd.testing.assert_frame_equal(getattr(found, name), getattr(expected, name))
-    assert replace(found, **tables) == replace(expected, **tables)
 
 
 def _again(written: Tape, folder: Path) -> Tape:
@@ -48,13 +40,13 @@ def _again(written: Tape, folder: Path) -> Tape:
 
 
 def test_a_written_tape_is_read_back_equal(tmp_path: Path) -> None:
-    _assert_equal(_again(tape(), tmp_path / "small"), tape())
+    assert_same_tape(_again(tape(), tmp_path / "small"), tape())
 
 
 def test_a_tape_without_headlines_is_read_back_equal(tmp_path: Path) -> None:
     silent = tape(headlines=())
 
-    _assert_equal(_again(silent, tmp_path), silent)
+    assert_same_tape(_again(silent, tmp_path), silent)
 
 
 def test_a_headline_is_read_back_as_it_was(tmp_path: Path) -> None:
@@ -80,13 +72,13 @@ def test_a_tape_that_starts_within_a_second_is_read_back_equal(tmp_path: Path) -
     half = NS_PER_S // 2
     odd = tape(start_ns=NOON + half, end_ns=NOON + MINUTE_NS + half)
 
-    _assert_equal(_again(odd, tmp_path), odd)
+    assert_same_tape(_again(odd, tmp_path), odd)
 
 
 def test_a_tape_may_be_written_over_an_older_one(tmp_path: Path) -> None:
     write_tape(tape(headlines=()), tmp_path)
 
-    _assert_equal(_again(tape(), tmp_path), tape())
+    assert_same_tape(_again(tape(), tmp_path), tape())
 
 
 def test_columns_that_are_no_part_of_a_tape_are_left_out(tmp_path: Path) -> None:
@@ -317,7 +309,7 @@ def test_the_sample_plays_one_session_with_history_before_it(sample: Tape) -> No
 
 
 def test_the_sample_is_read_back_as_it_was_written(sample: Tape, tmp_path: Path) -> None:
-    _assert_equal(_again(sample, tmp_path / sample.name), sample)
+    assert_same_tape(_again(sample, tmp_path / sample.name), sample)
 
 
 def test_the_fact_among_the_headlines_is_told_from_those_made_up(sample: Tape) -> None:
@@ -366,7 +358,7 @@ def test_a_tape_of_ticks_is_read_back_equal(tmp_path: Path) -> None:
         quotes=[(0.0, 99.98, 100.02, 300, 500), (2.0, 0.0, 100.02, 0, 7)],
         halts=[(3.0, 2), (9.0, 0)],
     )
-    _assert_equal(_again(written, tmp_path), written)
+    assert_same_tape(_again(written, tmp_path), written)
 
 
 def test_ticks_come_in_time_order(tmp_path: Path) -> None:
