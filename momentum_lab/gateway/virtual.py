@@ -19,6 +19,7 @@ Whatever runs in such a loop has to take its time from the loop (`anyio.current_
 from __future__ import annotations
 
 import asyncio
+import math
 import selectors
 import socket
 import struct
@@ -54,8 +55,12 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         return self._virtual_s
 
     def jump(self, seconds: float) -> None:
-        """Move virtual time on."""
-        self._virtual_s += seconds
+        """Move virtual time on, to just after the instant that a timer waits for.
+
+        A real clock never shows that very instant either. Libraries rely on it: a throttle that
+        asks "is it more than a second ago?" would otherwise set its timer again for ever.
+        """
+        self._virtual_s = math.nextafter(self._virtual_s + seconds, math.inf)
 
     @property
     def has_threads(self) -> bool:
