@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -236,6 +237,23 @@ async def test_a_reconnected_client_gets_its_orders_and_higher_ids(tmp_path: Pat
             assert seen.order.orderRef == "resting"
             assert seen.order.permId == trade.order.permId
             assert ib.client.getReqId() > trade.order.orderId
+
+
+async def test_executions_are_told_until_midnight_in_the_tapes_zone(tmp_path: Path) -> None:
+    """New York's midnight, four hours after that of UTC."""
+    midnight_ns = NOON + 12 * 3600 * NS_PER_S
+    days = replace(TAPE, end_ns=midnight_ns + 86_400 * NS_PER_S)
+    async with standing_gateway(days, tmp_path) as gateway, connected(gateway.port) as ib:
+        trade = ib.placeOrder(spy(), MarketOrder("BUY", 10))
+        await play(gateway, 3, ib)
+        await done(trade)
+        for at_ns, n_told in (
+            (midnight_ns - NS_PER_S, 1),
+            (midnight_ns, 0),
+        ):
+            gateway.hub.step_to(at_ns)
+            assert len(await ib.reqExecutionsAsync()) == n_told
+        assert [position.position for position in await ib.reqPositionsAsync()] == [10]
 
 
 async def test_executions_can_be_filtered(tmp_path: Path) -> None:
