@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from zoneinfo import ZoneInfo
 
 import click
@@ -30,7 +30,11 @@ from momentum_lab.calendars import NEW_YORK
 from momentum_lab.clock import utc
 from momentum_lab.core.market import NS_PER_S
 from momentum_lab.errors import BrokerError, MomentumLabError, ParameterError, RecordError
+from momentum_lab.faces.limit_options import limit_options
 from momentum_lab.parameters import Parameters, load_parameters
+
+if TYPE_CHECKING:
+    from momentum_lab.gateway.limits import Limits
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -170,6 +174,7 @@ def check(parameters_file: Path) -> None:
 @click.option("--wire-log", type=click.Path(path_type=Path), help="File for every message.")
 @click.pass_context
 @_one_sentence
+@limit_options
 def gateway(  # noqa: PLR0913 - one option each
     context: click.Context,
     *,
@@ -192,6 +197,7 @@ def gateway(  # noqa: PLR0913 - one option each
     unsubscribed: tuple[str, ...],
     allow_remote: bool,
     wire_log: Path | None,
+    limits: Limits,
 ) -> None:
     """Play a tape as a paper gateway that any TWS API client can connect to."""
     if context.invoked_subcommand is not None:
@@ -223,6 +229,7 @@ def gateway(  # noqa: PLR0913 - one option each
         sample_ms=sample_ms,
         unsubscribed=frozenset(unsubscribed),
         rules=Rules(latency_s=latency),
+        limits=limits,
         scenario=Scenario() if scenario is None else load_scenario(scenario),
         journal=journal,
         wire_log=wire_log,

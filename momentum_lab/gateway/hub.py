@@ -33,8 +33,10 @@ from momentum_lab.gateway.catalog import Catalog
 from momentum_lab.gateway.exchange import Exchange
 from momentum_lab.gateway.faults.director import Director
 from momentum_lab.gateway.journal import Journal
+from momentum_lab.gateway.limits import HistoryBudget
 from momentum_lab.gateway.market import Market
 from momentum_lab.gateway.market_events import HaltChange, MarketEvent, Trade
+from momentum_lab.gateway.news_desk import NewsDesk
 from momentum_lab.gateway.orders import ExchangeEvent, Executed, StatusShown
 from momentum_lab.gateway.pace import Schedule
 from momentum_lab.gateway.session import Session
@@ -91,6 +93,8 @@ class Hub:
         journal: what truly happened.
         streaming: the open lines of all clients.
         faults: what goes wrong.
+        history_budget: the historical requests of all clients.
+        news_desk: the requests for past headlines and articles.
     """
 
     def __init__(
@@ -130,6 +134,8 @@ class Hub:
         self.journal = Journal(journal)
         self.streaming = Streaming(self, sample_ms=settings.sample_ms)
         self.faults = Director(self, settings.scenario)
+        self.history_budget = HistoryBudget()
+        self.news_desk = NewsDesk(settings.limits.news_answer_s)
 
     @property
     def account(self) -> Account:

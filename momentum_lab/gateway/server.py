@@ -101,6 +101,7 @@ async def paper_gateway(
         async with await _listen(settings) as listener, anyio.create_task_group() as tasks:
             hub.save()
             tasks.start_soon(hub.play, name="gateway-clock")
+            tasks.start_soon(hub.news_desk.run, name="gateway-news")
             tasks.start_soon(partial(_accept, listener, hub, tasks), name="gateway-door")
             try:
                 yield Gateway(hub, settings.host, _port_of(listener))

@@ -11,7 +11,7 @@ import logging
 import math
 import socket
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -19,6 +19,7 @@ from anyio.abc import SocketAttribute, SocketStream
 
 from momentum_lab.errors import DataError
 from momentum_lab.gateway.answers import handle
+from momentum_lab.gateway.limits import MAX_VIOLATIONS, SECOND_S, MessageBudget
 from momentum_lab.gateway.refusal import RefusedError
 from momentum_lab.gateway.subscriptions import Subscriptions
 from momentum_lab.gateway.ticks import Message
@@ -37,6 +38,9 @@ HIGH_WATER_BYTES = 65_536
 MAX_UNSENT_BYTES = 64 * 1024 * 1024
 FAREWELL_S = 2.0
 OPENING_S = 10.0
+# A client that opens with this option is slowed down where it would be refused.
+PACE_OPTION = "+PACEAPI"
+RATE_EXCEEDED = 100
 FARMS = (
     (2104, "Market data farm connection is OK:usfarm"),
     (2106, "HMDS data farm connection is OK:ushmds"),
@@ -55,6 +59,11 @@ class Gate:
     def clear(self) -> None:
         """Close it."""
         self._closed = self._closed or anyio.Event()
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it is closed now."""
+        return self._closed is not None
 
     def set(self) -> None:
         """Open it."""
@@ -96,6 +105,10 @@ class Session:
         self._is_mute = hub.door.is_mute
         self.may_read, self.may_write = Gate(), Gate()
         self.has_conflated = False
+        limits = hub.settings.limits
+        self._budget = MessageBudget(limits.messages_per_s)
+        self._is_paced = limits.over_rate == "pace"
+        self._unlimited_until_s = -math.inf
 
     # -- what the rest of the gateway uses --------------------------------------------------
 
@@ -103,6 +116,11 @@ class Session:
     def version(self) -> int:
         """The negotiated protocol version, 0 before the handshake."""
         return self._wire.version or 0
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the client has started the API and is still there."""
+        return self.client_id is not None and self.hub.sessions.get(self.client_id) is self
 
     @property
     def is_congested(self) -> bool:
@@ -177,7 +195,7 @@ class Session:
             self._scope = tasks.cancel_scope
             tasks.start_soon(self._write, name="gateway-writer")
             try:
-                self._receive(first)
+                await self._receive(first)
                 await self._read()
             finally:
                 self.hub.leave(self)
@@ -190,14 +208,16 @@ class Session:
         while not self._is_closing:
             # Half an opening must not hold a connection for ever; a started client may be silent.
             limit_s = OPENING_S if self.client_id is None and not self._is_mute else math.inf
+            data = b""
             with anyio.move_on_after(limit_s) as self._listening:
                 try:
-                    await self.may_read.wait()
+                    await self._wait_to_read()
                     data = await self._stream.receive(RECEIVE_BYTES)
                 except GONE:
                     self._unsent.clear()
                     return
-                self._receive(data)
+            if data:
+                await self._receive(data)
                 continue
             if anyio.current_time() < self._listening.deadline:
                 # Not the limit, but `close_after_sending` has ended the waiting.
@@ -205,39 +225,76 @@ class Session:
             _log.warning("a connection that did not start the API was closed")
             return
 
-    def _receive(self, data: bytes) -> None:
+    async def _wait_to_read(self) -> None:
+        if self.may_read.is_closed:
+            await self.may_read.wait()
+            # Nobody sent too fast what comes at once because we did not read.
+            self._unlimited_until_s = anyio.current_time() + SECOND_S
+
+    async def _receive(self, data: bytes) -> None:
         if self._is_mute or not data:
             return
         try:
-            self._take(self._wire.receive_data(data))
+            await self._take(self._wire.receive_data(data))
         except ProtocolError as fault:
             _log.warning("client=%s closed: %s", self.client_id, fault)
-            self._take(fault.events)
+            await self._take(fault.events)
             self._is_closing = True
 
-    def _take(self, events: Sequence[Event]) -> None:
+    async def _take(self, events: Sequence[Event]) -> None:
         for event in events:
             if self._is_closing:
                 return
             if isinstance(event, Hello):
+                self._is_paced |= PACE_OPTION in event.options.split()
                 self.send_raw(self._wire.hello(self.hub.market.hours.text(self.hub.market.now_ns)))
-            elif isinstance(event, BadRequest):
-                self.hub.log_wire("<", self.client_id, event.fields)
-                self.error(event.req_id, event.code, event.reason)
-            else:
-                self.hub.log_wire("<", self.client_id, (event.name, dict(event.values)))
-                self._answer(event)
+            elif await self._is_within_rate():
+                self._hear(event)
+
+    async def _is_within_rate(self) -> bool:
+        """Count a message; one too many waits for its turn, or is refused."""
+        if anyio.current_time() < self._unlimited_until_s:
+            return True
+        while not self._budget.take(anyio.current_time()):
+            if not self._is_paced:
+                self._refuse_message()
+                return False
+            await anyio.sleep(self._budget.wait_s(anyio.current_time()))
+        return not self._is_closing
+
+    def _refuse_message(self) -> None:
+        if not self._budget.violate(anyio.current_time()):
+            return
+        limit, number = self._budget.per_s, self._budget.n_violations
+        facts = {"client_id": self.client_id, "violation": number}
+        self.hub.journal.write(self.hub.market.now_ns, "message rate exceeded", **facts)
+        text = "Max rate of messages per second has been exceeded"
+        self.error(-1, RATE_EXCEEDED, f"{text}:max={limit} rec={limit + 1} ({number})")
+        if number >= MAX_VIOLATIONS:
+            _log.warning("client=%s closed: too many messages", self.client_id)
+            self.close_after_sending()
+
+    def _hear(self, event: Request | BadRequest) -> None:
+        if isinstance(event, BadRequest):
+            self.hub.log_wire("<", self.client_id, event.fields)
+            self.error(event.req_id, event.code, event.reason)
+        else:
+            self.hub.log_wire("<", self.client_id, (event.name, dict(event.values)))
+            self._answer(event)
 
     def _answer(self, request: Request) -> None:
         if self.client_id is None and request.name != "startApi":
             _log.warning("%s before startApi: closed", request.name)
             self.close_after_sending()
             return
-        if not self.hub.takes(self, request):
-            return
+        if self.hub.takes(self, request):
+            self.perform(handle, request)
+
+    def perform(self, answer: Callable[[Session, Request], None], request: Request) -> None:
+        """Let a request be answered, with an error where it is refused."""
         req_id = request.values.get("req_id", request.values.get("order_id", -1))
         try:
-            handle(self, request)
+            answer(self, request)
         except RefusedError as refusal:
             self.error(req_id, refusal.code, refusal.text)
         except DataError as error:

@@ -10,6 +10,7 @@ from momentum_lab.core.fills import FillModel
 from momentum_lab.errors import ParameterError
 from momentum_lab.gateway.checks import Rules
 from momentum_lab.gateway.faults.scenario import Scenario
+from momentum_lab.gateway.limits import Limits
 from momentum_lab.gateway.pace import Pace
 from momentum_lab.gateway.ticks import VolumeUnit
 
@@ -43,6 +44,7 @@ class GatewaySettings:
         sample_ms: quotes are told at most so often, milliseconds of market time; 0 for each one.
         unsubscribed: symbols whose live quotes the account has not bought, "*" for all.
         rules: what the exchange takes, and how fast.
+        limits: how many messages, lines and historical requests the clients are allowed.
         fills: slippage, commission, and how much of the volume is ours.
         master_client_id: this client hears of the orders of all clients, None for no such client.
         scenario: what goes wrong, and when.
@@ -67,6 +69,7 @@ class GatewaySettings:
     sample_ms: int = 250
     unsubscribed: frozenset[str] = frozenset()
     rules: Rules = field(default_factory=Rules)
+    limits: Limits = field(default_factory=Limits)
     fills: FillModel = field(default_factory=FillModel)
     master_client_id: int | None = None
     scenario: Scenario = field(default_factory=Scenario)

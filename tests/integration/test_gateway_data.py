@@ -12,6 +12,7 @@ import pytest
 from ib_insync import IB, Contract, NewsTick, Stock
 
 from momentum_lab.core.market import NS_PER_S
+from momentum_lab.gateway.limits import Limits
 from tests.gateway_client import (
     RawClient,
     connected,
@@ -130,7 +131,11 @@ async def test_an_id_in_use_and_an_unknown_id_are_errors(tmp_path: Path) -> None
 
 
 async def test_lines_are_limited_as_the_brokers_are(tmp_path: Path) -> None:
-    async with standing_gateway(TAPE, tmp_path) as gateway, connected(gateway.port) as ib:
+    limits = Limits(max_messages_per_s=0)
+    async with (
+        standing_gateway(TAPE, tmp_path, limits=limits) as gateway,
+        connected(gateway.port) as ib,
+    ):
         ib.client.MaxRequests = 0
         found = errors_of(ib)
         for req_id in range(1000, 1101):

@@ -99,3 +99,26 @@ def test_after_a_power_cut_it_goes_on_from_its_state(
     assert messages[-1] == bought
     (held,) = [message for message in positions if message[0] == "61"]
     assert held[14] == "100"
+
+
+def test_the_limits_of_clients_are_options(start_gateway: StartGateway) -> None:
+    refusing = start_gateway("--max-messages", 3)
+    with raw_client(refusing.port) as client:
+        client.start()
+        for _ in range(5):
+            client.send(49, 1)
+        told = [client.read() for _ in range(3)]
+        assert [message[0] for message in told] == ["49", "49", "4"]
+        assert told[2][2:4] == ["-1", "100"]
+        assert told[2][4].endswith("exceeded:max=3 rec=4 (1)")
+    pacing = start_gateway("--max-messages", 50, "--pace", "--max-lines", 1)
+    with raw_client(pacing.port) as client:
+        client.start()
+        for req_id in (1, 2):
+            client.send(1, 11, req_id, 756733, *[""] * 11, 0, "mdoff", 0, 0, "")
+        assert client.read_until(4)[-1][2:4] == ["2", "101"]
+
+
+def test_a_limit_that_cannot_be_counted_is_one_sentence() -> None:
+    code, said = failing(SAMPLE_TAPE, "--port", 0, "--max-lines", 0)
+    assert (code, said) == (2, "momentum-lab: gateway: expected max_lines >= 1, found 0\n")

@@ -12,6 +12,7 @@ import pytest
 from ib_insync import IB, MarketOrder, Ticker
 
 from momentum_lab.core.market import NS_PER_S
+from momentum_lab.gateway.limits import Limits
 from momentum_lab.gateway.server import Gateway
 from momentum_lab.records.tape import Tape
 from momentum_lab.records.tape_ticks import HALTED_BY_VOLATILITY, LIMIT_STATE, TRADING
@@ -234,7 +235,7 @@ async def test_real_time_bars_come_every_five_seconds_traded_or_not(tmp_path: Pa
 
 
 async def test_real_time_bars_count_as_lines_and_know_four_kinds(tmp_path: Path) -> None:
-    async with desk(BARS, tmp_path) as (_, ib):
+    async with desk(BARS, tmp_path, limits=Limits(paces_history=False)) as (_, ib):
         found = errors_of(ib)
         ib.reqRealTimeBars(spy(), 5, "BID_ASK", True)
         for _ in range(101):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from momentum_lab.clock import utc
 from momentum_lab.core.market import NS_PER_S
 from momentum_lab.gateway import messages
+from momentum_lab.gateway.answers.allowance import check_history
 from momentum_lab.gateway.answers.past import send_schedule
 from momentum_lab.gateway.history import KEPT_KINDS, SCHEDULE, bars, no_data, parse_query
 from momentum_lab.gateway.refusal import RefusedError, invalid
@@ -31,6 +32,7 @@ def _historical_data(session: Session, request: Request) -> None:
         return
     if keeps and query.what not in KEPT_KINDS:
         raise invalid(f"{query.what} bars cannot be kept up to date")
+    check_history(hub, request, symbol=stock.symbol, seconds=query.seconds)
     found = bars(line, query, now_ns=market.now_ns)
     if not found:
         raise no_data(stock.symbol, query.what)
@@ -55,6 +57,7 @@ def _cancel_historical_data(session: Session, request: Request) -> None:
 
 def _head_timestamp(session: Session, request: Request) -> None:
     stock = session.hub.catalog.stock(request["contract"])
+    check_history(session.hub, request, symbol=stock.symbol)
     line, now_ns = session.hub.market.lines[stock.symbol], session.hub.market.now_ns
     first_ns = line.first_ns()
     if first_ns is None or first_ns > now_ns:

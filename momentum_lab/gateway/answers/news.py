@@ -102,10 +102,19 @@ def _nothing(_session: Session, _request: Request) -> None:
     """Bulletins: there are never any, and the subscription itself has no answer."""
 
 
+def _in_turn(
+    answer: Callable[[Session, Request], None],
+) -> Callable[[Session, Request], None]:
+    def ask(session: Session, request: Request) -> None:
+        session.hub.news_desk.ask(session, request, answer)
+
+    return ask
+
+
 ANSWERS: Mapping[str, Callable[[Session, Request], None]] = {
     "reqNewsProviders": _providers,
-    "reqHistoricalNews": _historical_news,
-    "reqNewsArticle": _article,
+    "reqHistoricalNews": _in_turn(_historical_news),
+    "reqNewsArticle": _in_turn(_article),
     "reqNewsBulletins": _nothing,
     "cancelNewsBulletins": _nothing,
 }

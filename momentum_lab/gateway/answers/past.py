@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from momentum_lab.core.market import NS_PER_S, Instrument
+from momentum_lab.gateway.answers.allowance import check_history
 from momentum_lab.gateway.history import HistoryQuery, no_data, parse_end
 from momentum_lab.gateway.line import Line
 from momentum_lab.gateway.refusal import invalid
@@ -38,6 +39,8 @@ def _historical_ticks(session: Session, request: Request) -> None:
     if bool(start) == bool(end):
         raise invalid("Specify either the start or the end of historical ticks, not both")
     instant_ns = parse_end(start or end, hours=market.hours, now_ns=market.now_ns)
+    _check_number(request["number_of_ticks"])
+    check_history(session.hub, request, symbol=stock.symbol)
     send_past_ticks(
         session,
         request["req_id"],
@@ -79,8 +82,7 @@ def send_past_ticks(  # noqa: PLR0913 - keyword-only
     Raises:
         RefusedError: the number is none.
     """
-    if not 0 < number <= MAX_TICKS:
-        raise invalid(f"Number of ticks must be in 1..{MAX_TICKS}, found {number}")
+    _check_number(number)
     market = session.hub.market
     line, now_ns = market.lines[stock.symbol], market.now_ns
     at_ns, ticks = _ticks_of(line, what, until_ns=now_ns, is_regular=is_regular)
@@ -89,6 +91,11 @@ def send_past_ticks(  # noqa: PLR0913 - keyword-only
     chosen = _chosen(at_ns // NS_PER_S, number, start_ns=start_ns, end_ns=end_ns)
     told = [{"time_s": int(at_ns[n]) // NS_PER_S, **ticks(n)} for n in chosen]
     session.send(_REPLIES[what], req_id=req_id, ticks=told, is_done=True)
+
+
+def _check_number(number: int) -> None:
+    if not 0 < number <= MAX_TICKS:
+        raise invalid(f"Number of ticks must be in 1..{MAX_TICKS}, found {number}")
 
 
 Ticks = Callable[[int], dict[str, Any]]

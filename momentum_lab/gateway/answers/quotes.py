@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from momentum_lab.core.market import Instrument
 from momentum_lab.gateway import messages
+from momentum_lab.gateway.answers.allowance import check_lines
 from momentum_lab.gateway.broadcast import past_headlines
 from momentum_lab.gateway.catalog import BBO_EXCHANGE, Listed, NewsFeed
 from momentum_lab.gateway.refusal import DUPLICATE_ID, RefusedError, invalid
@@ -26,7 +27,6 @@ from momentum_lab.gateway.wire import Request
 if TYPE_CHECKING:
     from momentum_lab.gateway.session import Session
 
-MAX_LINES = 100
 ALL_SYMBOLS = "*"
 NOT_SUBSCRIBED, SHOWN_DELAYED = 354, 10167
 
@@ -51,17 +51,7 @@ def _check_line(session: Session, req_id: int) -> None:
     if req_id in subscriptions.quotes or req_id in subscriptions.news:
         cause = "Error processing request.-'bG' : cause - Duplicate ticker id"
         raise RefusedError(DUPLICATE_ID, cause)
-    check_free_lines(session)
-
-
-def check_free_lines(session: Session) -> None:
-    """Refuse a line that is one too many.
-
-    Raises:
-        RefusedError: all lines are in use.
-    """
-    if session.subscriptions.n_lines >= MAX_LINES:
-        raise RefusedError(101, "Max number of tickers has been reached.")
+    check_lines(session.hub)
 
 
 def _snapshot(session: Session, req_id: int, listed: Listed, generic_ticks: str) -> None:

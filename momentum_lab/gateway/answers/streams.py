@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+from momentum_lab.gateway.answers.allowance import check_history, check_lines
 from momentum_lab.gateway.answers.past import send_past_ticks
-from momentum_lab.gateway.answers.quotes import MAX_LINES, check_free_lines, data_type_of
+from momentum_lab.gateway.answers.quotes import data_type_of
 from momentum_lab.gateway.history import KEPT_KINDS, HistoryQuery
 from momentum_lab.gateway.refusal import DUPLICATE_ID, RefusedError, invalid
 from momentum_lab.gateway.streams import REAL_TIME_S, TICK_KINDS, Depth, RealTimeBars, TickByTick
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from momentum_lab.gateway.session import Session
 
 # Of a hundred lines: one in twenty tick by tick, and three books.
-MAX_TICK_BY_TICK, MAX_DEPTHS = MAX_LINES // 20, 3
+LINES_PER_TICK_BY_TICK, MAX_DEPTHS = 20, 3
 MAX_DEPTH_ROWS = 60
 TOO_MANY_TICKS, NO_TICKS, TOO_MANY_DEPTHS, UNKNOWN_DEPTH = 10190, 10189, 309, 310
 BAD_REAL_TIME, NO_REAL_TIME = 420, 300
@@ -49,7 +50,7 @@ def _tick_by_tick(session: Session, request: Request) -> None:
     kind = TICK_KINDS.get(request["tick_type"])
     if kind is None:
         raise invalid(f"Invalid tick type {request['tick_type']}; known are {list(TICK_KINDS)}")
-    if len(wanted.ticks) >= MAX_TICK_BY_TICK:
+    if len(wanted.ticks) >= hub.settings.limits.max_lines // LINES_PER_TICK_BY_TICK:
         text = "Max number of tick-by-tick requests has been reached."
         raise RefusedError(TOO_MANY_TICKS, text)
     _check_live(session, stock.symbol, NO_TICKS)
@@ -102,8 +103,9 @@ def _real_time_bars(session: Session, request: Request) -> None:
     if what not in KEPT_KINDS:
         raise RefusedError(BAD_REAL_TIME, f"Invalid Real-time Query:no real-time bars of {what}")
     _check_live(session, stock.symbol, BAD_REAL_TIME)
-    check_free_lines(session)
+    check_lines(hub)
     _check_id(session, wanted.real_time, req_id)
+    check_history(hub, request, symbol=stock.symbol)
     # Whatever length is asked for, the broker tells bars of five seconds.
     query = HistoryQuery(0, 0, REAL_TIME_S, is_regular=request["use_rth"], what=what)
     wanted.real_time[req_id] = RealTimeBars(req_id, stock.symbol, query)
