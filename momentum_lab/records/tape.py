@@ -6,6 +6,7 @@ A tape is a folder:
     bars.parquet        symbol, at_ns, seconds, open, high, low, close, volume
     headlines.parquet   at_ns, provider, article_id, headline, extra, symbols, body, note
     quotes.parquet, trades.parquet, halts.parquet    single ticks, see `tape_ticks`
+    bulletins.parquet   what the broker announces, may be absent; see `tape_news`
 
 The tables of ticks may be absent, and bars may where there are trades or quotes. `at_ns` of a bar
 is its start; of a headline, its publication (UTC epoch nanoseconds). Prices are US dollars, volumes
@@ -28,6 +29,14 @@ import yaml
 from momentum_lab.core.fills import SpreadModel
 from momentum_lab.core.market import NS_PER_S, Instrument
 from momentum_lab.errors import DataError, RecordError
+from momentum_lab.records.tape_news import (
+    BULLETIN_COLUMNS,
+    TEXT,
+    TapeBulletin,
+    bulletin_table,
+    bulletins_of,
+    check_body,
+)
 from momentum_lab.records.tape_ticks import (
     HALT_COLUMNS,
     QUOTE_COLUMNS,
@@ -55,7 +64,7 @@ TICK_TABLES: Mapping[str, tuple[str, ...]] = {
     "trades": TRADE_COLUMNS,
     "halts": HALT_COLUMNS,
 }
-_FILES = ("tape.yaml", "bars.parquet", "headlines.parquet")
+_FILES = ("tape.yaml", "bars.parquet", "headlines.parquet", "bulletins.parquet")
 _INSTRUMENT_KEYS = {"con_id", "tick_usd", "primary_exchange", "long_name", "stock_type"}
 _SPREAD_KEYS = {"spread_usd", "spread_bps", "size_shares"}
 
@@ -73,6 +82,7 @@ class TapeHeadline:
         symbols: what the feed itself says the story is about; empty on a broad tape.
         body: article text, may be empty.
         note: where the row comes from, for readers of the tape.
+        body_kind: what `body` is, one of `tape_news.BODY_KINDS`.
     """
 
     at_ns: int
@@ -83,6 +93,7 @@ class TapeHeadline:
     symbols: tuple[str, ...] = ()
     body: str = ""
     note: str = ""
+    body_kind: str = TEXT
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +114,7 @@ class Tape:
         quotes: columns `QUOTE_COLUMNS`, time order; symbols without any are quoted by `spreads`.
         trades: columns `TRADE_COLUMNS`, time order.
         halts: columns `HALT_COLUMNS`, time order.
+        bulletins: time order.
     """
 
     name: str
@@ -118,6 +130,7 @@ class Tape:
     quotes: pd.DataFrame = field(default_factory=lambda: empty_table(QUOTE_COLUMNS))
     trades: pd.DataFrame = field(default_factory=lambda: empty_table(TRADE_COLUMNS))
     halts: pd.DataFrame = field(default_factory=lambda: empty_table(HALT_COLUMNS))
+    bulletins: tuple[TapeBulletin, ...] = ()
 
     @property
     def first_ns(self) -> int:
@@ -165,6 +178,7 @@ def load_tape(folder: Path) -> Tape:
         bars=bars,
         headlines=headlines,
         about=_words(folder, about, "about"),
+        bulletins=_read_bulletins(folder / "bulletins.parquet"),
         **ticks,
     )
 
@@ -186,7 +200,10 @@ def write_tape(tape: Tape, folder: Path) -> None:
     frame = pd.DataFrame(rows, columns=list(HEADLINE_COLUMNS))
     frame["at_ns"] = frame["at_ns"].astype("int64")
     frame["symbols"] = [list(item.symbols) for item in tape.headlines]
+    if any(item.body_kind != TEXT for item in tape.headlines):
+        frame["body_kind"] = [item.body_kind for item in tape.headlines]
     frame.to_parquet(folder / "headlines.parquet", index=False)
+    _write_bulletins(tape, folder / "bulletins.parquet")
     (folder / "tape.yaml").write_text(_as_yaml(tape), encoding="utf-8")
 
 
@@ -197,6 +214,13 @@ def tape_id(folder: Path) -> str:
         if path.exists():
             digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def _write_bulletins(tape: Tape, path: Path) -> None:
+    # Those of an older tape in this folder are none of this one's.
+    path.unlink(missing_ok=True)
+    if tape.bulletins:
+        bulletin_table(tape.bulletins).to_parquet(path, index=False)
 
 
 def _as_yaml(tape: Tape) -> str:
@@ -292,7 +316,9 @@ def _instant(folder: Path, about: Mapping[str, Any], key: str) -> int:
     return int(found.timestamp() // 1) * NS_PER_S + found.microsecond * _NS_PER_US
 
 
-def _read_table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
+def _read_table(
+    path: Path, columns: tuple[str, ...], optional: tuple[str, ...] = ()
+) -> pd.DataFrame:
     if not path.is_file():
         raise RecordError(f"{path} is missing")
     try:
@@ -302,7 +328,7 @@ def _read_table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     missing = [name for name in columns if name not in frame.columns]
     if missing:
         raise RecordError(f"{path}: columns {missing} are missing, found {list(frame.columns)}")
-    return frame.loc[:, list(columns)]
+    return frame.loc[:, [*columns, *(name for name in optional if name in frame.columns)]]
 
 
 def _read_ticks(folder: Path, name: str, symbols: Mapping[str, Instrument]) -> pd.DataFrame:
@@ -349,15 +375,22 @@ def _check_bars(folder: Path, bars: pd.DataFrame, instruments: Mapping[str, Inst
 
 
 def _read_headlines(path: Path) -> tuple[TapeHeadline, ...]:
-    frame = _read_table(path, HEADLINE_COLUMNS)
+    frame = _read_table(path, HEADLINE_COLUMNS, optional=("body_kind",))
+    if "body_kind" not in frame.columns:
+        frame = frame.assign(body_kind=TEXT)
     if frame.duplicated(["provider", "article_id"]).any():
         raise RecordError(f"{path}: two headlines share provider and article_id")
     found = [_headline(path, row) for row in frame.to_dict("records")]
     return tuple(sorted(found, key=lambda item: (item.at_ns, item.provider, item.article_id)))
 
 
+def _read_bulletins(path: Path) -> tuple[TapeBulletin, ...]:
+    return bulletins_of(path, _read_table(path, BULLETIN_COLUMNS)) if path.exists() else ()
+
+
 def _headline(path: Path, row: Mapping[Hashable, Any]) -> TapeHeadline:
-    texts = {n: str(row[n]) for n in HEADLINE_COLUMNS if n not in ("at_ns", "symbols")}
+    check_body(path, row)
+    texts = {str(n): str(row[n]) for n in row if n not in ("at_ns", "symbols")}
     try:
         symbols = tuple(str(symbol) for symbol in row["symbols"])
         return TapeHeadline(at_ns=int(row["at_ns"]), symbols=symbols, **texts)
