@@ -29,6 +29,7 @@ from momentum_lab.gateway.broadcast import (
     tell_headline,
     tell_profits,
 )
+from momentum_lab.gateway.bulletins import BulletinBoard
 from momentum_lab.gateway.catalog import Catalog
 from momentum_lab.gateway.exchange import Exchange
 from momentum_lab.gateway.faults.director import Director
@@ -92,6 +93,7 @@ class Hub:
         door: how connections are let in.
         journal: what truly happened.
         streaming: the open lines of all clients.
+        bulletins: what the broker announces.
         faults: what goes wrong.
         history_budget: the historical requests of all clients.
         news_desk: the requests for past headlines and articles.
@@ -133,6 +135,7 @@ class Hub:
         self.door = Door()
         self.journal = Journal(journal)
         self.streaming = Streaming(self, sample_ms=settings.sample_ms)
+        self.bulletins = BulletinBoard(self)
         self.faults = Director(self, settings.scenario)
         self.history_budget = HistoryBudget()
         self.news_desk = NewsDesk(settings.limits.news_answer_s)
@@ -258,6 +261,7 @@ class Hub:
     def _next_due_ns(self) -> int | None:
         due = (
             self.exchange.next_due_ns(),
+            self.bulletins.next_due_ns(),
             self.faults.next_due_ns(),
             self.streaming.next_due_ns(),
         )
@@ -268,6 +272,7 @@ class Hub:
             self.tell_market(event)
         self.streaming.on_time()
         self.publish(self.exchange.on_time())
+        self.bulletins.on_time()
         self.faults.on_time()
 
     def tell_market(self, event: MarketEvent) -> None:

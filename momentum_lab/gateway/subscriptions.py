@@ -45,6 +45,7 @@ class Subscriptions:
     pnl_single: dict[int, str] = field(default_factory=dict)
     has_positions: bool = False
     has_account: bool = False
+    has_bulletins: bool = False
     hears_all_orders: bool = False
 
     @property

@@ -531,6 +531,45 @@ async def test_clock_skew(tmp_path: Path) -> None:
         assert (await ib.reqCurrentTimeAsync() - before).total_seconds() == -45
 
 
+async def test_bulletin(tmp_path: Path) -> None:
+    async with desk(tmp_path) as (gateway, ib), connected(gateway.port, 2) as other:
+        for client in (ib, other):
+            client.reqNewsBulletins(allMessages=False)
+            await settle(client)
+        begin(gateway, "bulletin")
+        begin(gateway, "bulletin", bulletin_type=2, text="NYSE is down", exchange="NYSE")
+        begin(gateway, "bulletin", text="For one", client_id=2)
+        await settle(ib)
+        await settle(other)
+        notice, down = (
+            (1, 1, "This is a test of the bulletins.", ""),
+            (2, 2, "NYSE is down", "NYSE"),
+        )
+        assert ib.newsBulletins() == [notice, down]
+        assert other.newsBulletins() == [notice, down, (3, 1, "For one", "")]
+        with pytest.raises(ParameterError, match="expected 1 to 3 type, found 4"):
+            gateway.inject("bulletin", {"bulletin_type": 4})
+        with pytest.raises(ParameterError, match=r"bulletin.text: expected text, found 7"):
+            gateway.inject("bulletin", {"text": 7})
+
+
+async def test_a_scenario_sends_a_bulletin_at_its_time(tmp_path: Path) -> None:
+    text = """
+faults:
+  - fault: bulletin
+    at: 2013-10-09T12:00:04
+    with: {bulletin_type: 3, text: NYSE is back, exchange: NYSE}
+"""
+    async with desk(tmp_path, scenario=_scenario(tmp_path, text)) as (gateway, ib):
+        ib.reqNewsBulletins(allMessages=False)
+        await play(gateway, 1, ib)
+        assert ib.newsBulletins() == []
+        await play(gateway, 1, ib)
+        assert ib.newsBulletins() == [(1, 3, "NYSE is back", "NYSE")]
+        told = [record for record in gateway.journal.records if record["what"] == "bulletin"]
+        assert [record["text"] for record in told] == ["NYSE is back"]
+
+
 def test_every_fault_of_the_catalog_has_been_shown_here() -> None:
     if len(SHOWN) < 5:
         pytest.skip("only meaningful after the tests above")

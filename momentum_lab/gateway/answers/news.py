@@ -11,8 +11,10 @@ from momentum_lab.clock import utc
 from momentum_lab.core.market import NS_PER_S
 from momentum_lab.gateway.catalog import NewsFeed
 from momentum_lab.gateway.refusal import RefusedError, invalid, no_definition
+from momentum_lab.gateway.ticks import NS_PER_MS
 from momentum_lab.gateway.wire import Request
 from momentum_lab.records.tape import TapeHeadline
+from momentum_lab.records.tape_news import BASE64
 
 if TYPE_CHECKING:
     from momentum_lab.gateway.hub import Hub
@@ -21,7 +23,9 @@ if TYPE_CHECKING:
 MAX_HEADLINES = 300
 NOT_ALLOWED = 10276
 NO_ARTICLE = 10172
-PLAIN_TEXT = 0
+# Text and HTML are told apart by the reader.
+TEXT_ARTICLE, BINARY_ARTICLE = 0, 1
+_FRACTION = re.compile(r"[0-9]{1,9}")
 _LAYOUTS = ("%Y-%m-%d %H:%M:%S", "%Y%m%d %H:%M:%S", "%Y%m%d-%H:%M:%S")
 
 
@@ -42,7 +46,7 @@ def _historical_news(session: Session, request: Request) -> None:
         session.send(
             "historicalNews",
             req_id=request["req_id"],
-            time=f"{utc(item.at_ns):%Y-%m-%d %H:%M:%S}.0",
+            time=_time_text(item.at_ns),
             provider_code=item.provider,
             article_id=item.article_id,
             # In history the feed's metadata stands in front of the text, in braces.
@@ -69,16 +73,24 @@ def _about(hub: Hub, con_id: int) -> list[TapeHeadline]:
     return [item for item in past if listed.symbol in hub.catalog.symbols_of(item)]
 
 
+def _time_text(at_ns: int) -> str:
+    """Return UTC with at least one digit of a second, as the broker's "2026-04-14 14:58:42.0"."""
+    fraction = f"{at_ns % NS_PER_S // NS_PER_MS:03d}".rstrip("0") or "0"
+    return f"{utc(at_ns):%Y-%m-%d %H:%M:%S}.{fraction}"
+
+
 def _instant(text: str, *, default_ns: int) -> int:
-    plain = text.strip().removesuffix(" UTC").removesuffix(" GMT").partition(".")[0]
+    plain, _, fraction = text.strip().removesuffix(" UTC").removesuffix(" GMT").partition(".")
     if not plain:
         return default_ns
+    if fraction and not _FRACTION.fullmatch(fraction):
+        raise invalid(f"Invalid date/time format: {text}")
     for layout in _LAYOUTS:
         try:
             moment = datetime.strptime(plain, layout).replace(tzinfo=timezone.utc)
         except ValueError:
             continue
-        return round(moment.timestamp()) * NS_PER_S
+        return round(moment.timestamp()) * NS_PER_S + int(fraction.ljust(9, "0") or 0)
     raise invalid(f"Invalid date/time format: {text}")
 
 
@@ -88,18 +100,24 @@ def _article(session: Session, request: Request) -> None:
         raise RefusedError(NOT_ALLOWED, "News feed is not allowed.")
     for item in hub.market.past_headlines():
         if (item.provider, item.article_id) == (code, request["article_id"]):
+            kind = BINARY_ARTICLE if item.body_kind == BASE64 else TEXT_ARTICLE
             text = item.body or item.headline
-            session.send(
-                "newsArticle", req_id=request["req_id"], article_type=PLAIN_TEXT, text=text
-            )
+            session.send("newsArticle", req_id=request["req_id"], article_type=kind, text=text)
             return
     raise RefusedError(
         NO_ARTICLE, f"Failed to request news article: {request['article_id']} is not available"
     )
 
 
-def _nothing(_session: Session, _request: Request) -> None:
-    """Bulletins: there are never any, and the subscription itself has no answer."""
+def _bulletins(session: Session, request: Request) -> None:
+    """Tell bulletins from now on, and on demand those of the day so far; neither has an end."""
+    session.subscriptions.has_bulletins = True
+    if request["all_messages"]:
+        session.hub.bulletins.tell_today(session)
+
+
+def _cancel_bulletins(session: Session, _request: Request) -> None:
+    session.subscriptions.has_bulletins = False
 
 
 def _in_turn(
@@ -115,6 +133,6 @@ ANSWERS: Mapping[str, Callable[[Session, Request], None]] = {
     "reqNewsProviders": _providers,
     "reqHistoricalNews": _in_turn(_historical_news),
     "reqNewsArticle": _in_turn(_article),
-    "reqNewsBulletins": _nothing,
-    "cancelNewsBulletins": _nothing,
+    "reqNewsBulletins": _bulletins,
+    "cancelNewsBulletins": _cancel_bulletins,
 }

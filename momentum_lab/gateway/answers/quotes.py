@@ -36,6 +36,9 @@ def _market_data(session: Session, request: Request) -> None:
     _check_line(session, req_id)
     listed = session.hub.catalog.one(request["contract"])
     generics = parse_generics(request["generic_ticks"])
+    if generics.providers - session.hub.catalog.feeds.keys():
+        # The broker's word for a news provider that the user has not subscribed to.
+        raise invalid(f"Incorrect generic tick list of {request['generic_ticks']}.")
     if request["snapshot"]:
         _snapshot(session, req_id, listed, request["generic_ticks"])
         return

@@ -8,12 +8,18 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from momentum_lab.errors import ParameterError
-from momentum_lab.gateway.faults import data, orders, transport, upstream
+from momentum_lab.gateway.faults import data, notices, orders, transport, upstream
 from momentum_lab.gateway.faults.base import Fault
 
 CATALOG: Final[Mapping[str, type[Fault]]] = {
     kind.name: kind
-    for family in (transport.FAULTS, upstream.FAULTS, orders.FAULTS, data.FAULTS)
+    for family in (
+        transport.FAULTS,
+        upstream.FAULTS,
+        orders.FAULTS,
+        data.FAULTS,
+        notices.FAULTS,
+    )
     for kind in family
 }
 
