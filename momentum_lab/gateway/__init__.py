@@ -6,6 +6,8 @@ server, settings        start, listen, stop
 hub, session            the clock and who hears what; one connection
 answers                 one answer for each request, by subject
 broadcast               what is told without being asked for
+limits, news_desk       what clients are allowed, and how long news takes
+bulletins               what the broker announces
 messages, account_messages, ticks, subscriptions   values as fields of messages
 wire                    the protocol without sockets: bytes <-> messages
 exchange, account       orders, fills, cash and margin
