@@ -8,39 +8,34 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import os
 import re
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from zoneinfo import ZoneInfo
 
 import click
-import yaml
 
 from momentum_lab.calendars import NEW_YORK
 from momentum_lab.clock import utc
-from momentum_lab.core.market import NS_PER_S
-from momentum_lab.errors import BrokerError, MomentumLabError, ParameterError, RecordError
-from momentum_lab.faces.limit_options import limit_options
+from momentum_lab.errors import BrokerError, ParameterError, RecordError
+from momentum_lab.faces.gateway_commands import gateway
+from momentum_lab.faces.one_sentence import FAILED_EXIT, one_sentence
 from momentum_lab.parameters import Parameters, load_parameters
 
 if TYPE_CHECKING:
-    from momentum_lab.gateway.limits import Limits
+    pass
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_USAGE_EXIT = 2
-_FAILED_EXIT = 1
 _GATEWAY_STOP_S = 10.0
 _GATEWAY_LOOK_S = 0.1
 _GATEWAY_START_LOOKS = 300
@@ -49,25 +44,13 @@ _DEMO_PARAMETERS = Path("parameters", "demo.yaml")
 _DEMO_TAPE = Path("data", "samples", "fomc-2013-10-09")
 
 
-def _one_sentence(command: Callable[P, T]) -> Callable[P, T]:
-    """Turn errors raised on purpose into one sentence and an exit code."""
-
-    @functools.wraps(command)
-    def guarded(*args: P.args, **kwargs: P.kwargs) -> T:
-        try:
-            return command(*args, **kwargs)
-        except MomentumLabError as error:
-            click.echo(f"momentum-lab: {error}", err=True)
-            failed = type(error).__name__ == "SessionFailedError"
-            sys.exit(_FAILED_EXIT if failed else _USAGE_EXIT)
-
-    return guarded
-
-
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(version("momentum-lab"), prog_name="momentum-lab")
 def main() -> None:
     """Trade news-driven momentum at Interactive Brokers: research to live, paper by default."""
+
+
+main.add_command(gateway)
 
 
 @main.command()
@@ -87,7 +70,7 @@ def main() -> None:
     help="Tape folder that the gateway plays.",
 )
 @click.option("--port", type=int, default=0, help="Port of the gateway; 0 takes a free one.")
-@_one_sentence
+@one_sentence
 def demo(parameters_file: Path, tape: Path, port: int) -> None:
     """Play a recorded market day and trade it: gateway, live notebook, charts, one command."""
     # The faces load papermill and the broker's library only when a session is really run.
@@ -110,13 +93,13 @@ def demo(parameters_file: Path, tape: Path, port: int) -> None:
         parameters = dataclasses.replace(parameters, connection=connection, records=records)
         notebook = run_live_notebook(parameters, root=root, run_id=run_id)
     if _print_result(root / parameters.records.database, run_id, notebook):
-        sys.exit(_FAILED_EXIT)
+        sys.exit(FAILED_EXIT)
 
 
 @main.command()
 @click.argument("parameters_file", type=click.Path(path_type=Path))
 @click.option("--run-id", default="", help="Name of the run; made of the time when left out.")
-@_one_sentence
+@one_sentence
 def live(parameters_file: Path, run_id: str) -> None:
     """Run one session with PARAMETERS_FILE through the live notebook, until the market closes."""
     from momentum_lab.faces.runner import project_root, run_live_notebook  # noqa: PLC0415
@@ -131,174 +114,13 @@ def live(parameters_file: Path, run_id: str) -> None:
 
 @main.command()
 @click.argument("parameters_file", type=click.Path(path_type=Path))
-@_one_sentence
+@one_sentence
 def check(parameters_file: Path) -> None:
     """Check PARAMETERS_FILE and print the effective set with units; nothing connects."""
     parameters = load_parameters(parameters_file)
     for key, value, unit in effective(parameters):
         click.echo(f"{key:<32} {value} {unit}".rstrip())
     click.echo(f"params_hash                      {parameters.params_hash}")
-
-
-@main.group(invoke_without_command=True)
-@click.option("--tape", type=click.Path(path_type=Path), help="Tape folder; needed to run one.")
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", type=int, default=4002, show_default=True, help="0 takes a free one.")
-@click.option("--start", default="", help="Where to begin, e.g. 2013-10-09T13:45 (New York).")
-@click.option(
-    "--speed", type=float, default=60.0, show_default=True, help="Where something is open."
-)
-@click.option("--fast", type=float, default=1800.0, show_default=True, help="Where nothing is.")
-@click.option(
-    "--watch", type=float, default=300.0, show_default=True, help="Slow after a headline, s."
-)
-@click.option("--account", default="DU1234567", show_default=True, help="Paper account.")
-@click.option("--cash", type=float, default=1_000_000.0, show_default=True, help="US dollars.")
-@click.option("--state", type=click.Path(path_type=Path), help="File that survives a restart.")
-@click.option("--no-hold", is_flag=True, help="Start the clock before the first subscription.")
-@click.option(
-    "--volume-ticks", type=click.Choice(["lots", "shares"]), default="lots", show_default=True
-)
-@click.option("--scenario", type=click.Path(path_type=Path), help="YAML: what goes wrong, when.")
-@click.option("--journal", type=click.Path(path_type=Path), help="File of what truly happened.")
-@click.option(
-    "--latency", type=float, default=0.0, show_default=True, help="Of orders, market seconds."
-)
-@click.option(
-    "--sample-ms", type=int, default=250, show_default=True, help="Between quotes; 0 tells each."
-)
-@click.option(
-    "--unsubscribed", multiple=True, help="Symbol whose live quotes are not bought; * for all."
-)
-@click.option("--allow-remote", is_flag=True, help="Listen on an address that others can reach.")
-@click.option("--wire-log", type=click.Path(path_type=Path), help="File for every message.")
-@click.pass_context
-@_one_sentence
-@limit_options
-def gateway(  # noqa: PLR0913 - one option each
-    context: click.Context,
-    *,
-    tape: Path | None,
-    host: str,
-    port: int,
-    start: str,
-    speed: float,
-    fast: float,
-    watch: float,
-    account: str,
-    cash: float,
-    state: Path | None,
-    no_hold: bool,
-    volume_ticks: str,
-    scenario: Path | None,
-    journal: Path | None,
-    latency: float,
-    sample_ms: int,
-    unsubscribed: tuple[str, ...],
-    allow_remote: bool,
-    wire_log: Path | None,
-    limits: Limits,
-) -> None:
-    """Play a tape as a paper gateway that any TWS API client can connect to."""
-    if context.invoked_subcommand is not None:
-        return
-    from momentum_lab.gateway.checks import Rules  # noqa: PLC0415
-    from momentum_lab.gateway.faults.scenario import Scenario, load_scenario  # noqa: PLC0415
-    from momentum_lab.gateway.server import GatewaySettings, run  # noqa: PLC0415
-
-    if tape is None:
-        raise ParameterError("gateway: expected --tape FOLDER")
-    if not allow_remote and not host.startswith(("127.", "localhost", "::1")):
-        raise ParameterError(
-            f"gateway: {host} can be reached by others, who would control the account;"
-            " say --allow-remote if that is wanted"
-        )
-    settings = GatewaySettings(
-        tape=tape,
-        host=host,
-        port=port,
-        account=account,
-        cash_usd=cash,
-        fast=max(fast, speed),
-        slow=speed,
-        watch_s=watch,
-        start_ns=_start_ns(start) if start else None,
-        hold=not no_hold,
-        state=state,
-        volume_ticks="lots" if volume_ticks == "lots" else "shares",
-        sample_ms=sample_ms,
-        unsubscribed=frozenset(unsubscribed),
-        rules=Rules(latency_s=latency),
-        limits=limits,
-        scenario=Scenario() if scenario is None else load_scenario(scenario),
-        journal=journal,
-        wire_log=wire_log,
-    )
-    run(settings, report=_report)
-
-
-_GATEWAY_PORT = click.option(
-    "--port", type=int, default=4002, show_default=True, help="Where the gateway listens."
-)
-
-
-@gateway.command()
-@click.argument("fault")
-@click.option("--set", "values", multiple=True, help="A parameter, e.g. --set delay_s=4.")
-@click.option("--for", "for_s", type=float, help="Market seconds until it is put right again.")
-@_GATEWAY_PORT
-@_one_sentence
-def inject(fault: str, values: tuple[str, ...], for_s: float | None, port: int) -> None:
-    """Let FAULT happen now in a running gateway; `momentum-lab gateway faults` lists them."""
-    parameters: dict[str, Any] = {}
-    for value in values:
-        key, equals, text = value.partition("=")
-        if not equals:
-            raise ParameterError(f"--set: expected NAME=VALUE, found {value!r}")
-        parameters[key] = yaml.safe_load(text)
-    command = {"do": "inject", "fault": fault, "with": parameters}
-    _tell(port, command if for_s is None else {**command, "for_s": for_s})
-
-
-@gateway.command()
-@click.argument("fault")
-@_GATEWAY_PORT
-@_one_sentence
-def end(fault: str, port: int) -> None:
-    """Put FAULT right in a running gateway."""
-    _tell(port, {"do": "end", "fault": fault})
-
-
-@gateway.command()
-@_GATEWAY_PORT
-@_one_sentence
-def status(port: int) -> None:
-    """Show market time, clients, orders and faults of a running gateway."""
-    _tell(port, {"do": "status"})
-
-
-@gateway.command()
-@_one_sentence
-def faults() -> None:
-    """List the faults with their parameters."""
-    from momentum_lab.faces.docs import fault_lines  # noqa: PLC0415
-
-    for line in fault_lines():
-        click.echo(line)
-
-
-def _tell(port: int, command: Mapping[str, Any]) -> None:
-    from momentum_lab.gateway.control import ask  # noqa: PLC0415
-
-    for key, value in ask(port, command).items():
-        if key != "ok":
-            click.echo(f"{key}: {value}")
-
-
-def _report(text: str) -> None:
-    """Print a line; on a terminal the time line is written over its predecessor."""
-    is_passing = sys.stdout.isatty() and text.startswith("market time ")
-    click.echo(f"\r\033[K{text}" if sys.stdout.isatty() else text, nl=not is_passing)
 
 
 def effective(parameters: Parameters) -> Iterator[tuple[str, object, str]]:
@@ -314,18 +136,6 @@ def effective(parameters: Parameters) -> Iterator[tuple[str, object, str]]:
         for inner in dataclasses.fields(value):
             unit = declared[inner.name].unit if inner.name in declared else ""
             yield f"{field.name}.{inner.name}", getattr(value, inner.name), unit
-
-
-def _start_ns(text: str) -> int:
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        raise ParameterError(
-            f"--start: expected a date and time such as 2013-10-09T13:45, found {text!r}"
-        ) from None
-    if at.tzinfo is None:
-        at = at.replace(tzinfo=ZoneInfo(NEW_YORK))
-    return int(at.timestamp()) * NS_PER_S
 
 
 @contextmanager

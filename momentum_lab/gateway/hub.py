@@ -57,7 +57,7 @@ SHORTEST_NAP_S, HELD_NAP_S, LONGEST_NAP_S = 0.005, 0.05, 1.0
 ROUNDING_S = 1e-6
 # Market time after a crash goes back by this much wall time at most.
 SAVE_EVERY_S = 0.1
-REPORT_EVERY_S = 5.0
+REPORT_EVERY_S = 1.0
 # What a scenario may wait for, by the request that it is.
 _EVENTS_OF_REQUESTS = {"placeOrder": "order", "reqMktData": "subscribe"}
 ACCOUNT_EVERY_NS = 180 * NS_PER_S
@@ -366,4 +366,8 @@ class Hub:
         text = self.market.hours.text(self.market.now_ns)
         speed = self.schedule.speed(self.market.now_ns, is_busy=self.is_busy)
         doing = f"at {speed:g}x" if self.has_streamed else "held until a client streams"
-        self._report(f"market time {text} {doing} clients={len(self.sessions)}")
+        line = f"market time {text} {doing} clients={len(self.sessions)}"
+        line += f" orders={len(self.exchange.live_orders())}"
+        if self.faults.active:
+            line += f" faults={','.join(fault.name for fault in self.faults.active)}"
+        self._report(line)
