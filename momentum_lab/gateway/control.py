@@ -20,6 +20,7 @@ import socket
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+import anyio
 from anyio.abc import SocketAttribute, SocketStream
 
 from momentum_lab.core.market import NS_PER_S
@@ -34,13 +35,16 @@ PREFIX: Final = b"CTL\n"
 _LOOPBACK: Final = ("127.", "::1", "::ffff:127.")
 _MAX_LINE_BYTES: Final = 1_000_000
 _MAX_STEP_S: Final = 86_400.0
+GONE: Final = (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError)
 Answer = Mapping[str, Any]
 
 
 async def serve_control(hub: Hub, stream: SocketStream, first: bytes) -> None:
     """Answer commands until the other side closes."""
     async with stream:
-        peer = str(stream.extra(SocketAttribute.remote_address)[0])  # noqa: S610 - not Django's
+        # A peer that has reset the connection already has no address any more.
+        address = stream.extra(SocketAttribute.remote_address, ("",))  # noqa: S610 - not Django's
+        peer = str(address[0])
         if not peer.startswith(_LOOPBACK):
             return
         buffer = bytearray(first)
@@ -48,14 +52,23 @@ async def serve_control(hub: Hub, stream: SocketStream, first: bytes) -> None:
             while b"\n" in buffer:
                 line, _, rest = bytes(buffer).partition(b"\n")
                 buffer = bytearray(rest)
-                if line + b"\n" != PREFIX:
-                    await stream.send(_answered(hub, line))
+                if line + b"\n" != PREFIX and not await _told(stream, _answered(hub, line)):
+                    return
             if len(buffer) > _MAX_LINE_BYTES:
                 return
             try:
                 buffer += await stream.receive()
-            except Exception:  # noqa: BLE001 - whatever ends the stream ends the conversation
+            except GONE:
                 return
+
+
+async def _told(stream: SocketStream, answer: bytes) -> bool:
+    """Send an answer; False where nobody waits for it any more."""
+    try:
+        await stream.send(answer)
+    except GONE:
+        return False
+    return True
 
 
 def ask(port: int, command: Mapping[str, Any], *, host: str = "127.0.0.1") -> Answer:
@@ -88,8 +101,9 @@ def _answered(hub: Hub, line: bytes) -> bytes:
 def _do(hub: Hub, line: bytes) -> Answer:
     try:
         command = json.loads(line)
-        name = command["do"]
-    except (ValueError, KeyError, TypeError) as error:
+        name = str(command["do"])
+    # What nests deeper than the parser can follow is no command either.
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ParameterError('expected a JSON object such as {"do": "status"}') from error
     if name not in _COMMANDS:
         raise ParameterError(f"no command {name!r}{nearest(name, _COMMANDS)}")
@@ -124,7 +138,9 @@ def _status(hub: Hub, _command: Mapping[str, Any]) -> Answer:
 
 
 def _journal(hub: Hub, command: Mapping[str, Any]) -> Answer:
-    last = int(command.get("last", 20))
+    last = command.get("last", 20)
+    if not isinstance(last, int):
+        raise ParameterError(f"journal: expected last as a whole number, found {last!r}")
     return {"records": hub.journal.records[-last:] if last > 0 else []}
 
 

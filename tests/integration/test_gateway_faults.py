@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import socket
 import struct
@@ -156,3 +157,41 @@ def readable_lengths() -> dict[int, int]:
             break
     assert len(found) == len(REQUESTS.messages)
     return found
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        *("{", "[]", "null", "7", '"do"', "[" * 100_000, '{"do": null}', '{"do": ["status"]}'),
+        *('{"do": {}}', '{"do": "journal", "last": "x"}', '{"do": "journal", "last": null}'),
+        *('{"do": "inject"}', '{"do": "inject", "fault": 7}', '{"do": "inject", "fault": []}'),
+        *('{"do": "inject", "fault": "1100", "with": 5}', '{"do": "step", "seconds": "1"}'),
+        '{"do": "inject", "fault": "1100", "with": {"code": 1}}',
+        '{"do": "plan", "fault": "1100", "after": {"event": "fill", "count": Infinity}}',
+        '{"do": "plan", "fault": "1100", "after": {"event": "fill"}, "delay_s": 1e300}',
+        '{"do": "inject", "fault": "1100", "for_s": 1e300}',
+        '{"do": "plan", "fault": "1100", "every_s": 1e-300}',
+        '{"do": "plan", "fault": "1100", "rate_per_hour": 1e300}',
+    ],
+)
+def test_a_control_command_that_is_none_is_answered_with_what_is_wrong(
+    gateway: GatewayProcess, command: str
+) -> None:
+    with raw_client(gateway.port) as client:
+        client.send_bytes(f"CTL\n{command}\n".encode())
+        answer = json.loads(client.socket.makefile("rb").readline())
+
+    assert answer["ok"] is False
+    assert still_serves(gateway.port)
+
+
+def test_a_control_client_that_leaves_before_its_answer_hurts_nobody(
+    gateway: GatewayProcess,
+) -> None:
+    for _ in range(20):
+        with raw_client(gateway.port) as client:
+            # A reset instead of an end: the answers have nowhere to go.
+            client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            client.send_bytes(b"CTL\n" + b'{"do": "status"}\n' * 500)
+
+    assert still_serves(gateway.port)

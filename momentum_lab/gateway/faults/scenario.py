@@ -39,6 +39,9 @@ from momentum_lab.gateway.hours import find_zone
 EVENTS = ("connect", "subscribe", "headline", "halt", "order", "fill", "request")
 _ENTRY_KEYS = (*("fault", "with", "at", "after", "delay_s", "for_s", "every_s", "rate_per_hour"),)
 _HOUR_S = 3600.0
+# Seconds and rates beyond this mean nothing on any tape, and overflow nanoseconds.
+_MOST = 1e8
+_SHORTEST_S = 0.001
 
 
 @dataclass(frozen=True)
@@ -82,10 +85,19 @@ class Entry:
             )
         for name in ("delay_s", "every_s", "rate_per_hour"):
             value = getattr(self, name)
-            if not (math.isfinite(value) and value >= 0):
-                raise ParameterError(f"fault {self.fault}: expected {name} >= 0, found {value}")
-        if not self.for_s > 0:
-            raise ParameterError(f"fault {self.fault}: expected for_s > 0, found {self.for_s}")
+            if not 0 <= value <= _MOST:
+                raise ParameterError(
+                    f"fault {self.fault}: expected {name} in 0..{_MOST:g}, found {value}"
+                )
+        # A repetition that moves no time would never let go of its instant.
+        if 0 < self.every_s < _SHORTEST_S:
+            raise ParameterError(
+                f"fault {self.fault}: expected every_s >= {_SHORTEST_S}, found {self.every_s}"
+            )
+        if not (0 < self.for_s <= _MOST or self.for_s == math.inf):
+            raise ParameterError(
+                f"fault {self.fault}: expected for_s > 0 and at most {_MOST:g}, found {self.for_s}"
+            )
         if self.event and self.event.partition(":")[0] not in EVENTS:
             raise ParameterError(
                 f"fault {self.fault}: no event {self.event!r}{nearest(self.event, EVENTS)}"
@@ -195,7 +207,10 @@ def _mapping(row: Mapping[str, Any], key: str) -> dict[str, Any]:
 def _number(value: object, name: str, kind: Callable[[Any], Any]) -> Any:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ParameterError(f"{name}: expected a number, found {value!r}")
-    return kind(value)
+    try:
+        return kind(value)
+    except (ValueError, OverflowError) as error:
+        raise ParameterError(f"{name}: expected a finite number, found {value!r}") from error
 
 
 def _datetime(value: object) -> datetime:
