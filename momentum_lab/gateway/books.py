@@ -58,7 +58,7 @@ class Books:
                 status=PENDING,
                 placed_ns=now_ns,
                 expires_ns=expires_ns,
-                quantity=int(ticket.quantity) if math.isfinite(ticket.quantity) else 0,
+                quantity=_whole_shares(ticket.quantity),
                 oca_group=ticket.oca_group or family,
                 oca_type=ticket.oca_type or REDUCE_RIVALS,
             )
@@ -111,3 +111,8 @@ class Books:
         for order in orders:
             if not order.is_waiting:
                 self.store(order)
+
+
+def _whole_shares(quantity: float) -> int:
+    """Return the shares of a ticket; one that is refused may ask for what are none."""
+    return max(0, int(quantity)) if math.isfinite(quantity) else 0

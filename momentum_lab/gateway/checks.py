@@ -30,6 +30,10 @@ FRACTIONAL = 10243
 TOO_LARGE = 383
 NOT_ENOUGH_SHARES = 426
 NO_TRAIL, TWO_TRAILS = 159, 158
+# Beyond these no market trades, and clients and arithmetic give up.
+MAX_SHARES = MAX_ORDER_ID = 2**31 - 1
+MAX_PRICE_USD = 1e8
+MAX_TRAIL_PERCENT = 100.0
 CROSS_SIDE, RTH_IGNORED, PRESET_TIF = 2137, 2109, 10349
 
 
@@ -81,8 +85,11 @@ def check_ticket(ticket: Ticket, *, account: str, rules: Rules) -> None:
     """
     if rules.is_read_only:
         raise invalid("The API interface is currently in Read-Only mode.")
+    if ticket.order_id > MAX_ORDER_ID:
+        raise invalid(f"Invalid order id {ticket.order_id}")
     _check_account(ticket, account)
     _check_quantity(ticket, rules)
+    _check_amounts(ticket)
     if ticket.order_type not in ORDER_TYPES:
         raise RefusedError(
             UNSUPPORTED_TYPE,
@@ -143,6 +150,14 @@ def _check_account(ticket: Ticket, account: str) -> None:
         )
 
 
+def _check_amounts(ticket: Ticket) -> None:
+    """Refuse amounts beyond any market, also where the order's type does not look at them."""
+    amounts = (ticket.limit_usd, ticket.stop_usd, ticket.trail_stop_usd, ticket.limit_offset_usd)
+    for amount_usd in amounts:
+        if amount_usd is not None and not abs(amount_usd) <= MAX_PRICE_USD:
+            raise rejected(f"No price can be {amount_usd:g}")
+
+
 def _check_time(ticket: Ticket) -> None:
     if ticket.tif not in TIMES_IN_FORCE:
         raise rejected(f"The time-in-force {ticket.tif} is not supported by this gateway")
@@ -159,6 +174,10 @@ def _check_trail(ticket: Ticket) -> None:
         raise RefusedError(TWO_TRAILS, "A trailing amount and a trailing percent were given.")
     if not (has_amount or has_percent):
         raise RefusedError(NO_TRAIL, "Trailing amount or percent is missing.")
+    if ticket.trail_percent is not None and not ticket.trail_percent < MAX_TRAIL_PERCENT:
+        raise rejected(f"The trailing percent must be below {MAX_TRAIL_PERCENT:g}")
+    if ticket.trail_stop_usd is not None:
+        _check_price(ticket, ticket.trail_stop_usd, "trailing stop")
     if ticket.order_type == "TRAIL LIMIT" and ticket.limit_offset_usd is None:
         raise rejected("A TRAIL LIMIT order needs a limit price offset")
 
@@ -168,11 +187,10 @@ def _check_quantity(ticket: Ticket, rules: Rules) -> None:
         raise rejected(f"The order size must be positive, found {ticket.quantity:g}")
     if ticket.quantity != int(ticket.quantity):
         raise RefusedError(FRACTIONAL, "Fractional-sized order cannot be placed via API.")
-    if rules.max_shares is not None and ticket.quantity > rules.max_shares:
-        raise RefusedError(
-            TOO_LARGE,
-            f"The following order size exceeds the Size Limit of {rules.max_shares}.",
-        )
+    most = MAX_SHARES if rules.max_shares is None else rules.max_shares
+    if ticket.quantity > most:
+        text = f"The following order size exceeds the Size Limit of {most}."
+        raise RefusedError(TOO_LARGE, text)
 
 
 def _check_price(ticket: Ticket, price_usd: float | None, kind: str) -> None:

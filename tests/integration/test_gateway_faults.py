@@ -139,6 +139,29 @@ def test_no_readable_nonsense_stops_the_gateway(gateway: GatewayProcess, seed: i
         client.send(58, 1)
 
 
+@pytest.mark.parametrize("field", ["good_after_time", "good_till_date"])
+@pytest.mark.parametrize(
+    "moment",
+    [
+        *("99991231 23:59:59 US/Eastern", "00010101 00:00:00 UTC", "19000101 12:00:00"),
+        *("20131009 10:00:00 ../../etc", "20131009 10:00:00 America", "20131009 24:00:01"),
+    ],
+)
+def test_an_order_for_a_time_beyond_all_calendars_is_refused(
+    gateway: GatewayProcess, field: str, moment: str
+) -> None:
+    contract = {"symbol": "SPY", "sec_type": "STK", "exchange": "SMART", "currency": "USD"}
+    terms = {"action": "BUY", "total_quantity": 1, "order_type": "LMT", "lmt_price": 50.0}
+    values = {"order_id": 1, "contract": contract, field: moment, "tif": "GTD", **terms}
+    with raw_client(gateway.port) as client:
+        client.start(client_id=13)
+        client.send_bytes(REQUESTS.encode("placeOrder", values, 176))
+        client.send(49, 1)
+        told = client.read_until(49)
+
+    assert [message[3] for message in told if message[0] == "4"] == ["321"]
+
+
 def nonsense(chance: random.Random) -> list[object]:
     number = chance.choice(REQUEST_NUMBERS)
     return [number, *chance.choices(WORDS, k=chance.randrange(22))]

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 _SIDES = {"BUY": Side.BUY, "SELL": Side.SELL, "SSHORT": Side.SELL}
 _TOLD_SIDES = {"BUY": Side.BUY, "BOT": Side.BUY, "SELL": Side.SELL, "SLD": Side.SELL}
 _NOT_DEFAULT_CLIENT = 327
+# What calendars can add days to, before and after, in every zone.
+_YEARS = range(1970, 2200)
 _TIME = re.compile(r"^(\d{8})[- ]+(\d{2}:\d{2}:\d{2})(?:\s+(\S+))?$")
 
 
@@ -65,7 +67,7 @@ def _place_order(session: Session, request: Request) -> None:
         # Clients send 0 for a price that they leave out of a trailing order.
         stop_usd=request["aux_price"] or None,
         trail_percent=request["trailing_percent"],
-        trail_stop_usd=request["trail_stop_price"],
+        trail_stop_usd=request["trail_stop_price"] or None,
         limit_offset_usd=request["lmt_price_offset"],
         tif=request["tif"],
         outside_rth=request["outside_rth"],
@@ -158,9 +160,11 @@ def _instant(text: str, hours: Hours, what: str) -> int:
     try:
         moment = datetime.strptime(f"{date} {clock}", "%Y%m%d %H:%M:%S")  # noqa: DTZ007
         local = moment.replace(tzinfo=find_zone(zone or hours.zone_name))
-        return round(local.timestamp()) * NS_PER_S
     except ValueError as error:
         raise invalid(f"Invalid {what}: {text}") from error
+    if moment.year not in _YEARS:
+        raise invalid(f"Invalid {what}: {text}")
+    return round(local.timestamp()) * NS_PER_S
 
 
 ANSWERS: Mapping[str, Callable[[Session, Request], None]] = {
