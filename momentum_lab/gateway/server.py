@@ -259,6 +259,15 @@ async def _accept(listener: MultiListener[SocketStream], hub: Hub, tasks: TaskGr
 
 
 async def _serve_client(hub: Hub, stream: SocketStream) -> None:
+    """Serve one connection: the outermost frame of all that a client can cause."""
+    try:
+        await _serve(hub, stream)
+    except Exception:  # noqa: BLE001 - logged, and the connection with it is closed
+        # An error nobody foresaw costs the client that caused it, and not the others, theirs.
+        _log.exception("a connection was closed after an unforeseen error")
+
+
+async def _serve(hub: Hub, stream: SocketStream) -> None:
     raw = stream.extra(SocketAttribute.raw_socket)  # noqa: S610 - not Django's
     raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     raw.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)

@@ -139,3 +139,19 @@ async def test_the_wire_log_holds_both_directions(tmp_path: Path) -> None:
     lines = log.read_text(encoding="utf-8").splitlines()
     assert any(line.startswith('["<", 1, ') and '"reqCurrentTime"' in line for line in lines)
     assert any(line.startswith('[">", 1, ') and '["49", "1", ' in line for line in lines)
+
+
+async def test_an_error_nobody_foresaw_costs_only_the_client_that_caused_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with standing_gateway(TAPE, tmp_path) as gateway, connected(gateway.port, 1) as bystander:
+        # No request is known to do this: a part is missing, as a defect of ours would have it.
+        del gateway.hub.catalog.feeds
+        async with connected(gateway.port, 2) as guilty:
+            with pytest.raises(ConnectionError):
+                await guilty.reqNewsProvidersAsync()
+            assert not guilty.isConnected()
+
+        await settle(bystander)
+        assert list(gateway.hub.sessions) == [1]
+    assert "unforeseen" in caplog.text
