@@ -106,6 +106,13 @@ class Books:
             del self.orders[order.key]
             self._live[order.symbol].remove(order.key)
 
+    def forget_finished(self, before_ns: int) -> None:
+        """Drop the orders that were finished before an instant and that no live one needs."""
+        needed = {(o.ticket.client_id, o.ticket.parent_id) for o in self.unfinished()}
+        for order in list(self.orders.values()):
+            if order.is_done and order.done_ns < before_ns and order.key not in needed:
+                del self.orders[order.key]
+
     def restore(self, orders: Iterable[Order]) -> None:
         """Take over saved orders; the untransmitted ones are lost with a gateway's restart."""
         for order in orders:

@@ -141,7 +141,7 @@ def _journal(hub: Hub, command: Mapping[str, Any]) -> Answer:
     last = command.get("last", 20)
     if not isinstance(last, int):
         raise ParameterError(f"journal: expected last as a whole number, found {last!r}")
-    return {"records": hub.journal.records[-last:] if last > 0 else []}
+    return {"records": list(hub.journal.records)[-last:] if last > 0 else []}
 
 
 def _pause(hub: Hub, _command: Mapping[str, Any]) -> Answer:

@@ -13,6 +13,7 @@ refusals and delays; the `Floor` fills them.
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import time
 
 from momentum_lab.core.fills import FillModel
 from momentum_lab.core.market import NS_PER_S
@@ -195,6 +196,12 @@ class Exchange:
         return events + self.floor.end(
             [order.key for order in over], text="the day's session is over"
         )
+
+    def on_day(self) -> None:
+        """Begin a local date: what was finished before it can no longer be asked for."""
+        hours = self._market.hours
+        today = hours.day(self._market.now_ns)
+        self.books.forget_finished(hours.instant(today, time(0)))
 
     def next_due_ns(self) -> int | None:
         """Return when something is due by time alone, None when nothing is."""

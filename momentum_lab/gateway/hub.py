@@ -333,6 +333,7 @@ class Hub:
         today = self.market.hours.day(self.market.now_ns)
         if today != self._day:
             self._day = today
+            self.exchange.on_day()
             self.account.ledger.opening_usd = self.account.value().equity
         due_ns = self._account_told_ns + ACCOUNT_EVERY_NS
         if self.exchange.is_busy and self.market.now_ns >= due_ns:

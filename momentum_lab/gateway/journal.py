@@ -1,26 +1,31 @@
 """What truly happened at a gateway: the ground truth that a client's view is compared with.
 
 One record for each thing, in order, stamped with market time alone: equal runs give equal
-journals. Kept in memory, and as one JSON object per line where a file is given.
+journals. The newest are kept in memory, all of them as one JSON object per line where a file is
+given.
 """
 
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Mapping
-from typing import Any, TextIO
+from typing import Any, Final, TextIO
+
+# A gateway may run for weeks: the oldest records make room, about 30 MB are kept.
+MOST_RECORDS: Final = 50_000
 
 
 class Journal:
     """The records of one gateway.
 
     Attributes:
-        records: each a mapping with `at_ns`, `what` and its own facts.
+        records: each a mapping with `at_ns`, `what` and its own facts; the newest `MOST_RECORDS`.
     """
 
     def __init__(self, file: TextIO | None = None) -> None:
         """Start empty; `file` gets every record as a line."""
-        self.records: list[Mapping[str, Any]] = []
+        self.records: deque[Mapping[str, Any]] = deque(maxlen=MOST_RECORDS)
         self._file = file
 
     def write(self, at_ns: int, what: str, **facts: Any) -> None:

@@ -160,6 +160,26 @@ def test_an_order_until_cancelled_outlives_the_session() -> None:
     assert len(found.live_orders()) == 1
 
 
+def test_what_was_finished_yesterday_is_forgotten_but_for_the_parents_of_live_orders() -> None:
+    rows = [second(NOON, 100.0), second(NOON + DAY_NS, 100.0)]
+    a_market = Market(second_tape(rows, end_ns=CLOSE + DAY_NS))
+    found = exchange(a_market)
+    play(found, a_market, 1)
+    found.place(ticket(order_id=1))
+    found.place(ticket(order_id=2))
+    found.place(limit(110.0, order_id=3, side=Side.SELL, parent_id=2, tif="GTC"))
+    found.place(limit(90.0, order_id=4))
+    found.cancel(1, 4)
+
+    play(found, a_market, DAY_NS / NS_PER_S)
+    found.on_day()
+
+    assert sorted(found.books.orders) == [(1, 2), (1, 3)]
+    assert errors(found.place(limit(111.0, order_id=3, side=Side.SELL, parent_id=2))) == []
+    assert errors(found.place(ticket(order_id=1))) == [103]
+    assert len(found.books.executions) == 2
+
+
 def test_a_resting_limit_fills_at_its_price_once_the_quote_reaches_it() -> None:
     a_market = market([100.0, 100.0, 99.5, 99.5])
     found = exchange(a_market)
