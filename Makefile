@@ -3,6 +3,8 @@
 
 PY ?= python3
 VENV ?= .venv
+FRAMES ?= 1000000
+SEED ?= 1
 OTHER_PYTHONS := 3.10 3.11 3.12 3.13
 
 SHELL := bash
@@ -10,7 +12,7 @@ SHELL := bash
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-fast test-browser test-all lint format lock clean
+.PHONY: help demo test test-fast test-browser test-all fuzz lint format lock clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -36,6 +38,9 @@ test-all: test test-browser ## the same, then the tests on every other supported
 	    $(MAKE) VENV=.venv-$$version PY="$$python" .venv-$$version/.ok; \
 	    .venv-$$version/bin/python -m pytest -q -m "not browser"; \
 	done
+
+fuzz: $(VENV)/.ok ## send a million broken frames to the paper gateway (FRAMES=n SEED=n)
+	@$(VENV)/bin/python -m tests.fuzz.gateway --frames $(FRAMES) --seed $(SEED)
 
 lint: $(VENV)/.ok ## check format, style, types and the directions of imports
 	@$(VENV)/bin/ruff format --check --quiet . || { echo "Not formatted: run 'make format'."; exit 1; }
