@@ -1,4 +1,4 @@
-"""Writes the pages of `docs/` that are made from the code: parameters, states, faults.
+"""Writes the pages of `docs/` that are made from the code: parameters, states, faults, wire.
 
 Run:  python -m momentum_lab.faces.docs
 """
@@ -14,6 +14,7 @@ from typing import TypeVar
 from momentum_lab.core.connection import CONNECTION_TABLE, ConnectionState
 from momentum_lab.core.order import ORDER_TABLE, OrderState
 from momentum_lab.core.tunable import tunables_of
+from momentum_lab.faces.wire_page import wire_lines
 from momentum_lab.gateway.faults.base import Fault
 from momentum_lab.gateway.faults.catalog import CATALOG
 from momentum_lab.parameters import MISSING_FOR_LIVE, Parameters
@@ -30,7 +31,13 @@ def pages() -> dict[str, str]:
         "parameters.md": parameters_page(),
         "states.md": states_page(),
         "faults.md": faults_page(),
+        "wire.md": wire_page(),
     }
+
+
+def wire_page() -> str:
+    """Return the page of every message of the paper gateway's protocol."""
+    return "\n".join(wire_lines(_MADE))
 
 
 def faults_page() -> str:

@@ -388,6 +388,21 @@ class When:
         return replace(self, items=_at(self.items, version))
 
 
+Condition = Callable[[Values], bool]
+
+
+def described(meaning: str, condition: Condition) -> Condition:
+    """Return `condition` with words for people; "" where it always holds."""
+    condition.__doc__ = meaning
+    return condition
+
+
+def meaning_of(condition: Condition) -> str:
+    """Return what a condition says, as the end of "only if"; "" where it always holds."""
+    sentence = " ".join((condition.__doc__ or "").split())
+    return sentence.removeprefix("Return whether ").removesuffix(".")
+
+
 def fields(kind: Kind, names: str) -> tuple[Field, ...]:
     """Return one field of `kind` for each blank-separated name; a sender must give them."""
     return tuple(Field(name, kind) for name in names.split())

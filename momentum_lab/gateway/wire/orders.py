@@ -7,7 +7,6 @@ that what placeOrder brought can be sent back in openOrder as it is.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Final
 
 from momentum_lab.gateway.wire.contracts import COMBO_LEGS, CONTRACT, CONTRACT_11, is_combo
@@ -23,6 +22,7 @@ from momentum_lab.gateway.wire.kinds import (
     one_of,
 )
 from momentum_lab.gateway.wire.layout import (
+    Condition,
     Const,
     Field,
     Flagged,
@@ -30,21 +30,24 @@ from momentum_lab.gateway.wire.layout import (
     Item,
     Values,
     When,
+    described,
     fields,
     optional,
 )
 from momentum_lab.gateway.wire.table import Message
 
 
-def _has(name: str) -> Callable[[Values], bool]:
-    return lambda values: bool(values[name])
+def _has(name: str) -> Condition:
+    return described(f"{name} is not empty", lambda values: bool(values[name]))
 
 
-def _is_order_type(*types: str) -> Callable[[Values], bool]:
-    return lambda values: values["order_type"] in types
+def _is_order_type(*types: str) -> Condition:
+    meaning = f"order_type is {' or '.join(types)}"
+    return described(meaning, lambda values: values["order_type"] in types)
 
 
 def _has_scale(values: Values) -> bool:
+    """Return whether scale_price_increment is above 0."""
     increment = values["scale_price_increment"]
     return increment is not None and increment > 0
 
@@ -56,6 +59,7 @@ _is_pegged_to_middle = _is_order_type("PEG MID", "PEGMID")
 
 
 def _competes_without_bound(values: Values) -> bool:
+    """Return whether compete_against_best_offset is infinite."""
     return bool(values["compete_against_best_offset"] == math.inf)
 
 
@@ -113,15 +117,21 @@ PRICE, TIME, MARGIN, EXECUTION, VOLUME, PERCENT_CHANGE = 1, 3, 4, 5, 6, 7
 _CONDITION_TYPES: Final = frozenset({PRICE, TIME, MARGIN, EXECUTION, VOLUME, PERCENT_CHANGE})
 
 
-def _is_condition(*types: int) -> Callable[[Values], bool]:
-    return lambda values: values["type"] in types
+def _is_condition(*types: int) -> Condition:
+    meaning = f"type is {' or '.join(map(str, types))}"
+    return described(meaning, lambda values: values["type"] in types)
+
+
+_is_about_a_measure = described(
+    f"type is not {EXECUTION}", lambda values: values["type"] != EXECUTION
+)
 
 
 _CONDITION: Final[tuple[Item, ...]] = (
     Field("type", one_of(INT, _CONDITION_TYPES)),
     Field("conjunction", TEXT, "a"),
     When(_is_condition(EXECUTION), optional(TEXT, "sec_type exchange symbol")),
-    When(lambda values: values["type"] != EXECUTION, optional(BOOL, "is_more")),
+    When(_is_about_a_measure, optional(BOOL, "is_more")),
     # A client cannot read an empty threshold.
     When(_is_condition(PRICE), optional(NUMBER_OR_0, "price")),
     When(_is_condition(TIME), optional(TEXT, "time")),
@@ -198,14 +208,13 @@ _COMPETING: Final[tuple[Item, ...]] = (
 _MID_OFFSETS: Final = optional(NUMBER, "mid_offset_at_whole mid_offset_at_half")
 
 
-def _always(_values: Values) -> bool:
-    return True
-
+_always: Final = described("", lambda _values: True)
 
 _FIVE_PEG_FIELDS: Final = When(_always, (*_COMPETING, *_MID_OFFSETS), since=170)
 
 
 def _is_on_ibkrats(values: Values) -> bool:
+    """Return whether the contract's exchange is IBKRATS."""
     return bool(values["contract"].get("exchange") == "IBKRATS")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Final
 
 from momentum_lab.gateway.wire.contracts import CONTRACT_11, CONTRACT_PORTFOLIO
@@ -19,13 +18,14 @@ from momentum_lab.gateway.wire.kinds import (
 )
 from momentum_lab.gateway.wire.layout import (
     REQUIRED,
+    Condition,
     Const,
     Field,
     Group,
     Item,
     Listing,
-    Values,
     When,
+    described,
     fields,
     optional,
 )
@@ -231,8 +231,9 @@ _CONTRACTS: Final = (
 LAST, ALL_LAST, BID_ASK, MID_POINT = 1, 2, 3, 4
 
 
-def _is_kind(*kinds: int) -> Callable[[Values], bool]:
-    return lambda values: values["kind"] in kinds
+def _is_kind(*kinds: int) -> Condition:
+    meaning = f"kind is {' or '.join(map(str, kinds))}"
+    return described(meaning, lambda values: values["kind"] in kinds)
 
 
 _MARKET_DATA: Final = (

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable, Iterator
 
 import pytest
 
 from momentum_lab.errors import DataError
-from momentum_lab.gateway.wire import BadRequest, Hello, ProtocolError, Request, ServerWire
+from momentum_lab.gateway.wire import (
+    REPLIES,
+    REQUESTS,
+    BadRequest,
+    Hello,
+    ProtocolError,
+    Request,
+    ServerWire,
+    layout,
+)
+from momentum_lab.gateway.wire.table import Table
 
 MIB_16 = 16 * 1024 * 1024
 
@@ -355,3 +366,18 @@ class TestWritingValues:
         ) | dict.fromkeys(("unrealized_pnl", "realized_pnl"))
         assert wire.send("position", account="DU1", contract=contract, position=1, avg_cost=1)
         assert wire.send("updatePortfolio", contract=contract, account="DU1", **numbers)
+
+
+def conditions(items: Iterable[object]) -> Iterator[layout.Condition]:
+    for item in items:
+        if isinstance(item, layout.When):
+            yield item.condition
+        yield from conditions(getattr(item, "items", ()))
+
+
+@pytest.mark.parametrize("table", [REQUESTS, REPLIES])
+def test_every_condition_of_a_message_has_words_for_people(table: Table) -> None:
+    found = [c for message in table.messages.values() for c in conditions(message.items)]
+
+    assert found
+    assert all(condition.__doc__ is not None for condition in found)
