@@ -133,7 +133,8 @@ def differences(table: Table, fields: Fields) -> dict[int, tuple[str, str]]:
 def as_of_178(fields: Fields) -> Fields:
     message = REPLIES.find(fields[0])
     assert message is not None
-    return LATER.get(message.name, lambda same: same)(fields)
+    undo = LATER.get(message.name)
+    return fields if undo is None else undo(fields)
 
 
 def decoded(name: str) -> dict[str, Any]:

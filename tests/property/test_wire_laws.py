@@ -25,9 +25,15 @@ from momentum_lab.gateway.wire import (
     kinds,
     layout,
 )
+from momentum_lab.gateway.wire.connection import (
+    DISPUTED_VERSION,
+    NEWEST_VERSION,
+    OLDEST_VERSION,
+)
 from momentum_lab.gateway.wire.table import Table, frame
 
-VERSIONS = [157, 163, 164, 166, 169, 170, 174, 176, 177, 178]
+# 158 is never negotiated.
+VERSIONS = [v for v in range(OLDEST_VERSION, NEWEST_VERSION + 1) if v != DISPUTED_VERSION]
 CLIENT_VERSIONS = [version for version in VERSIONS if version <= 176]
 slow_to_draw = settings(
     max_examples=25,
