@@ -99,7 +99,9 @@ class Floor:
         trade = self._market.today(order.symbol)
         parent = self._books.orders.get((order.ticket.client_id, order.ticket.parent_id))
         if order.status == PENDING and parent is not None and parent.filled:
-            order = replace(order, quantity=_share(order, parent, parent.filled))
+            # What its group has taken from it on its way stays taken.
+            due = _share(order, parent, parent.filled)
+            order = replace(order, quantity=min(order.quantity, due))
         stop_usd = order.stop_usd if order.stop_usd is not None else first_stop(order, trade)
         status, why_held = self._initial_status(order)
         order = self._books.store(
@@ -267,7 +269,9 @@ class Floor:
     def _after_fill(self, filled: Order, shares: int) -> list[ExchangeEvent]:
         """Take from the rivals of a group, and wake or enlarge the children."""
         events: list[ExchangeEvent] = []
-        for rival in self._books.live(lambda order: are_rivals(order, filled)):
+        # Those on their way to the exchange are of the group as well; those held back are not yet.
+        rivals = [o for o in self._books.unfinished() if are_rivals(o, filled) and not o.is_waiting]
+        for rival in rivals:
             events += self._reduce(rival, filled, shares)
         for child in self._books.live(lambda order: is_child(order, filled)):
             events += self._enlarge(child, filled, shares)

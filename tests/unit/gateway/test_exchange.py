@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from momentum_lab.core.market import NS_PER_S, Side
+from momentum_lab.gateway.checks import Rules
 from momentum_lab.gateway.exchange import Exchange
 from momentum_lab.gateway.market import Market
 from momentum_lab.gateway.market_events import Trade
@@ -384,3 +385,19 @@ def test_the_exchange_is_busy_while_something_is_open() -> None:
     seen.append(found.is_busy)
     found.place(limit(90.0, order_id=3))
     assert [*seen, found.is_busy] == [False, True, False, True]
+
+
+@pytest.mark.parametrize("oca_type", [1, 2, 3])
+def test_a_fill_of_a_group_ends_its_orders_that_are_still_on_their_way(oca_type: int) -> None:
+    a_market = market([100.0] * 30)
+    found = exchange(a_market, rules=Rules(latency_s=2.5))
+    group = {"oca_group": "g", "oca_type": oca_type}
+    found.place(ticket(order_id=1, **group))
+    play(found, a_market, 1)
+    found.place(ticket(order_id=2, **group))
+
+    events = [event for _ in range(5) for event in play(found, a_market, 1)]
+
+    assert [event.execution.order_id for event in events if isinstance(event, Executed)] == [1]
+    assert statuses(events)[-1] == (2, CANCELLED)
+    assert found.account.ledger.position("SPY").quantity == 100
