@@ -205,11 +205,12 @@ class Exchange:
 
     def next_due_ns(self) -> int | None:
         """Return when something is due by time alone, None when nothing is."""
+        # An order that ends has to end before the trades that come after its end.
         due = [
             at_ns
             for order in self.books.unfinished()
-            for at_ns in (order.arrives_ns, order.cancel_ns)
-            if at_ns
+            for at_ns in (order.arrives_ns, order.cancel_ns, order.expires_ns)
+            if 0 < at_ns < NEVER_NS
         ]
         return min(due, default=None)
 

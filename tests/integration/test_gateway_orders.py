@@ -22,6 +22,7 @@ from ib_insync import (
 
 from momentum_lab.clock import wall_ns
 from momentum_lab.core.market import NS_PER_S
+from momentum_lab.gateway.checks import Rules
 from momentum_lab.gateway.server import GatewaySettings, make_hub
 from momentum_lab.records.tape import write_tape
 from tests.gateway_client import (
@@ -35,7 +36,15 @@ from tests.gateway_client import (
     spy,
     standing_gateway,
 )
-from tests.gateway_factories import NOON, OPEN, second, second_tape, seconds
+from tests.gateway_factories import (
+    CLOSE,
+    NOON,
+    OPEN,
+    second,
+    second_tape,
+    seconds,
+    ticket,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -358,3 +367,23 @@ async def test_client_0_hears_of_the_orders_of_all_and_only_their_owner_cancels_
     assert (5, "Submitted") in heard
     assert (trade.order.orderId, 10147) in codes
     assert trade.orderStatus.status == "Submitted"
+
+
+async def test_an_order_ends_at_its_time_however_far_the_market_moves_at_once(
+    tmp_path: Path,
+) -> None:
+    # It could fill in the second after its end, and the close has another price than that second.
+    rows = seconds([100.0, 100.0, 100.0, 90.0, 90.0], start_ns=CLOSE - 3 * NS_PER_S)
+    tape = second_tape(rows, start_ns=CLOSE - 2 * NS_PER_S, end_ns=CLOSE + 60 * NS_PER_S)
+    rules = Rules(close_cutoff_s=0.5)
+    async with standing_gateway(tape, tmp_path, rules=rules) as gateway:
+        exchange = gateway.hub.exchange
+        exchange.place(ticket(order_id=1, order_type="LMT", limit_usd=95.0, outside_rth=True))
+        exchange.place(ticket(order_id=2, order_type="MOC"))
+
+        gateway.hub.step_to(CLOSE + 30 * NS_PER_S)
+
+        assert [(fill.order_id, fill.price_usd) for fill in exchange.books.executions] == [
+            (2, 100.0)
+        ]
+        assert exchange.live_orders() == []

@@ -391,7 +391,7 @@ def test_the_exchange_is_busy_while_something_is_open() -> None:
 def test_a_fill_of_a_group_ends_its_orders_that_are_still_on_their_way(oca_type: int) -> None:
     a_market = market([100.0] * 30)
     found = exchange(a_market, rules=Rules(latency_s=2.5))
-    group = {"oca_group": "g", "oca_type": oca_type}
+    group: dict[str, Any] = {"oca_group": "g", "oca_type": oca_type}
     found.place(ticket(order_id=1, **group))
     play(found, a_market, 1)
     found.place(ticket(order_id=2, **group))
