@@ -19,7 +19,7 @@ from momentum_lab.core.fills import FillModel
 from momentum_lab.core.market import NS_PER_S
 from momentum_lab.gateway.account import Account
 from momentum_lab.gateway.books import NEVER_NS, Books
-from momentum_lab.gateway.checks import Rules, check_ticket, warnings_of
+from momentum_lab.gateway.checks import Rules, check_ticket, rejected, warnings_of
 from momentum_lab.gateway.floor import Floor
 from momentum_lab.gateway.market import Market
 from momentum_lab.gateway.market_events import HaltChange, QuoteChange, Trade
@@ -241,6 +241,8 @@ class Exchange:
 
     def _check(self, ticket: Ticket) -> None:
         check_ticket(ticket, account=self.account.code, rules=self.rules)
+        if 0 < ticket.good_till_ns <= self._market.now_ns:
+            raise rejected("The good till date has passed")
         self._check_parent(ticket)
         self._check_close(ticket)
 

@@ -401,3 +401,13 @@ def test_a_fill_of_a_group_ends_its_orders_that_are_still_on_their_way(oca_type:
     assert [event.execution.order_id for event in events if isinstance(event, Executed)] == [1]
     assert statuses(events)[-1] == (2, CANCELLED)
     assert found.account.ledger.position("SPY").quantity == 100
+
+
+def test_an_order_whose_time_has_passed_is_rejected() -> None:
+    a_market = market()
+    found = exchange(a_market)
+
+    events = found.place(ticket(tif="GTD", good_till_ns=a_market.now_ns))
+
+    assert (statuses(events), errors(events)) == ([(1, INACTIVE)], [201])
+    assert fills(events) == []
