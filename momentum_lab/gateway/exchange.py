@@ -184,18 +184,19 @@ class Exchange:
             return []
         now_ns = self._market.now_ns
         events: list[ExchangeEvent] = []
-        for order in sorted(self.books.unfinished(), key=lambda order: order.perm_id):
-            if 0 < order.arrives_ns <= now_ns:
+        for key in [o.key for o in sorted(self.books.unfinished(), key=lambda o: o.perm_id)]:
+            # What arrived before it in this loop may have filled and ended it: look it up again.
+            order = self.books.orders[key]
+            if not order.is_done and 0 < order.arrives_ns <= now_ns:
                 events += self.floor.open(order)
         ending = [order.key for order in self.books.unfinished() if 0 < order.cancel_ns <= now_ns]
         events += self.floor.end(ending)
-        over = [order for order in self.books.unfinished() if order.expires_ns <= now_ns]
-        for order in over:
-            if not order.is_waiting and not order.arrives_ns:
+        over = [order.key for order in self.books.unfinished() if order.expires_ns <= now_ns]
+        for key in over:
+            order = self.books.orders[key]
+            if not (order.is_done or order.is_waiting or order.arrives_ns):
                 events += self.floor.fill_at_close(order)
-        return events + self.floor.end(
-            [order.key for order in over], text="the day's session is over"
-        )
+        return events + self.floor.end(over, text="the day's session is over")
 
     def on_day(self) -> None:
         """Begin a local date: what was finished before it can no longer be asked for."""

@@ -411,3 +411,31 @@ def test_an_order_whose_time_has_passed_is_rejected() -> None:
 
     assert (statuses(events), errors(events)) == ([(1, INACTIVE)], [201])
     assert fills(events) == []
+
+
+@pytest.mark.parametrize("oca_type", [1, 2, 3])
+def test_of_a_group_that_arrives_at_one_moment_one_order_fills(oca_type: int) -> None:
+    a_market = market([100.0] * 30)
+    found = exchange(a_market, rules=Rules(latency_s=2.0))
+    for order_id in (1, 2, 3):
+        found.place(ticket(order_id=order_id, oca_group="g", oca_type=oca_type))
+
+    play(found, a_market, 5)
+
+    assert [fill.order_id for fill in found.books.executions] == [1]
+    assert found.live_orders() == []
+
+
+@pytest.mark.parametrize("oca_type", [1, 2, 3])
+def test_of_a_group_for_the_close_one_order_fills(oca_type: int) -> None:
+    a_market = Market(second_tape([second(NOON, 100.0)]))
+    found = exchange(a_market)
+    play(found, a_market, 1)
+    for order_id in (1, 2):
+        terms: dict[str, Any] = {"oca_group": "g", "oca_type": oca_type}
+        found.place(ticket(order_id=order_id, order_type="MOC", **terms))
+
+    play(found, a_market, (CLOSE - NOON) / NS_PER_S)
+
+    assert [fill.order_id for fill in found.books.executions] == [1]
+    assert found.live_orders() == []
