@@ -17,33 +17,40 @@ class Liquidity:
     def __init__(self, participation_ratio: float) -> None:
         """Take the part of the traded volume that is ours at most."""
         self._participation_ratio = participation_ratio
-        self._resting: dict[tuple[str, Side], int] = {}
+        self._newest: dict[str, Trade | QuoteChange] = {}
         self._taken: dict[tuple[str, Side], int] = {}
 
     def on_trade(self, trade: Trade) -> None:
         """A trade makes a part of its volume available, and shows its quote afresh."""
-        part = int(self._participation_ratio * trade.size)
-        for side in Side:
-            self._renew(trade.symbol, side, min(shown(trade, side), part))
+        self._renew(trade)
 
     def on_quote(self, quote: QuoteChange) -> None:
         """A new quote makes what it shows available."""
-        for side in Side:
-            self._renew(quote.symbol, side, shown(quote, side))
+        self._renew(quote)
 
     def left(self, trade: Trade, side: Side, *, is_arrival: bool) -> int:
         """Return how many shares an order of this side may take now."""
-        key = trade.symbol, side
-        offered = shown(trade, side) if is_arrival else self._resting.get(key, 0)
-        return max(0, offered - self._taken.get(key, 0))
+        offered = shown(trade, side) if is_arrival else self._resting(trade.symbol, side)
+        return max(0, offered - self._taken.get((trade.symbol, side), 0))
 
     def take(self, symbol: str, side: Side, shares: int) -> None:
         """Shares are gone until the next trade or quote."""
         self._taken[symbol, side] = self._taken.get((symbol, side), 0) + shares
 
-    def _renew(self, symbol: str, side: Side, resting: int) -> None:
-        self._resting[symbol, side] = resting
-        self._taken.pop((symbol, side), None)
+    def _resting(self, symbol: str, side: Side) -> int:
+        newest = self._newest.get(symbol)
+        if newest is None:
+            return 0
+        if isinstance(newest, QuoteChange):
+            return shown(newest, side)
+        return min(shown(newest, side), int(self._participation_ratio * newest.size))
+
+    def _renew(self, newest: Trade | QuoteChange) -> None:
+        self._newest[newest.symbol] = newest
+        # Asked first, because nearly always nobody has taken anything.
+        if self._taken:
+            for side in Side:
+                self._taken.pop((newest.symbol, side), None)
 
 
 def shown(quote: Trade | QuoteChange, side: Side) -> int:

@@ -133,7 +133,7 @@ class Session:
 
     def say(self, name: str, /, **values: Any) -> None:
         """Queue one message past all faults."""
-        self._queue([self._wire.encode(name, values)])
+        self._queue([self._wire.send(name, **values)])
 
     def send_raw(self, data: bytes) -> None:
         """Queue bytes that need not be a message."""
@@ -141,7 +141,7 @@ class Session:
 
     def send_all(self, messages: Iterable[Message]) -> None:
         """Queue messages in their order."""
-        encode, faults = self._wire.encode, self.hub.faults
+        encode, faults = self._wire.encoder.encode, self.hub.faults
         if not faults.active:
             self._queue([encode(name, values) for name, values in messages])
             return

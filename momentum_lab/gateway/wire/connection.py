@@ -90,7 +90,7 @@ class ServerWire:
     """The server's end of one connection.
 
     Feed it with `receive_data`, answer the `Hello` with the bytes of `hello`, and get the bytes
-    of every other message from `send` or `encode`. Nothing may be sent before `hello`.
+    of every other message from `send`, or of its `encoder`. Nothing may be sent before `hello`.
     """
 
     def __init__(self) -> None:
@@ -143,18 +143,18 @@ class ServerWire:
             ProtocolError: nothing may be sent before `hello`.
             DataError: an unknown message or field, a missing field or a value of the wrong kind.
         """
-        return self.encode(name, values)
+        return self.encoder.encode(name, values)
 
-    def encode(self, name: str, values: Mapping[str, Any]) -> bytes:
-        """Return one framed message, as `send` does; `values` are its fields.
+    @property
+    def encoder(self) -> Encoder:
+        """What encodes messages for the negotiated version.
 
         Raises:
             ProtocolError: nothing may be sent before `hello`.
-            DataError: an unknown message or field, a missing field or a value of the wrong kind.
         """
         if self._encoder is None:
-            raise ProtocolError(f"{name} must not be sent before the hello is answered")
-        return self._encoder.encode(name, values)
+            raise ProtocolError("nothing must be sent before the hello is answered")
+        return self._encoder
 
     def _read_all(self, events: list[Event]) -> None:
         offset = self._skip_prefix()
