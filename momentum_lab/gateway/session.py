@@ -141,13 +141,13 @@ class Session:
 
     def send_all(self, messages: Iterable[Message]) -> None:
         """Queue messages in their order."""
-        encode, faults = self._wire.encoder.encode, self.hub.faults
+        encoder, faults = self._wire.encoder, self.hub.faults
         if not faults.active:
-            self._queue([encode(name, values) for name, values in messages])
+            self._queue(encoder.encode_all(tuple(messages)))
             return
-        for one in messages:
+        for message in messages:
             # One by one, because a fault may say something of its own in between.
-            self._queue([encode(name, values) for name, values in faults.outgoing(self, one)])
+            self._queue(encoder.encode_all(faults.outgoing(self, message)))
 
     def error(self, req_id: int, code: int, text: str) -> None:
         """Queue an error message."""

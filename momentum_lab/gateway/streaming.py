@@ -36,18 +36,17 @@ class Streaming:
 
     def tell(self, event: Trade | QuoteChange) -> None:
         """Tell a trade or a quote."""
-        at_limit = self._hub.market.is_at_limit(event.symbol)
+        symbol = event.symbol
         for session in self._hub.sessions.values():
             wanted = session.subscriptions
-            for line in wanted.quotes.values():
-                if line.symbol == event.symbol and not line.is_delayed:
+            for line in wanted.quotes.of(symbol):
+                if line.generics.has_prices and not line.is_delayed:
                     self._tell_line(session, line, event)
-            for ticks in wanted.ticks.values():
-                if ticks.symbol == event.symbol:
-                    session.send_all(ticks.hear(event, at_limit=at_limit))
-            for depth in wanted.depths.values():
-                if depth.symbol == event.symbol:
-                    session.send_all(depth.hear(event))
+            for ticks in wanted.ticks.of(symbol):
+                at_limit = self._hub.market.is_at_limit(symbol)
+                session.send_all(ticks.hear(event, at_limit=at_limit))
+            for depth in wanted.depths.of(symbol):
+                session.send_all(depth.hear(event))
 
     def tell_halt(self, change: HaltChange) -> None:
         """Tell that a symbol was halted or trades again."""
@@ -85,8 +84,6 @@ class Streaming:
                 yield session, line
 
     def _tell_line(self, session: Session, line: QuoteLine, event: Trade | QuoteChange) -> None:
-        if not line.generics.has_prices:
-            return
         if line.data_type == FROZEN:
             line.data_type = LIVE
             session.send("marketDataType", req_id=line.req_id, market_data_type=LIVE)

@@ -2,11 +2,48 @@
 
 from __future__ import annotations
 
+from collections import UserDict
+from collections.abc import Collection
 from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
 
 from momentum_lab.gateway.history import HistoryBar, HistoryQuery
 from momentum_lab.gateway.streams import Depth, RealTimeBars, TickByTick
 from momentum_lab.gateway.ticks import LIVE, NewsLine, QuoteLine
+
+
+class OfSymbol(Protocol):
+    """What follows one symbol."""
+
+    symbol: str
+
+
+L = TypeVar("L", bound=OfSymbol)
+
+
+class Lines(UserDict[int, L]):
+    """Lines by request id, and by symbol: an event of the market finds those that want it."""
+
+    def __init__(self) -> None:
+        """Start empty."""
+        self._by_symbol: dict[str, dict[int, L]] = {}
+        super().__init__()
+
+    def of(self, symbol: str) -> Collection[L]:
+        """Return the lines of one symbol, oldest first."""
+        found = self._by_symbol.get(symbol)
+        return found.values() if found else ()
+
+    def __setitem__(self, req_id: int, line: L) -> None:
+        """Add a line, in place of an older one with its id."""
+        self.pop(req_id, None)
+        super().__setitem__(req_id, line)
+        self._by_symbol.setdefault(line.symbol, {})[req_id] = line
+
+    def __delitem__(self, req_id: int) -> None:
+        """Forget a line."""
+        del self._by_symbol[self[req_id].symbol][req_id]
+        super().__delitem__(req_id)
 
 
 @dataclass
@@ -32,11 +69,11 @@ class Subscriptions:
         data_type: which market data it has asked for, live until it does.
     """
 
-    quotes: dict[int, QuoteLine] = field(default_factory=dict)
+    quotes: Lines[QuoteLine] = field(default_factory=Lines)
     news: dict[int, NewsLine] = field(default_factory=dict)
     bars: dict[int, KeptBars] = field(default_factory=dict)
-    ticks: dict[int, TickByTick] = field(default_factory=dict)
-    depths: dict[int, Depth] = field(default_factory=dict)
+    ticks: Lines[TickByTick] = field(default_factory=Lines)
+    depths: Lines[Depth] = field(default_factory=Lines)
     real_time: dict[int, RealTimeBars] = field(default_factory=dict)
     data_type: int = LIVE
     summaries: dict[int, tuple[str, ...]] = field(default_factory=dict)

@@ -141,6 +141,8 @@ class QuoteLine:
         self._is_at_limit = False
         self._in_lots = volume_ticks == "lots"
         self._sent: dict[int, float] = {}
+        # The whole quote that was told last: most trades do not change it.
+        self._quoted: tuple[float, float, int, int] | None = None
 
     @property
     def is_delayed(self) -> bool:
@@ -235,6 +237,10 @@ class QuoteLine:
 
     def _quote(self, quote: Trade | QuoteChange) -> list[Message]:
         found: list[Message] = []
+        state = quote.bid, quote.ask, quote.bid_size, quote.ask_size
+        if state == self._quoted:
+            return found
+        self._quoted = state
         self._side(found, (BID, BID_SIZE), quote.bid, quote.bid_size)
         self._side(found, (ASK, ASK_SIZE), quote.ask, quote.ask_size)
         return found

@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any, Final
 
 UNSET_DOUBLE: Final = 1.7976931348623157e308
@@ -177,11 +178,12 @@ INLINE_NAMES: Final = {
     "BACKSLASH": "\\",
     # Integers up to here are floats too, and those floats are spelled like the integers.
     "EXACT": 10**15,
-    "number": _write_bare_number,
+    # Prices recur. Zeros must not get there: 0.0 and -0.0 are one key and two texts.
+    "number": lru_cache(4096)(_write_bare_number),
 }
 _INLINE_INT: Final = "x if (x := {value}).__class__ is int else {write}(x)"
 _INLINE_NUMBER: Final = (
-    "number(x) if (x := {value}).__class__ is float"
+    "number(x) if (x := {value}).__class__ is float and x"
     " else x if x.__class__ is int and -EXACT < x < EXACT else {write}(x)"
 )
 _INLINE_BOOL: Final = "'1' if (x := {value}) is True else '0' if x is False else {write}(x)"

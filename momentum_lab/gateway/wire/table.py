@@ -121,12 +121,24 @@ class Encoder:
 
     def encode(self, name: str, values: Values) -> bytes:
         """Return one framed message; see `Table.encode`."""
+        return self.encode_all(((name, values),))[0]
+
+    def encode_all(self, messages: Sequence[tuple[str, Values]]) -> list[bytes]:
+        """Return framed messages in their order; see `Table.encode`."""
+        writers = self._writers
         try:
-            text = (self._writers.get(name) or self.writer(name))(values)
+            payloads = [writers[name](values).encode() for name, values in messages]
+        except UNUSUAL:
+            return [self._encode_unusual(name, values) for name, values in messages]
+        return [len(payload).to_bytes(4, "big") + payload for payload in payloads]
+
+    def _encode_unusual(self, name: str, values: Values) -> bytes:
+        # Compiled now, if it was not yet: then the next one is not unusual any more.
+        writer = self.writer(name)
+        try:
+            return frame(writer(values).encode())
         except UNUSUAL:
             return self._table.encode_by_items(name, values, self._version)
-        payload = text.encode("utf-8", "replace")
-        return len(payload).to_bytes(4, "big") + payload
 
     def writer(self, name: str) -> Writer:
         """Return the compiled writer of a message, its number included.
