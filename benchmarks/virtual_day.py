@@ -75,7 +75,7 @@ def main() -> None:
     )
 
 
-def make_tape(n_symbols: int, n_headlines: int, minutes: int) -> Tape:
+def make_tape(n_symbols: int, n_headlines: int, minutes: int, *, noise: float = 1e-5) -> Tape:
     """Return a day of seeded one-second bars after half an hour of the day before.
 
     Each headline is followed by a jump of 0.5 % and a minute of tenfold volume, so that there is
@@ -88,7 +88,7 @@ def make_tape(n_symbols: int, n_headlines: int, minutes: int) -> Tape:
     about = rng.integers(0, n_symbols, n_headlines)
     frames = []
     for number, name in enumerate(names):
-        returns = rng.normal(0, 1e-5, seconds)
+        returns = rng.normal(0, noise, seconds)
         volume = rng.integers(100, 400, seconds)
         for start_s in at_s[about == number]:
             returns[start_s + 5 : start_s + 15] += rng.choice((-1, 1)) * 5e-4
