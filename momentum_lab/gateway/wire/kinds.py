@@ -34,6 +34,7 @@ _INTEGER: Final = re.compile(r"[+-]?[0-9]{1,19}(\.0*)?")
 _NUMBER: Final = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
 # The smallest float has 324 zeros after the point; longer texts are only slow to read.
 _MAX_NUMBER_CHARACTERS: Final = 400
+_SHORT_CHARACTERS: Final = 10
 _NOT_PLAIN: Final = re.compile(r"[^\x00-\x5b\x5d-\x7f]")
 _ESCAPES: Final = re.compile(r"(?:\\u[0-9a-fA-F]{4})+")
 
@@ -60,10 +61,13 @@ class Kind:
 
 
 def _is_unset(text: str) -> bool:
-    return text in _UNSET or text.upper() in _UNSET
+    return not text or text in _UNSET or text.upper() in _UNSET
 
 
 def _read_int(text: str) -> int | None:
+    # Nearly all are short; whatever stands for "not set" is longer, or no digits.
+    if len(text) < _SHORT_CHARACTERS and text.isascii() and text.isdigit():
+        return int(text)
     if _is_unset(text):
         return None
     if not _INTEGER.fullmatch(text):
