@@ -35,6 +35,7 @@ import anyio.lowlevel
 from anyio.abc import SocketStream
 
 from momentum_lab.core.market import NS_PER_S
+from momentum_lab.gateway.limits import Limits
 from momentum_lab.gateway.server import Gateway
 from momentum_lab.gateway.wire.connection import DISPUTED_VERSION, OLDEST_VERSION
 from momentum_lab.gateway.wire.table import frame
@@ -60,6 +61,8 @@ MARKER: Final = 2_000_000_000
 # Python's own caches and the history of fills may grow by so much after the first tenth.
 MAX_GROWTH_BYTES: Final = 64 * 1024 * 1024
 PAGE_BYTES: Final = 4096
+# What is refused for its rate would be looked at by nobody.
+NO_LIMITS: Final = Limits(max_messages_per_s=0, paces_history=False)
 Say = Callable[[str], None]
 
 
@@ -327,7 +330,7 @@ async def fuzz(
     outcome = Outcome()
     try:
         tape = fuzz_tape(seed)
-        async with standing_gateway(tape, folder, cash_usd=CASH_USD, hold=True) as gateway:
+        async with standing_gateway(tape, folder, cash_usd=CASH_USD, limits=NO_LIMITS) as gateway:
             run = Run(gateway, n_frames=n_frames, seed=seed, first=first, say=say)
             outcome = run.outcome
             await run.go()
