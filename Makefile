@@ -12,7 +12,7 @@ SHELL := bash
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-fast test-browser test-all fuzz lint format lock clean
+.PHONY: help demo test test-fast test-browser test-clients test-all fuzz lint format lock clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -20,8 +20,8 @@ help: ## print this list
 demo: $(VENV)/.ok ## install, then trade the sample day against the paper gateway
 	@$(VENV)/bin/momentum-lab demo
 
-test: lint ## check style, types and contracts; run all tests but the browser's
-	@$(VENV)/bin/python -m pytest -m "not browser"
+test: lint ## check style, types and contracts; run all tests but the browser's and the clients'
+	@$(VENV)/bin/python -m pytest -m "not browser and not clients"
 
 test-fast: $(VENV)/.ok ## run only the tests that need neither notebook, browser nor time
 	@$(VENV)/bin/python -m pytest -q -m "not notebook and not browser and not slow"
@@ -29,14 +29,18 @@ test-fast: $(VENV)/.ok ## run only the tests that need neither notebook, browser
 test-browser: $(VENV)/.browser ## look at the notebooks in headless Chromium, if there is one
 	@$(VENV)/bin/python -m pytest -m browser || { code=$$?; [ $$code -eq 5 ] || exit $$code; }
 
-test-all: test test-browser ## the same, then the tests on every other supported Python found here
+test-clients: $(VENV)/.ok ## drive the paper gateway with every client library, old and new
+	@$(VENV)/bin/python .ci/clients.py .venv-clients
+	@$(VENV)/bin/python -m pytest -m clients
+
+test-all: test test-browser test-clients ## the same, then the tests on every other supported Python found here
 	@mine=$$($(VENV)/bin/python -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
 	for version in $(OTHER_PYTHONS); do \
 	    [ "$$version" != "$$mine" ] || continue; \
 	    python=$$(bash .ci/python $$version) || { echo "Python $$version: not found, left out"; continue; }; \
 	    echo "Python $$version"; \
 	    $(MAKE) VENV=.venv-$$version PY="$$python" .venv-$$version/.ok; \
-	    .venv-$$version/bin/python -m pytest -q -m "not browser"; \
+	    .venv-$$version/bin/python -m pytest -q -m "not browser and not clients"; \
 	done
 
 fuzz: $(VENV)/.ok ## send a million broken frames to the paper gateway (FRAMES=n SEED=n)

@@ -162,8 +162,6 @@ class QuoteLine:
                     found += self._quote(latest)
         else:
             found += self.trade(today) if today.is_traded else self._quote(today)
-            if today.is_traded:
-                found.append(self._price(OPEN, today.day_open, 0))
             if today.previous_close is not None:
                 found.append(self._price(CLOSE, today.previous_close, 0))
         found.append(self._generic(HALTED, halt if halt in STANDSTILLS else 0))
@@ -218,6 +216,7 @@ class QuoteLine:
         found.append(("tickSize", {"req_id": self.req_id, "tick_type": VOLUME, "size": volume}))
         self._if_changed(found, HIGH, trade.day_high)
         self._if_changed(found, LOW, trade.day_low)
+        self._if_changed(found, OPEN, trade.day_open)
         if self.generics.has_rt_volume:
             found.append(self._rt_volume(RT_VOLUME, trade))
         if self.generics.has_rt_trades:
