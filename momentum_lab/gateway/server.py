@@ -261,7 +261,9 @@ async def _accept(listener: MultiListener[SocketStream], hub: Hub, tasks: TaskGr
 async def _serve_client(hub: Hub, stream: SocketStream) -> None:
     """Serve one connection: the outermost frame of all that a client can cause."""
     try:
-        await _serve(hub, stream)
+        # Whatever ends it, also the end of the gateway before the first byte, closes it.
+        async with stream:
+            await _serve(hub, stream)
     except Exception:  # noqa: BLE001 - logged, and the connection with it is closed
         # An error nobody foresaw costs the client that caused it, and not the others, theirs.
         _log.exception("a connection was closed after an unforeseen error")
@@ -273,7 +275,6 @@ async def _serve(hub: Hub, stream: SocketStream) -> None:
     raw.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
     if hub.door.is_closed:
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        await stream.aclose()
         return
     first = b""
     with anyio.move_on_after(OPENING_S), suppress(*GONE):
@@ -282,5 +283,3 @@ async def _serve(hub: Hub, stream: SocketStream) -> None:
         await serve_control(hub, stream, first)
     elif first:
         await Session(hub, stream).run(first)
-    else:
-        await stream.aclose()

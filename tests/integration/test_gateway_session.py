@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
+import socket
 from pathlib import Path
 from time import perf_counter
 
@@ -155,3 +157,18 @@ async def test_an_error_nobody_foresaw_costs_only_the_client_that_caused_it(
         await settle(bystander)
         assert list(gateway.hub.sessions) == [1]
     assert "unforeseen" in caplog.text
+
+
+async def test_a_connection_that_has_said_nothing_is_closed_with_the_gateway(
+    tmp_path: Path,
+) -> None:
+    with socket.socket() as silent:
+        silent.settimeout(LIMIT_S)
+        async with standing_gateway(TAPE, tmp_path) as gateway:
+            silent.connect(("127.0.0.1", gateway.port))
+            # A later connection is served: the earlier one has been accepted, too.
+            async with connected(gateway.port):
+                pass
+        # A socket that was only forgotten is told of when it is collected.
+        gc.collect()
+        assert silent.recv(1) == b""
