@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from tests.conformance.desk import ACCOUNT, FARM_CODES, LIMIT_S, Listed, RefusedError
+from tests.conformance.desk import ACCOUNT, FARM_CODES, LIMIT_S, NEW_YORK, Listed, RefusedError
 from tests.conformance.desk_ib_market import MarketVerbs
 from tests.conformance.desk_ib_orders import OrderVerbs
 from tests.conformance.market_clock import MarketClock
@@ -27,6 +27,8 @@ class IbDesk(MarketVerbs, OrderVerbs):
         asyncio.set_event_loop(self.loop)
         self.clock: MarketClock = shared.clock if shared else MarketClock(port)
         self.ib = library.IB()
+        # Before version 174 times carry no zone, and a client has to be told that of the gateway.
+        self.ib.TimezoneTWS = NEW_YORK.key
         self.told: list[tuple[int, int, str, str]] = []
         self.heard: list[list[Any]] = []
         self.bulletins_heard: list[list[Any]] = []

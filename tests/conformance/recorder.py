@@ -59,9 +59,10 @@ class Recorder(EWrapper, EClient):  # type: ignore[misc] # where ibapi is, no ty
 
     def stop(self) -> None:
         """Close the connection and wait for the library's two threads to end."""
+        threads = (self._thread, getattr(self, "reader", None))
         self.disconnect()
         # A socket that a thread still reads from is not closed before that has returned.
-        for thread in (self._thread, getattr(self, "reader", None)):
+        for thread in threads:
             if thread is not None:
                 thread.join(LIMIT_S)
 
