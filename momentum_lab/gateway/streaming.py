@@ -140,4 +140,6 @@ class Streaming:
         if not past:
             return None
         price, volume = past[-1].close, min(past[-1].volume, 0)
-        return HistoryBar(start_ns, price, price, price, price, volume, price, volume)
+        # Volume, average and count of what is not traded are all -1.
+        vwap = price if volume == 0 else past[-1].vwap
+        return HistoryBar(start_ns, price, price, price, price, volume, vwap, volume)

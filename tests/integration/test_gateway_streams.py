@@ -232,6 +232,9 @@ async def test_real_time_bars_come_every_five_seconds_traded_or_not(tmp_path: Pa
     assert [round(b.time.timestamp()) - NOON_S for b in bars] == [0, 5, 10]
     assert bars[0].wap == pytest.approx(100.14)
     assert [(b.close, b.volume) for b in middles] == [(100.195, -1.0)] * 2 + [(97.995, -1.0)]
+    # What is not traded has no average, whether it moved or not; of a trade it is its price.
+    assert [b.wap for b in middles] == [-1.0] * 3
+    assert bars[1].wap == 100.2
 
 
 async def test_real_time_bars_count_as_lines_and_know_four_kinds(tmp_path: Path) -> None:
