@@ -3,8 +3,8 @@
     python -m tests.conformance.driver LIBRARY VERSION FAMILY PORT
 
 LIBRARY is the package to import, VERSION the highest protocol version to announce (0 for the
-library's own), FAMILY a function of `tests.conformance.families`. Beside what the family has seen,
-the object holds what the library itself complained of.
+library's own), FAMILY a function of `tests.conformance.families` or of `edges`. Beside what the
+family has seen, the object holds what the library itself complained of.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import sys
 from typing import Any
 
 from tests.conformance.desk import Desk
+from tests.conformance.edges import EDGES
 from tests.conformance.families import FAMILIES
 
 # What a library says of an error message is no complaint of its own: the error is asserted.
@@ -58,7 +59,7 @@ def main() -> None:
     # Market time is the family's alone.
     desk.control(do="pause")
     try:
-        seen: dict[str, Any] = FAMILIES[family](desk)
+        seen: dict[str, Any] = {**FAMILIES, **EDGES}[family](desk)
     finally:
         # Some libraries have threads that would keep this process alive.
         desk.close()
