@@ -12,9 +12,12 @@ messages, account_messages, ticks, subscriptions   values as fields of messages
 wire                    the protocol without sockets: bytes <-> messages
 exchange, account       orders, fills, cash and margin
 books, ledger, matching, checks, orders   the exchange's parts, each without the others' concerns
-market, history, hours, pace, catalog     the tape: prices, bars, sessions, speed, contracts
+market, line, history, hours, pace, catalog   the tape: prices, bars, sessions, speed, contracts
+streaming, streams      quotes, tick-by-tick data, depth and real-time bars to those who want them
+faults, control, journal   what goes wrong, who lets it, and what truly happened
+virtual                 client and gateway in one event loop whose time jumps
 state                   what outlives a restart
 
-Not played: tick-by-tick data, real-time bars, depth, options, combinations (error 321 each).
-Holidays and half days are not known to it; on such days a tape holds no trades.
+Not played: options, combinations, scanners and what `wire.requests.NOT_SERVED` lists; each is
+refused with an error.
 """
