@@ -14,7 +14,7 @@ from momentum_lab.core.market import NS_PER_S
 from momentum_lab.gateway.history import HistoryQuery
 from momentum_lab.gateway.market_events import QuoteChange, Trade
 from momentum_lab.gateway.ticks import Message
-from momentum_lab.gateway.wire.replies import ALL_LAST, BID_ASK, LAST, MID_POINT
+from momentum_lab.gateway.wire.data_replies import ALL_LAST, BID_ASK, LAST, MID_POINT
 
 TICK_KINDS: Final = {"Last": LAST, "AllLast": ALL_LAST, "BidAsk": BID_ASK, "MidPoint": MID_POINT}
 REAL_TIME_S = 5

@@ -6,8 +6,8 @@ ProtocolError                the connection must be closed
 REQUESTS, REPLIES            the declarations of all messages, both directions from one table
 
 Files, from the ground up: `kinds` (one field), `layout` (one message), `compiled` (the same as a
-fast function), `table` (all messages), `contracts`, `orders`, `requests`, `replies` (the
-declarations), `connection` (frames and the handshake).
+fast function), `table` (all messages), `contracts`, `orders`, `requests`, `data_replies`, `replies`
+(the declarations), `connection` (frames and the handshake).
 """
 
 from momentum_lab.gateway.wire.connection import (

@@ -1,10 +1,18 @@
-"""What the gateway sends: one declaration per message."""
+"""What the gateway sends: one declaration per message; its data is in `data_replies`."""
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 from momentum_lab.gateway.wire.contracts import CONTRACT_11, CONTRACT_PORTFOLIO
+from momentum_lab.gateway.wire.data_replies import (
+    HISTORY,
+    MARKET_DATA,
+    NEWS,
+    REQ_ID,
+    sizes,
+    versioned,
+)
 from momentum_lab.gateway.wire.kinds import (
     BOOL,
     ESCAPED,
@@ -13,48 +21,20 @@ from momentum_lab.gateway.wire.kinds import (
     NUMBER_OR_0,
     NUMBER_OR_MAX,
     TEXT,
-    WHOLE,
-    one_of,
 )
 from momentum_lab.gateway.wire.layout import (
-    REQUIRED,
-    Condition,
     Const,
     Field,
     Group,
-    Item,
     Listing,
-    When,
-    described,
     fields,
     optional,
 )
 from momentum_lab.gateway.wire.orders import COMPLETED_ORDER, OPEN_ORDER
 from momentum_lab.gateway.wire.table import Message, Table
 
-_REQ_ID: Final = fields(INT_OR_0, "req_id")
-_FRACTIONAL_SIZES: Final = 163
-
-
-def _sizes(names: str, default: Any = REQUIRED) -> tuple[Field, ...]:
-    """Sizes and volumes; clients of before fractional shares read them as integers."""
-    return tuple(
-        size
-        for name in names.split()
-        for size in (
-            Field(name, WHOLE, default, until=_FRACTIONAL_SIZES),
-            Field(name, NUMBER, default, since=_FRACTIONAL_SIZES),
-        )
-    )
-
-
-def _versioned(number: int, name: str, version: str, *items: Item) -> Message:
-    """A message of the old kind, with its own version first."""
-    return Message(number, name, (Const(version), *items))
-
-
 _SESSION: Final = (
-    _versioned(
+    versioned(
         4,
         "error",
         "2",
@@ -63,16 +43,16 @@ _SESSION: Final = (
         *fields(ESCAPED, "text"),
         Field("advanced_order_reject_json", ESCAPED, "", since=166),
     ),
-    _versioned(9, "nextValidId", "1", *fields(INT_OR_0, "order_id")),
-    _versioned(15, "managedAccounts", "1", *fields(ESCAPED, "accounts")),
-    _versioned(49, "currentTime", "1", *fields(INT_OR_0, "time")),
-    Message(107, "userInfo", (*_REQ_ID, *optional(TEXT, "white_branding_id"))),
+    versioned(9, "nextValidId", "1", *fields(INT_OR_0, "order_id")),
+    versioned(15, "managedAccounts", "1", *fields(ESCAPED, "accounts")),
+    versioned(49, "currentTime", "1", *fields(INT_OR_0, "time")),
+    Message(107, "userInfo", (*REQ_ID, *optional(TEXT, "white_branding_id"))),
     Message(78, "familyCodes", (Group("family_codes", fields(TEXT, "account family_code")),)),
 )
 
 _ACCOUNTS: Final = (
-    _versioned(6, "updateAccountValue", "2", *fields(ESCAPED, "key value currency account")),
-    _versioned(
+    versioned(6, "updateAccountValue", "2", *fields(ESCAPED, "key value currency account")),
+    versioned(
         7,
         "updatePortfolio",
         "8",
@@ -81,19 +61,19 @@ _ACCOUNTS: Final = (
         *fields(NUMBER_OR_MAX, "unrealized_pnl realized_pnl"),
         *fields(TEXT, "account"),
     ),
-    _versioned(8, "updateAccountTime", "1", *fields(ESCAPED, "time")),
-    _versioned(54, "accountDownloadEnd", "1", *fields(ESCAPED, "account")),
-    _versioned(
+    versioned(8, "updateAccountTime", "1", *fields(ESCAPED, "time")),
+    versioned(54, "accountDownloadEnd", "1", *fields(ESCAPED, "account")),
+    versioned(
         73,
         "accountUpdateMulti",
         "1",
-        *_REQ_ID,
+        *REQ_ID,
         *fields(ESCAPED, "account model_code key value currency"),
     ),
-    _versioned(74, "accountUpdateMultiEnd", "1", *_REQ_ID),
-    _versioned(63, "accountSummary", "1", *_REQ_ID, *fields(ESCAPED, "account tag value currency")),
-    _versioned(64, "accountSummaryEnd", "1", *_REQ_ID),
-    _versioned(
+    versioned(74, "accountUpdateMultiEnd", "1", *REQ_ID),
+    versioned(63, "accountSummary", "1", *REQ_ID, *fields(ESCAPED, "account tag value currency")),
+    versioned(64, "accountSummaryEnd", "1", *REQ_ID),
+    versioned(
         61,
         "position",
         "3",
@@ -101,29 +81,29 @@ _ACCOUNTS: Final = (
         CONTRACT_11,
         *fields(NUMBER, "position avg_cost"),
     ),
-    _versioned(62, "positionEnd", "1"),
-    _versioned(
+    versioned(62, "positionEnd", "1"),
+    versioned(
         71,
         "positionMulti",
         "1",
-        *_REQ_ID,
+        *REQ_ID,
         *fields(TEXT, "account"),
         CONTRACT_11,
         *fields(NUMBER, "position avg_cost"),
         *optional(TEXT, "model_code"),
     ),
-    _versioned(72, "positionMultiEnd", "1", *_REQ_ID),
+    versioned(72, "positionMultiEnd", "1", *REQ_ID),
     Message(
         94,
         "pnl",
-        (*_REQ_ID, *fields(NUMBER_OR_MAX, "daily_pnl unrealized_pnl realized_pnl")),
+        (*REQ_ID, *fields(NUMBER_OR_MAX, "daily_pnl unrealized_pnl realized_pnl")),
     ),
     Message(
         95,
         "pnlSingle",
         (
-            *_REQ_ID,
-            *_sizes("position"),
+            *REQ_ID,
+            *sizes("position"),
             *fields(NUMBER_OR_MAX, "daily_pnl unrealized_pnl realized_pnl market_value"),
         ),
     ),
@@ -135,7 +115,7 @@ _CONTRACTS: Final = (
         "contractDetails",
         (
             Const("8", until=164),
-            *_REQ_ID,
+            *REQ_ID,
             *fields(TEXT, "symbol"),
             Field("sec_type", TEXT, "STK"),
             *optional(TEXT, "last_trade_date"),
@@ -165,12 +145,12 @@ _CONTRACTS: Final = (
             Field("suggested_size_increment", NUMBER, 100, since=164),
         ),
     ),
-    _versioned(52, "contractDetailsEnd", "1", *_REQ_ID),
+    versioned(52, "contractDetailsEnd", "1", *REQ_ID),
     Message(
         79,
         "symbolSamples",
         (
-            *_REQ_ID,
+            *REQ_ID,
             Group(
                 "samples",
                 (
@@ -195,7 +175,7 @@ _CONTRACTS: Final = (
         75,
         "secDefOptParams",
         (
-            *_REQ_ID,
+            *REQ_ID,
             *fields(TEXT, "exchange"),
             *fields(INT_OR_0, "under_con_id"),
             *fields(TEXT, "trading_class multiplier"),
@@ -203,8 +183,8 @@ _CONTRACTS: Final = (
             Listing("strikes", NUMBER_OR_0),
         ),
     ),
-    Message(76, "secDefOptParamsEnd", _REQ_ID),
-    Message(77, "softDollarTiers", (*_REQ_ID, Group("tiers", fields(TEXT, "name value label")))),
+    Message(76, "secDefOptParamsEnd", REQ_ID),
+    Message(77, "softDollarTiers", (*REQ_ID, Group("tiers", fields(TEXT, "name value label")))),
     Message(
         80,
         "mktDepthExchanges",
@@ -222,233 +202,10 @@ _CONTRACTS: Final = (
         82,
         "smartComponents",
         (
-            *_REQ_ID,
+            *REQ_ID,
             Group("components", (*fields(INT_OR_0, "bit"), *fields(TEXT, "exchange letter"))),
         ),
     ),
-)
-
-LAST, ALL_LAST, BID_ASK, MID_POINT = 1, 2, 3, 4
-
-
-def _is_kind(*kinds: int) -> Condition:
-    meaning = f"kind is {' or '.join(map(str, kinds))}"
-    return described(meaning, lambda values: values["kind"] in kinds)
-
-
-_MARKET_DATA: Final = (
-    _versioned(
-        1,
-        "tickPrice",
-        "6",
-        *_REQ_ID,
-        *fields(INT_OR_0, "tick_type"),
-        *fields(NUMBER, "price"),
-        *_sizes("size", 0),
-        Field("mask", INT_OR_0, 0),
-    ),
-    _versioned(
-        2,
-        "tickSize",
-        "6",
-        *_REQ_ID,
-        *fields(INT_OR_0, "tick_type"),
-        *_sizes("size"),
-    ),
-    Message(
-        21,
-        "tickOptionComputation",
-        (
-            *_REQ_ID,
-            *fields(INT_OR_0, "tick_type"),
-            Field("tick_attrib", INT_OR_0, 0),
-            *fields(NUMBER, "implied_vol delta opt_price pv_dividend gamma vega theta und_price"),
-        ),
-    ),
-    _versioned(
-        45, "tickGeneric", "6", *_REQ_ID, *fields(INT_OR_0, "tick_type"), *fields(NUMBER, "value")
-    ),
-    _versioned(
-        46, "tickString", "6", *_REQ_ID, *fields(INT_OR_0, "tick_type"), *fields(ESCAPED, "text")
-    ),
-    _versioned(57, "tickSnapshotEnd", "1", *_REQ_ID),
-    _versioned(58, "marketDataType", "1", *_REQ_ID, *fields(INT_OR_0, "market_data_type")),
-    Message(
-        81,
-        "tickReqParams",
-        (
-            *_REQ_ID,
-            *fields(NUMBER, "min_tick"),
-            *optional(TEXT, "bbo_exchange"),
-            Field("snapshot_permissions", INT_OR_0, 0),
-        ),
-    ),
-    Message(
-        99,
-        "tickByTick",
-        (
-            *_REQ_ID,
-            Field("kind", one_of(INT_OR_0, frozenset({LAST, ALL_LAST, BID_ASK, MID_POINT}))),
-            *fields(INT_OR_0, "time"),
-            When(
-                _is_kind(LAST, ALL_LAST),
-                (
-                    *fields(NUMBER, "price"),
-                    *_sizes("size"),
-                    Field("mask", INT_OR_0, 0),
-                    *optional(TEXT, "exchange special_conditions"),
-                ),
-            ),
-            When(
-                _is_kind(BID_ASK),
-                (
-                    *fields(NUMBER, "bid_price ask_price"),
-                    *_sizes("bid_size ask_size"),
-                    Field("mask", INT_OR_0, 0),
-                ),
-            ),
-            When(_is_kind(MID_POINT), fields(NUMBER, "mid_point")),
-        ),
-    ),
-    _versioned(
-        50,
-        "realtimeBar",
-        "3",
-        *_REQ_ID,
-        *fields(INT_OR_0, "time"),
-        *fields(NUMBER, "open high low close"),
-        *_sizes("volume"),
-        *fields(NUMBER, "wap"),
-        *fields(INT_OR_0, "count"),
-    ),
-    _versioned(
-        12,
-        "marketDepth",
-        "1",
-        *_REQ_ID,
-        *fields(INT_OR_0, "position operation side"),
-        *fields(NUMBER, "price"),
-        *_sizes("size"),
-    ),
-    _versioned(
-        13,
-        "marketDepthL2",
-        "1",
-        *_REQ_ID,
-        *fields(INT_OR_0, "position"),
-        *fields(TEXT, "market_maker"),
-        *fields(INT_OR_0, "operation side"),
-        *fields(NUMBER, "price"),
-        *_sizes("size"),
-        *optional(BOOL, "is_smart_depth"),
-    ),
-)
-
-_UNUSED: Final = (Const("0"),)
-
-
-def _past_ticks(number: int, name: str, items: tuple[Item, ...]) -> Message:
-    """Ticks of the past, of one kind; the last message of an answer says that it is done."""
-    ticks = Group("ticks", (*fields(INT_OR_0, "time_s"), *items))
-    return Message(number, name, (*_REQ_ID, ticks, *fields(BOOL, "is_done")))
-
-
-_HISTORY: Final = (
-    Message(
-        17,
-        "historicalData",
-        (
-            *_REQ_ID,
-            *optional(TEXT, "start end"),
-            Group(
-                "bars",
-                (
-                    *fields(TEXT, "date"),
-                    *fields(NUMBER, "open high low close"),
-                    *_sizes("volume"),
-                    *fields(NUMBER, "wap"),
-                    *fields(INT_OR_0, "bar_count"),
-                ),
-            ),
-        ),
-    ),
-    Message(
-        90,
-        "historicalDataUpdate",
-        (
-            *_REQ_ID,
-            *fields(INT_OR_0, "bar_count"),
-            *fields(TEXT, "date"),
-            # Not the order of historicalData: here the close comes second, the volume last.
-            *fields(NUMBER, "open close high low wap"),
-            *_sizes("volume"),
-        ),
-    ),
-    Message(
-        106,
-        "historicalSchedule",
-        (
-            *_REQ_ID,
-            *fields(TEXT, "start end time_zone"),
-            Group("sessions", fields(TEXT, "start end ref_date")),
-        ),
-    ),
-    Message(88, "headTimestamp", (*_REQ_ID, *fields(TEXT, "timestamp"))),
-    Message(
-        89,
-        "histogramData",
-        (*_REQ_ID, Group("bins", (*fields(NUMBER, "price"), *fields(INT_OR_0, "count")))),
-    ),
-    _past_ticks(96, "historicalTicks", (*_UNUSED, *fields(NUMBER, "price"), *_sizes("size"))),
-    _past_ticks(
-        97,
-        "historicalTicksBidAsk",
-        (
-            Field("mask", INT_OR_0, 0),
-            *fields(NUMBER, "bid_price ask_price"),
-            *_sizes("bid_size ask_size"),
-        ),
-    ),
-    _past_ticks(
-        98,
-        "historicalTicksLast",
-        (
-            Field("mask", INT_OR_0, 0),
-            *fields(NUMBER, "price"),
-            *_sizes("size"),
-            *optional(TEXT, "exchange special_conditions"),
-        ),
-    ),
-)
-
-_NEWS: Final = (
-    _versioned(
-        14,
-        "newsBulletin",
-        "1",
-        *fields(INT_OR_0, "message_id bulletin_type"),
-        *fields(ESCAPED, "text exchange"),
-    ),
-    Message(
-        83, "newsArticle", (*_REQ_ID, *fields(INT_OR_0, "article_type"), *fields(TEXT, "text"))
-    ),
-    Message(
-        84,
-        "tickNews",
-        (
-            *_REQ_ID,
-            *fields(INT_OR_0, "time_ms"),
-            *fields(TEXT, "provider_code article_id headline"),
-            *optional(TEXT, "extra_data"),
-        ),
-    ),
-    Message(85, "newsProviders", (Group("providers", fields(TEXT, "code name")),)),
-    Message(
-        86,
-        "historicalNews",
-        (*_REQ_ID, *fields(TEXT, "time provider_code article_id headline")),
-    ),
-    Message(87, "historicalNewsEnd", (*_REQ_ID, *fields(BOOL, "has_more"))),
 )
 
 _ORDERS: Final = (
@@ -469,7 +226,7 @@ _ORDERS: Final = (
         ),
     ),
     OPEN_ORDER,
-    _versioned(53, "openOrderEnd", "1"),
+    versioned(53, "openOrderEnd", "1"),
     COMPLETED_ORDER,
     Message(102, "completedOrdersEnd"),
     Message(
@@ -492,8 +249,8 @@ _ORDERS: Final = (
             Field("pending_price_revision", BOOL, False, since=178),
         ),
     ),
-    _versioned(55, "execDetailsEnd", "1", *_REQ_ID),
-    _versioned(
+    versioned(55, "execDetailsEnd", "1", *REQ_ID),
+    versioned(
         59,
         "commissionReport",
         "1",
@@ -506,5 +263,5 @@ _ORDERS: Final = (
 )
 
 REPLIES: Final = Table(
-    (*_SESSION, *_ACCOUNTS, *_CONTRACTS, *_MARKET_DATA, *_HISTORY, *_NEWS, *_ORDERS)
+    (*_SESSION, *_ACCOUNTS, *_CONTRACTS, *MARKET_DATA, *HISTORY, *NEWS, *_ORDERS)
 )
