@@ -95,6 +95,7 @@ class SystemClock:
     """Market time is the system's time."""
 
     is_replay = False
+    is_anchored = True
 
     def now_ns(self) -> int:
         """Return market time, UTC epoch nanoseconds."""
@@ -138,6 +139,11 @@ class ReplayClock:
         self._sleepers: list[tuple[int, int, Alarm]] = []
         self._asleep: set[int] = set()
         self._numbers = itertools.count()
+
+    @property
+    def is_anchored(self) -> bool:
+        """Whether a stamp has been seen, so that there is a time to tell."""
+        return self._anchor_ns is not None
 
     def now_ns(self) -> int:
         """Return market time, UTC epoch nanoseconds; it never runs backwards.

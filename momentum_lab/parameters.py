@@ -22,6 +22,7 @@ from typing import Any, Literal
 import yaml
 
 from momentum_lab.core.connection import BackoffParameters
+from momentum_lab.core.liveness import LivenessParameters
 from momentum_lab.core.position import ExitParameters
 from momentum_lab.core.risk import GuardParameters
 from momentum_lab.core.shock import ShockParameters, check_choice
@@ -67,9 +68,6 @@ class ConnectionParameters:
     )
     request_timeout_s: float = tunable(
         10.0, unit="s", low=0.2, high=300, step=1, meaning="any one request"
-    )
-    probe_every_s: float = tunable(
-        10.0, unit="s", low=1, high=300, step=1, meaning="time request that proves the line alive"
     )
     first_connection_s: float = tunable(
         600.0,
@@ -230,6 +228,7 @@ class Parameters:
     engine: EngineParameters = field(default_factory=EngineParameters)
     execution: ExecutionParameters = field(default_factory=ExecutionParameters)
     backoff: BackoffParameters = field(default_factory=BackoffParameters)
+    liveness: LivenessParameters = field(default_factory=LivenessParameters)
     replay: ReplayParameters = field(default_factory=ReplayParameters)
     records: RecordParameters = field(default_factory=RecordParameters)
 

@@ -13,7 +13,7 @@ import pandas as pd
 
 from momentum_lab.core.candle import MINUTE_NS, MINUTE_S
 from momentum_lab.core.fills import SpreadModel
-from momentum_lab.core.market import NS_PER_S, Bar, Instrument, Quote, Side
+from momentum_lab.core.market import NS_PER_S, Bar, DataType, Instrument, Quote, Side
 from momentum_lab.core.news import Headline
 from momentum_lab.core.position import Fill
 from momentum_lab.records.tape import BAR_COLUMNS, TICK_TABLES, Tape, TapeHeadline
@@ -33,7 +33,7 @@ def quote(
     symbol: str = "SPY",
     size: float | None = 500.0,
     halted: bool = False,
-    is_live: bool = True,
+    data_type: DataType = DataType.LIVE,
 ) -> Quote:
     return Quote(
         symbol,
@@ -44,7 +44,7 @@ def quote(
         ask_size=size,
         last=mid,
         halted=halted,
-        is_live=is_live,
+        data_type=data_type,
     )
 
 

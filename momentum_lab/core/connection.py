@@ -90,7 +90,7 @@ class BackoffParameters:
         2.0, unit="x", low=1, high=10, step=0.5, meaning="factor from one wait to the next"
     )
     longest_wait_s: float = tunable(
-        60.0, unit="s", low=0.1, high=3600, step=5, meaning="cap of the wait"
+        30.0, unit="s", low=0.1, high=3600, step=5, meaning="cap of the wait"
     )
     jitter_ratio: float = tunable(
         0.25, unit="ratio", low=0, high=1, step=0.05, meaning="random part of the wait"

@@ -20,6 +20,16 @@ EPSILON = 1e-9
 _BINARY = 1e-14
 
 
+class DataType(str, Enum):
+    """What kind of market data a line brings; only LIVE may be traded on."""
+
+    LIVE = "live"
+    FROZEN = "frozen"
+    DELAYED = "delayed"
+    DELAYED_FROZEN = "delayed and frozen"
+    UNKNOWN = "of an unknown kind"
+
+
 class Side(str, Enum):
     """Direction of an order or of a position's first order."""
 
@@ -138,14 +148,18 @@ class Quote:
 
     Attributes:
         symbol: the broker's spelling.
-        at_ns: arrival in market time.
+        at_ns: arrival of the newest word on bid or ask (price or size), market time.
         bid: US dollars, None while unknown.
         ask: US dollars, None while unknown.
         bid_size: shares at the bid, None while unknown.
         ask_size: shares at the ask, None while unknown.
         last: price of the last trade, None while unknown.
         halted: True once the broker said that trading is halted.
-        is_live: False for delayed or frozen data.
+        data_type: live, or what the broker sends instead.
+        bid_at_ns: arrival of the newest word on the bid, None where it is not kept.
+        ask_at_ns: the same of the ask.
+        last_at_ns: arrival of the last trade's price.
+        fault: what is wrong with the line itself, e.g. the broker's refusal; empty when nothing.
     """
 
     symbol: str
@@ -156,23 +170,58 @@ class Quote:
     ask_size: float | None = None
     last: float | None = None
     halted: bool = False
-    is_live: bool = True
+    data_type: DataType = DataType.LIVE
+    bid_at_ns: int | None = None
+    ask_at_ns: int | None = None
+    last_at_ns: int | None = None
+    fault: str = ""
 
-    def why_not_tradable(self, *, now_ns: int, max_age_s: float) -> str | None:
-        """Return why no order may rest on this quote, or None when one may."""
+    def why_not_tradable(
+        self, *, now_ns: int, max_age_s: float, side_max_age_s: float = math.inf
+    ) -> str | None:
+        """Return why no order may rest on this quote, or None when one may.
+
+        Args:
+            now_ns: market time.
+            max_age_s: oldest age of the newest word on either side, seconds.
+            side_max_age_s: the same for the side that has been silent for longer. The broker
+                sends changes only, so one silent side is no proof of a dead line.
+        """
+        return (
+            self._why_not_believed()
+            or self._why_not_two_sided()
+            or self._why_too_old(now_ns, max_age_s, side_max_age_s)
+        )
+
+    def _why_not_believed(self) -> str | None:
+        if self.fault:
+            return self.fault
+        if self.data_type is not DataType.LIVE:
+            return f"the data are {self.data_type.value}"
+        return "trading is halted" if self.halted else None
+
+    def _why_not_two_sided(self) -> str | None:
         if self.bid is None or self.ask is None:
             return "no bid or no ask has been heard"
+        if not 0 < self.bid < self.ask:
+            return f"bid {self.bid:g} and ask {self.ask:g} are crossed, locked or not positive"
+        if self.bid_size == 0 or self.ask_size == 0:
+            return "nothing is shown on one side"
+        return None
+
+    def _why_too_old(self, now_ns: int, max_age_s: float, side_max_age_s: float) -> str | None:
         age_s = (now_ns - self.at_ns) / NS_PER_S
-        faults = {
-            f"bid {self.bid:g} and ask {self.ask:g} are crossed, locked or not positive": not (
-                0 < self.bid < self.ask
-            ),
-            "nothing is shown on one side": 0 in (self.bid_size, self.ask_size),
-            "trading is halted": self.halted,
-            "the data are delayed or frozen": not self.is_live,
-            f"the quote is {age_s:.1f} s old, {max_age_s:g} s are allowed": age_s > max_age_s,
-        }
-        return next((fault for fault, is_so in faults.items() if is_so), None)
+        if age_s > max_age_s:
+            return f"the quote is {age_s:.1f} s old, {max_age_s:g} s are allowed"
+        age_s = (now_ns - self._older_side_ns) / NS_PER_S
+        if age_s > side_max_age_s:
+            return f"one side of the quote is {age_s:.1f} s old, {side_max_age_s:g} s are allowed"
+        return None
+
+    @property
+    def _older_side_ns(self) -> int:
+        sides = (self.bid_at_ns, self.ask_at_ns)
+        return min(self.at_ns if side is None else side for side in sides)
 
     @property
     def mid(self) -> float | None:

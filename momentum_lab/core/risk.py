@@ -18,6 +18,14 @@ class GuardParameters:
     quote_max_age_s: float = tunable(
         5.0, unit="s", low=0.1, high=120, step=0.5, meaning="oldest quote that may be acted on"
     )
+    quote_side_max_age_s: float = tunable(
+        15.0,
+        unit="s",
+        low=0.1,
+        high=600,
+        step=1,
+        meaning="oldest age of the side of a quote that was silent for longer",
+    )
     spread_max_bps: float = tunable(
         30.0, unit="bps", low=0.1, high=1000, step=1, meaning="widest spread at an entry"
     )
@@ -89,11 +97,15 @@ def refuse_quote(
         now_ns: market time.
         parameters: oldest age and widest spread.
     """
-    if quote is None or quote.mid is None or quote.spread is None:
-        return passed(Reason.QUOTE_NOT_TRADABLE, "no bid or no ask has been heard")
-    why_not = quote.why_not_tradable(now_ns=now_ns, max_age_s=parameters.quote_max_age_s)
-    if why_not is not None:
-        return passed(Reason.QUOTE_NOT_TRADABLE, why_not)
+    if quote is None:
+        return passed(Reason.QUOTE_NOT_TRADABLE, "the line is silent")
+    why_not = quote.why_not_tradable(
+        now_ns=now_ns,
+        max_age_s=parameters.quote_max_age_s,
+        side_max_age_s=parameters.quote_side_max_age_s,
+    )
+    if why_not is not None or quote.mid is None or quote.spread is None:
+        return passed(Reason.QUOTE_NOT_TRADABLE, why_not or "no bid or no ask has been heard")
     spread_bps = quote.spread / quote.mid * 1e4
     if spread_bps <= parameters.spread_max_bps + EPSILON:
         return None

@@ -28,6 +28,7 @@ class Reason(str, Enum):
     QUEUE_FULL = "QUEUE_FULL"
     # the market
     OUTSIDE_SESSION = "OUTSIDE_SESSION"
+    NO_LINE = "NO_LINE"
     NO_BASELINE = "NO_BASELINE"
     ATR_TOO_SMALL = "ATR_TOO_SMALL"
     NO_CANDLE = "NO_CANDLE"

@@ -21,9 +21,10 @@ from momentum_lab.core.market import NS_PER_S
 from momentum_lab.core.news import Headline
 from momentum_lab.core.shock import Watch, look, open_watch
 from momentum_lab.core.signal import Decision, Reason, TradeSignal, passed
-from momentum_lab.errors import BrokerError, MomentumLabError
+from momentum_lab.errors import BrokerError, MomentumLabError, ParameterError
 from momentum_lab.live.decisions import DecisionBook
 from momentum_lab.live.execution_service import ExecutionService
+from momentum_lab.live.ibkr.candles import CandleOutcome
 from momentum_lab.live.ibkr.connector import IBKRConnector
 from momentum_lab.live.news_handler import Assignment
 from momentum_lab.parameters import Parameters
@@ -108,19 +109,19 @@ class DetectionEngine:
         refusal = self._refuse(headline, symbol)
         if refusal is not None or symbol is None:
             return refusal
-        instrument = self._connector.instrument(symbol)
-        if instrument is None:
-            return passed(Reason.NOT_OPERATIONAL, f"the line of {symbol} is not open")
         try:
-            bars = await self._connector.fetch_candles(symbol)
-        except BrokerError as error:
-            return passed(Reason.NO_BASELINE, str(error))
+            instrument = (await self._connector.open_line(symbol)).instrument
+        except (BrokerError, ParameterError) as error:
+            return passed(Reason.NO_LINE, str(error))
+        candles = await self._connector.fetch_candles(symbol)
+        if candles.outcome is not CandleOutcome.BARS:
+            return passed(Reason.NO_BASELINE, f"{candles.outcome.value}: {candles.words}")
         with self._connector.stream_quotes(symbol) as stream:
             watch = open_watch(
                 assignment.headline_id,
                 symbol,
                 received_ns=headline.received_ns,
-                bars=bars,
+                bars=candles.bars,
                 candles=stream.candles,
                 tick_usd=instrument.tick_usd,
                 parameters=self._parameters.shock,

@@ -17,6 +17,7 @@ import anyio
 
 from momentum_lab.calendars import session_on_day_of
 from momentum_lab.clock import Clock, transport_s
+from momentum_lab.core.connection import ConnectionState
 from momentum_lab.core.market import Quote, Side
 from momentum_lab.core.order import ORDER_REF_PREFIX, OrderEvent, OrderIntent, OrderState
 from momentum_lab.core.position import ExitReason, Fill, Levels, exit_levels
@@ -100,10 +101,10 @@ class ExecutionService:
         Returns once the order is filled, refused, or its outcome is unknown.
         """
         if not self._connector.is_operational():
-            return self._pass(
-                signal,
-                passed(Reason.NOT_OPERATIONAL, f"the connection is {self._connector.state.value}"),
-            )
+            return self._pass(signal, self._not_operational())
+        # A line that was quiet may be dead without anybody having noticed.
+        if not await self._connector.prove_alive():
+            return self._pass(signal, self._not_operational())
         plan = self._plan(signal)
         if isinstance(plan, Decision):
             return self._pass(signal, plan)
@@ -135,6 +136,12 @@ class ExecutionService:
         finally:
             self._entering.discard(signal.symbol)
         return decision
+
+    def _not_operational(self) -> Decision:
+        state = self._connector.state
+        is_up = state is ConnectionState.OPERATIONAL
+        words = "the gateway does not answer" if is_up else f"the connection is {state.value}"
+        return passed(Reason.NOT_OPERATIONAL, words)
 
     def refuse_window(self, now_ns: int) -> Decision | None:
         """Return the decision not to enter at this time of day, None when entries are allowed."""
@@ -255,12 +262,12 @@ class ExecutionService:
         try:
             self._store.add_exit(self._book.run_id, intent)
         except RecordError as error:
-            self._exit_unrecorded(intent, error)
+            await self._exit_unrecorded(intent, error)
             return False
         await self._send(intent)
         return not self._store.open_shares(trade_id)
 
-    def _exit_unrecorded(self, intent: OrderIntent, error: RecordError) -> None:
+    async def _exit_unrecorded(self, intent: OrderIntent, error: RecordError) -> None:
         """Send an exit that could not be written down: once, and never again in this session.
 
         It is kept in mind, and written down before its first execution is booked.
@@ -269,7 +276,7 @@ class ExecutionService:
         self._unrecorded_exits[intent.order_ref] = intent
         self._on_incident("exit not recorded", f"{intent.order_ref}: {error}", intent.symbol)
         try:
-            self._connector.place_order(intent)
+            await self._connector.place_order(intent)
         except ConnectionLostError as lost:
             self._on_incident("exit not sent", f"{intent.order_ref}: {lost}", intent.symbol)
 
@@ -278,7 +285,7 @@ class ExecutionService:
     async def _send(self, intent: OrderIntent) -> None:
         """Send an order that stands in the store, and wait for its end or its silence."""
         try:
-            order_id = self._connector.place_order(intent)
+            order_id = await self._connector.place_order(intent)
         except ConnectionLostError as error:
             self._store.advance_order(
                 intent.order_ref, OrderEvent.NOT_FOUND, message=f"not sent: {error}"
@@ -371,11 +378,11 @@ class ExecutionService:
         """The broker does know an order that was missing before."""
         self._missing_since_s.pop(order_ref, None)
 
-    def cancel_entries(self) -> None:
+    async def cancel_entries(self) -> None:
         """Ask the broker to cancel the entries that still work; for the end of a session."""
         for order in self._store.unsettled_orders():
             if order["purpose"] == "entry":
-                self._connector.cancel_order(order["order_ref"])
+                await self._connector.cancel_order(order["order_ref"])
 
     def _announce_close(self, trade: Row | None) -> None:
         """Say what a trade brought, once its last commission is known."""

@@ -98,7 +98,7 @@ class PositionManager:
 
     async def _watch(self, trade_id: int) -> None:
         symbol = self._store.trade(trade_id)["symbol"]
-        while self._connector.instrument(symbol) is None:
+        while self._connector.lines.get(symbol) is None:
             # An adopted trade may be known before its line is open.
             await self._connector.wait_changed()
         n_read, trade, flipped = -1, Row(), None

@@ -283,7 +283,7 @@ class LiveSession:
         """Close what is open, for as long as an exit may take."""
         if not self._is_ready.is_set():
             return
-        self._execution.cancel_entries()
+        await self._execution.cancel_entries()
         self._manager.flatten()
         with anyio.move_on_after(self.parameters.execution.drain_s):
             while self._store.open_trades() or self._store.unsettled_orders():  # noqa: ASYNC110 - the store sets no event

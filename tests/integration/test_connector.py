@@ -19,7 +19,7 @@ from momentum_lab.core.market import NS_PER_S, Side
 from momentum_lab.core.order import OrderIntent, OrderState
 from momentum_lab.core.position import ExitReason
 from momentum_lab.core.signal import Decision, Outcome, Reason, TradeSignal
-from momentum_lab.errors import BrokerError, ConnectionLostError, RecordError
+from momentum_lab.errors import BrokerError, ConnectionLostError, ParameterError, RecordError
 from momentum_lab.gateway.answers import ANSWERS
 from momentum_lab.gateway.server import Gateway, GatewaySettings, paper_gateway
 from momentum_lab.live.decisions import DecisionBook
@@ -104,7 +104,7 @@ async def desk(folder: Path, **changes: object) -> AsyncIterator[Desk]:
 
 async def test_candles_end_with_the_replayed_now(tmp_path: Path) -> None:
     async with desk(tmp_path) as found:
-        bars = await found.connector.fetch_candles("SPY")
+        bars = (await found.connector.fetch_candles("SPY")).bars
         now_ns = found.gateway.now_ns
 
     assert bars[-1].start_ns <= now_ns < bars[-1].end_ns + 5 * NS_PER_S
@@ -114,8 +114,8 @@ async def test_candles_end_with_the_replayed_now(tmp_path: Path) -> None:
 
 async def test_a_symbol_without_a_line_is_refused(tmp_path: Path) -> None:
     async with desk(tmp_path) as found:
-        with pytest.raises(BrokerError, match="no market data line for 'AAPL'"):
-            await found.connector.fetch_candles("AAPL")
+        with pytest.raises(ParameterError, match="AAPL"):
+            await found.connector.open_line("AAPL")
         with pytest.raises(BrokerError, match="AAPL"):
             found.connector.stream_quotes("AAPL")
 
@@ -293,7 +293,9 @@ async def test_nothing_leaves_without_a_connection(tmp_path: Path) -> None:
 
         assert not await found.execution.close(trade_id, ExitReason.STOP_LOSS, None)
         with pytest.raises(ConnectionLostError):
-            found.connector.place_order(OrderIntent("x", "SPY", 756733, Side.BUY, 1, START_NS))
+            await found.connector.place_order(
+                OrderIntent("x", "SPY", 756733, Side.BUY, 1, START_NS)
+            )
         assert [row["purpose"] for row in found.store.table("orders", RUN)] == ["entry"]
 
 

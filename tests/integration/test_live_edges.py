@@ -527,9 +527,10 @@ async def test_a_time_request_soon_after_another_costs_no_connection(
 
     async with market() as gateway:
         parameters = replace(demo_parameters(gateway.port), mode="paper")
-        settings = replace(parameters.connection, probe_every_s=2, request_timeout_s=1)
+        settings = replace(parameters.connection, request_timeout_s=1)
+        liveness = replace(parameters.liveness, probe_every_s=2)
         connector = IBKRConnector(
-            replace(parameters, connection=settings),
+            replace(parameters, connection=settings, liveness=liveness),
             clock=SystemClock(),
             on_transition=lambda _state, event, _cause: steps.append(event),
             on_incident=lambda *_: None,

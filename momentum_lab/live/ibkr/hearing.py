@@ -1,39 +1,47 @@
 """The handlers of the library's events: translate and hand on, nothing else.
 
 The library swallows what a handler raises, so each is wrapped and an exception becomes an
-incident. It also drops what we need (the request id of a headline, the text of a trade tick,
-whether a status came over the wire), so three callbacks of its wrapper are tapped. A handler of
-a connection that was dropped hears nothing any more.
+incident. It also drops what we need (the request id of a headline, an execution of an order it
+does not know, whether a status came over the wire), so callbacks of its wrapper are tapped, and
+market data pass it by (`momentum_lab.live.ibkr.ticks`). A handler of a connection that was
+dropped hears nothing any more.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Protocol
 
 import anyio
 import ib_insync
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
-from momentum_lab.clock import Clock
-from momentum_lab.core.connection import ConnectionEvent
+from momentum_lab.clock import Clock, transport_s
 from momentum_lab.core.order import ORDER_REF_PREFIX, OrderEvent
 from momentum_lab.errors import DataError
 from momentum_lab.live.ibkr import translate
-from momentum_lab.live.ibkr.subscriptions import Lines
-from momentum_lab.live.ibkr.translate import RawHeadline, Report
+from momentum_lab.live.ibkr.codes import is_final_for_order
+from momentum_lab.live.ibkr.line import Line
+from momentum_lab.live.ibkr.ticks import OnIncident, TickEars
+from momentum_lab.live.ibkr.translate import Account, RawHeadline, Report
 
 _log = logging.getLogger(__name__)
 
-OnIncident = Callable[[str, str], None]
+
+class OnCode(Protocol):
+    """Hears a code that belongs to no order of ours."""
+
+    def __call__(self, request: int, code: int, words: str) -> None:
+        """Take in one code with the request it belongs to, -1 for none."""
 
 
-class OnConnection(Protocol):
-    """Hears what an event means for the life cycle of the connection."""
+class OnLoss(Protocol):
+    """Hears that the socket is gone."""
 
-    def __call__(self, event: ConnectionEvent, cause: str) -> None:
-        """Take in one event with its cause."""
+    def __call__(self, cause: str) -> None:
+        """Take in the cause."""
 
 
 class Ears:
@@ -44,30 +52,45 @@ class Ears:
         reports: stream of executions, commissions and order messages.
         subscribed_ns: market time at which the news was last subscribed to.
         last_error: the broker's last words that belong to no order, for the cause of a loss.
-        client_id_taken: the broker refused the client id of this connection.
+        account: the account that is traded; empty before it has been chosen.
+        account_heard_s: transport time of the account's last word, 0 before the first of the
+            connection.
+        tapes_heard_s: transport time of the last headline of a broad tape, 0 before the first.
     """
 
-    def __init__(self, lines: Lines, clock: Clock, on_incident: OnIncident) -> None:
+    def __init__(self, clock: Clock, on_incident: OnIncident) -> None:
         """Make ears that hear nothing until `attach`."""
-        self._lines = lines
         self._clock = clock
         self._on_incident = on_incident
         self._ib: ib_insync.IB | None = None
+        self._ticks: TickEars | None = None
         self._sources: dict[int, str | None] = {}
-        self._tickers: dict[int, str] = {}
         self._order_refs: dict[int, str] = {}
+        self._commissions: dict[str, float] = {}
         self.subscribed_ns = 0
         self.last_error = ""
-        self.client_id_taken = False
+        self.account = ""
+        self._account_values: dict[tuple[str, str], str] = {}
+        self.account_heard_s = 0.0
+        self.tapes_heard_s = 0.0
         # Unbounded on purpose: an execution or a headline must never be dropped at this door.
         self._news_in, self.news = _unbounded_news()
         self._reports_in, self.reports = _unbounded_reports()
 
-    def attach(self, ib: ib_insync.IB, on_connection: OnConnection) -> None:
+    @property
+    def heard_s(self) -> float:
+        """Transport time of the last bytes of the connection, 0 while there is none."""
+        return self._ticks.heard_s if self._ticks is not None else 0.0
+
+    def account_values(self) -> Account:
+        """Return what the account said in this connection; only US dollars are read."""
+        return translate.account_of(self._account_values)
+
+    def attach(self, ib: ib_insync.IB, *, on_code: OnCode, on_loss: OnLoss) -> None:
         """Listen to a fresh connection; whatever was attached before is heard no more."""
         self.detach()
         self._ib = ib
-        self.last_error, self.client_id_taken = "", False
+        self.last_error = ""
 
         def only_mine(handler: Callable[..., None]) -> Callable[..., None]:
             def guarded(*values: Any) -> None:
@@ -85,44 +108,57 @@ class Ears:
             return guarded
 
         def hear_error(request: int, code: int, text: str, _contract: object) -> None:
-            self._hear_error(request, code, text, on_connection)
+            self._hear_error(request, code, text, on_code)
 
-        translate.tap(ib.wrapper, "tickNews", only_mine(self._hear_headline))
-        translate.tap(ib.wrapper, "tickString", only_mine(self._hear_trade))
+        self._ticks = TickEars(ib, self._clock, self._on_incident)
+        translate.tap(ib.wrapper, "tickNews", only_mine(self._hear_headline), instead=True)
         translate.tap(ib.wrapper, "openOrder", only_mine(self._hear_open_order))
         translate.tap(ib.wrapper, "orderStatus", only_mine(self._hear_status))
+        translate.tap(ib.wrapper, "execDetails", only_mine(self._hear_execution))
+        translate.tap(ib.wrapper, "commissionReport", only_mine(self._hear_commission))
+        translate.tap(ib.wrapper, "updateAccountValue", only_mine(self._hear_account_value))
+        translate.tap(ib.wrapper, "updateAccountTime", only_mine(self._hear_account_time))
         ib.errorEvent += only_mine(hear_error)
-        ib.pendingTickersEvent += only_mine(self._hear_quotes)
-        ib.execDetailsEvent += only_mine(self._hear_execution)
-        ib.commissionReportEvent += only_mine(self._hear_commission)
         ib.disconnectedEvent += only_mine(
-            lambda: on_connection(
-                ConnectionEvent.LOST, self.last_error or "the gateway closed the socket"
-            )
+            lambda: on_loss(self.last_error or "the gateway closed the socket")
+        )
+        # Before the handshake is over the library says nothing but this.
+        ib.client.apiError += only_mine(
+            lambda words: on_loss(self.last_error or words) if ib.client.isConnected() else None
         )
 
     def detach(self) -> None:
         """Hear no more of the present connection."""
         self._ib = None
-        self.forget_subscriptions()
+        if self._ticks is not None:
+            self._ticks.close()
+        self._ticks = None
+        self._sources.clear()
         self._order_refs.clear()
+        self._commissions.clear()
+        self._account_values.clear()
+        self.account_heard_s = 0.0
 
     def close(self) -> None:
         """Close the streams."""
         for stream in (self._news_in, self.news, self._reports_in, self.reports):
             stream.close()
 
-    def forget_subscriptions(self) -> None:
-        """Drop the request ids of lines and tapes; they are about to be asked for again."""
-        self._sources.clear()
-        self._tickers.clear()
+    def expect_line(self, request: int, line: Line) -> None:
+        """Remember which line a subscription is for, also for its headlines."""
+        self._sources[request] = line.instrument.symbol
+        if self._ticks is not None:
+            self._ticks.expect(request, line)
 
-    def expect_ticks(self, ib: ib_insync.IB, ticker: ib_insync.Ticker, symbol: str | None) -> None:
-        """Remember what a subscription was for; `symbol` None is a broad news tape."""
-        request = next(key for key, known in ib.wrapper.reqId2Ticker.items() if known is ticker)
-        self._sources[request] = symbol
-        if symbol is not None:
-            self._tickers[id(ticker)] = symbol
+    def expect_tape(self, request: int) -> None:
+        """Remember that a subscription is a broad news tape."""
+        self._sources[request] = None
+
+    def forget_subscription(self, request: int) -> None:
+        """What still comes for a subscription is late."""
+        self._sources.pop(request, None)
+        if self._ticks is not None:
+            self._ticks.forget(request)
 
     def expect_order(self, order_id: int, order_ref: str) -> None:
         """Remember which of our orders a broker's id stands for."""
@@ -136,9 +172,9 @@ class Ears:
     def _hear_headline(
         self, request: int, stamp: int, provider: str, article: str, text: str, extra: str
     ) -> None:
-        if self._ib is not None:
-            # The library keeps every headline for ever.
-            self._ib.wrapper.newsTicks.clear()
+        symbol = self._sources.get(request)
+        if symbol is None:
+            self.tapes_heard_s = transport_s()
         self._news_in.send_nowait(
             RawHeadline(
                 provider=provider,
@@ -146,28 +182,18 @@ class Ears:
                 stamp=stamp,
                 text=text,
                 extra=extra,
-                symbol=self._sources.get(request),
+                symbol=symbol,
                 subscribed_ns=self.subscribed_ns,
             )
         )
 
-    def _hear_trade(self, request: int, tick_type: int, value: str) -> None:
-        trade = translate.trade_of(tick_type, value)
-        symbol = self._sources.get(request)
-        line = self._lines.get(symbol) if symbol else None
-        if trade is None or line is None:
-            return
-        self._clock.observe(trade.at_ns)
-        line.hear_trade(trade)
+    def _hear_account_value(self, tag: str, value: str, currency: str, account: str) -> None:
+        self.account_heard_s = transport_s()
+        if account == self.account:
+            self._account_values[tag, currency] = value
 
-    def _hear_quotes(self, tickers: set[ib_insync.Ticker]) -> None:
-        now_ns = self._clock.now_ns()
-        heard = {self._tickers[id(t)]: t for t in tickers if id(t) in self._tickers}
-        # The library hands over a set: without an order the same day would run differently.
-        for symbol in sorted(heard):
-            line = self._lines.get(symbol)
-            if line is not None:
-                line.hear_quote(translate.quote_of(symbol, heard[symbol], now_ns))
+    def _hear_account_time(self, _time: str) -> None:
+        self.account_heard_s = transport_s()
 
     def _hear_open_order(self, order_id: int, _contract: Any, order: Any, _state: Any) -> None:
         # After a reconnect: what an earlier connection sent is heard of by the same id.
@@ -186,37 +212,32 @@ class Ears:
             translate.OrderReport(order_ref, event, order_id, perm_id, status)
         )
 
-    def _hear_error(self, request: int, code: int, text: str, on_connection: OnConnection) -> None:
+    def _hear_error(self, request: int, code: int, text: str, on_code: OnCode) -> None:
         words = f"{code} {text}"
-        if code in translate.UPSTREAM_LOST:
-            on_connection(ConnectionEvent.UPSTREAM_LOST, words)
-        elif code in translate.UPSTREAM_RESTORED:
-            on_connection(ConnectionEvent.UPSTREAM_RESTORED, words)
-        elif code == translate.CLIENT_ID_TAKEN:
-            self.last_error, self.client_id_taken = words, True
-            on_connection(ConnectionEvent.LOST, words)
-        elif request in self._order_refs:
-            event = OrderEvent.REJECT if code in translate.FINAL_ORDER_ERRORS else None
+        if request in self._order_refs:
+            event = OrderEvent.REJECT if is_final_for_order(code) else None
             self._reports_in.send_nowait(
                 translate.OrderReport(self._order_refs[request], event, request, 0, words)
             )
-        elif code in translate.FARM_NOTES:
-            _log.debug("broker says: code=%d text=%s", code, text)
         else:
-            _log.info("broker says: code=%d request=%d text=%s", code, request, text)
-            self.last_error = words
+            on_code(request, code, words)
 
-    def _hear_execution(self, _trade: object, fill: ib_insync.Fill) -> None:
-        self._reports_in.send_nowait(translate.FillReport(translate.fill_of(fill)))
-
-    def _hear_commission(
-        self, _trade: object, fill: ib_insync.Fill, report: ib_insync.CommissionReport
+    def _hear_execution(
+        self, request: int, contract: ib_insync.Contract, execution: ib_insync.Execution
     ) -> None:
+        # Those that answer a request are taken from its answer.
+        if request >= 0:
+            return
+        fill = translate.fill_of_execution(contract, execution)
+        early = self._commissions.pop(fill.exec_id, None)
+        self._reports_in.send_nowait(translate.FillReport(replace(fill, commission_usd=early)))
+
+    def _hear_commission(self, report: ib_insync.CommissionReport) -> None:
         commission = translate.commission_of(report)
         if commission is not None:
-            self._reports_in.send_nowait(
-                translate.CommissionReport(fill.execution.execId, commission)
-            )
+            # It may come before its execution, of which the record knows nothing then.
+            self._commissions[report.execId] = commission
+            self._reports_in.send_nowait(translate.CommissionReport(report.execId, commission))
 
 
 def _unbounded_news() -> tuple[

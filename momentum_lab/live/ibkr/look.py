@@ -15,7 +15,7 @@ import ib_insync
 from momentum_lab.core.market import Bar, Quote
 from momentum_lab.errors import BrokerError, ConnectionLostError
 from momentum_lab.live.ibkr import translate
-from momentum_lab.live.ibkr.synchronisation import ask, server_time_ns
+from momentum_lab.live.ibkr.asking import ask, server_time_ns
 
 _QUOTE_WAIT_S = 3.0
 _LOOK_EVERY_S = 0.05

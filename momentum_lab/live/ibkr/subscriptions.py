@@ -1,139 +1,57 @@
-"""What we want to hear, kept by us: one line per symbol with its quote and its candles.
+"""What we want to hear, asked for again on every connection and seen to flow.
 
-The library's caches are wiped on a disconnect; this registry is the memory. A line stays desired
-until the session ends and is asked for again on every connection, as are the news tapes. Streams
-hand out the latest quote: quotes that come faster than they are looked at are conflated, never
-queued.
+The library's caches are wiped on a disconnect; the registry here is the memory. A wish stays until
+the session ends. The broker allows a number of lines; when more are wanted than it allows, those
+that nobody listens to wait, longest unused first, and are asked for when somebody needs them.
+
+Being accepted is not being served: a line counts as flowing once a price or a trade has come. One
+that should flow and does not is reported, and asked for again from time to time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import Protocol
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
+import anyio
 import ib_insync
 
-from momentum_lab.clock import Alarm, Clock
-from momentum_lab.core.candle import LiveCandles, Trade, add_trade
-from momentum_lab.core.market import Instrument, Quote
+from momentum_lab.clock import Clock, transport_s
+from momentum_lab.core.market import Instrument
 from momentum_lab.errors import BrokerError, ConnectionLostError, ParameterError
 from momentum_lab.live.ibkr import translate
-from momentum_lab.live.ibkr.synchronisation import ask
+from momentum_lab.live.ibkr.asking import ask
+from momentum_lab.live.ibkr.codes import Reaction, code_of
+from momentum_lab.live.ibkr.contracts import ContractBook
+from momentum_lab.live.ibkr.hearing import Ears
+from momentum_lab.live.ibkr.line import Line, Lines, LineStatus
 from momentum_lab.parameters import Parameters
 
-_CONTRACT_NEWS_TICKS = "233,292"
+_log = logging.getLogger(__name__)
+
+_LINE_TICKS = "233,292"
 _TAPE_TICKS = "mdoff,292"
-
-
-class Listener(Protocol):
-    """Hears what the subscriptions bring, and has to know what each was for."""
-
-    subscribed_ns: int
-
-    def expect_ticks(self, ib: ib_insync.IB, ticker: ib_insync.Ticker, symbol: str | None) -> None:
-        """Remember what a subscription was for; `symbol` None is a broad news tape."""
-
-    def forget_subscriptions(self) -> None:
-        """Drop what was remembered; everything is about to be asked for again."""
+_LIVE_DATA = 1
+_LOOK_EVERY_S = 0.02
+_NO_CONTRACT = 200
 
 
 @dataclass(slots=True, eq=False)
-class QuoteStream:
-    """The latest quote of one symbol, and a way to wait for the next.
+class Tape:
+    """A broad news tape.
 
-    Use as a context manager: `with connector.stream_quotes("SPY") as stream`.
+    Attributes:
+        provider: provider code.
+        name: the tape's own name, e.g. "BRFG:BRFG_ALL".
+        request: id of the subscription in this connection, None when there is none.
+        words: the broker's refusal; empty when there was none.
     """
 
-    line: Line
-    clock: Clock
-    _news: Alarm = field(default_factory=Alarm)
-
-    def __enter__(self) -> QuoteStream:
-        """Start to listen."""
-        self.line.streams.add(self)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Stop to listen; the line stays open."""
-        self.line.streams.discard(self)
-
-    @property
-    def quote(self) -> Quote | None:
-        """The line as last heard in this connection, None while it is silent."""
-        return self.line.quote
-
-    @property
-    def candles(self) -> LiveCandles:
-        """The candles of this connection, volume in the line's own unit."""
-        return self.line.candles
-
-    async def wait(self, *, until_ns: int) -> bool:
-        """Return True after news on the line, False once market time reached `until_ns`."""
-        heard = await self.clock.wait_for(self._news, until_ns=until_ns)
-        self._news.clear()
-        return heard
-
-    def wake(self) -> None:
-        """Let whoever waits look again."""
-        self._news.set()
-
-
-@dataclass(slots=True, eq=False)
-class Line:
-    """One symbol's market data line."""
-
-    instrument: Instrument
-    quote: Quote | None = None
-    candles: LiveCandles = field(default_factory=LiveCandles)
-    streams: set[QuoteStream] = field(default_factory=set)
-
-    def hear_trade(self, trade: Trade) -> None:
-        """Take in one trade."""
-        self.candles = add_trade(self.candles, trade)
-
-    def hear_quote(self, quote: Quote) -> None:
-        """Take in the line's new state and wake its streams."""
-        self.quote = quote
-        self.wake()
-
-    def forget(self) -> None:
-        """The connection is gone: what was heard on it is no base for a decision."""
-        self.quote = None
-        self.candles = LiveCandles()
-        self.wake()
-
-    def wake(self) -> None:
-        """Let the streams look again."""
-        for stream in self.streams:
-            stream.wake()
-
-
-class Lines:
-    """The registry of desired lines."""
-
-    def __init__(self) -> None:
-        """Start empty."""
-        self._by_symbol: dict[str, Line] = {}
-
-    def __iter__(self) -> Iterator[Line]:
-        """Iterate in order of contract id, so that equal inputs give equal runs."""
-        return iter(sorted(self._by_symbol.values(), key=lambda line: line.instrument.con_id))
-
-    def get(self, symbol: str) -> Line | None:
-        """Return the line of a symbol, None when it is not desired."""
-        return self._by_symbol.get(symbol)
-
-    def want(self, instrument: Instrument) -> Line:
-        """Return the line of an instrument, made when new."""
-        line = self._by_symbol.setdefault(instrument.symbol, Line(instrument))
-        line.instrument = instrument
-        return line
-
-    def forget(self) -> None:
-        """Drop what was heard; the wishes stay."""
-        for line in self:
-            line.forget()
+    provider: str
+    name: str
+    request: int | None = None
+    words: str = ""
 
 
 class Subscriptions:
@@ -142,7 +60,7 @@ class Subscriptions:
     def __init__(
         self,
         lines: Lines,
-        listener: Listener,
+        ears: Ears,
         *,
         clock: Clock,
         parameters: Parameters,
@@ -152,30 +70,37 @@ class Subscriptions:
 
         Args:
             lines: the registry to open lines in.
-            listener: hears the ticks.
+            ears: hears the ticks, and has to know what each subscription was for.
             clock: market time.
             parameters: the checked set.
             on_incident: hears (kind, text) of a line or a tape that cannot be had.
         """
+        self.contracts = ContractBook(timeout_s=parameters.connection.request_timeout_s)
+        self.tapes: list[Tape] = []
         self._lines = lines
-        self._listener = listener
+        self._ears = ears
         self._clock = clock
         self._parameters = parameters
         self._on_incident = on_incident
-        self._symbols: set[str] = set(parameters.universe)
+        # In the order of the universe: the first are the last to give up their line.
+        self._symbols: dict[str, None] = dict.fromkeys(parameters.universe)
         self._wants_news = False
-        self._subscribed: list[ib_insync.Contract] = []
+        self._capacity = 95
+        # Whoever opens lines at the same time must not count the same free one.
+        self._opening = anyio.Lock()
 
     def follow(self, symbol: str) -> None:
         """Want a line for a symbol outside the universe too, from the next renewal on."""
-        self._symbols.add(symbol)
+        self._symbols.setdefault(symbol)
 
     def want_news(self) -> None:
         """Want the broad tapes too, from the next renewal on."""
         self._wants_news = True
 
-    async def renew(self, ib: ib_insync.IB, *, is_first: bool) -> None:
-        """Cancel what this connection subscribed to, and subscribe to all that is wanted.
+    # --- on every synchronisation ----------------------------------------------------------
+
+    async def look_up(self, ib: ib_insync.IB, *, is_first: bool) -> None:
+        """Make sure that the contract of every wanted symbol is known.
 
         Args:
             ib: the connection.
@@ -186,82 +111,194 @@ class Subscriptions:
             ParameterError: the broker does not know a symbol of the universe.
             ConnectionLostError: a request was not answered.
         """
-        self._lines.forget()
-        found = [await self._look_up_or_lose(ib, name, is_first) for name in sorted(self._symbols)]
-        self._unsubscribe(ib)
-        # All lines at once: a gateway that plays a tape starts its clock with the first.
-        for instrument in found:
-            if instrument is not None:
-                self._open_line(ib, self._lines.want(instrument))
-        if self._wants_news:
-            for provider in self._parameters.news.providers:
-                await self._open_tape(ib, provider)
+        for symbol in list(self._symbols):
+            await self._look_up_one(ib, symbol, may_lack=not is_first)
 
-    def forget(self) -> None:
-        """The connection is gone, and with it what was subscribed to; the wishes stay."""
-        self._subscribed.clear()
-        self._lines.forget()
-
-    def _unsubscribe(self, ib: ib_insync.IB) -> None:
-        """Cancel what this connection subscribed to; after a code 1102 it may still flow."""
-        for contract in self._subscribed:
-            ib.cancelMktData(contract)
-        self._subscribed.clear()
-        self._listener.forget_subscriptions()
-        self._listener.subscribed_ns = self._clock.now_ns()
-
-    async def _look_up_or_lose(
-        self, ib: ib_insync.IB, symbol: str, is_first: bool
-    ) -> Instrument | None:
+    async def _look_up_one(self, ib: ib_insync.IB, symbol: str, *, may_lack: bool) -> None:
         try:
-            return await self._look_up(ib, symbol)
+            self._lines.want(await self.contracts.look_up(ib, symbol))
         except ParameterError as error:
             # Before the day begins it is a person's mistake; later it is one line less.
-            if is_first and symbol in self._parameters.universe:
+            if not may_lack and symbol in self._parameters.universe:
                 raise
             self._on_incident("line lost", str(error))
-            return None
 
-    async def _look_up(self, ib: ib_insync.IB, symbol: str) -> Instrument:
-        timeout_s = self._parameters.connection.request_timeout_s
+    async def find_tapes(self, ib: ib_insync.IB) -> None:
+        """Ask each wanted provider which tapes it offers; one without any is an incident.
+
+        Raises:
+            ConnectionLostError: a request was not answered.
+        """
+        if not self._wants_news or self.tapes:
+            return
+        for provider in self._parameters.news.providers:
+            self.tapes += await self._tapes_of(ib, provider)
+
+    async def _tapes_of(self, ib: ib_insync.IB, provider: str) -> list[Tape]:
+        contract = translate.news_provider(provider)
         try:
             found = await ask(
-                f"contract of {symbol}",
-                lambda: ib.reqContractDetailsAsync(translate.stock(symbol)),
-                timeout_s=timeout_s,
-            )
-        except ConnectionLostError:
-            raise
-        except BrokerError as error:
-            raise ParameterError(f"universe: {error}") from error
-        if len(found) != 1:
-            raise ParameterError(
-                f"universe: expected one US stock for {symbol!r}, the broker knows {len(found)}"
-            )
-        return translate.instrument_of(found[0])
-
-    def _open_line(self, ib: ib_insync.IB, line: Line) -> None:
-        contract = translate.stock(line.instrument.symbol, line.instrument.con_id)
-        contract.exchange = "SMART"
-        ticker = ib.reqMktData(contract, _CONTRACT_NEWS_TICKS, False, False)
-        self._subscribed.append(contract)
-        self._listener.expect_ticks(ib, ticker, line.instrument.symbol)
-
-    async def _open_tape(self, ib: ib_insync.IB, provider: str) -> None:
-        contract = translate.news_tape(provider)
-        timeout_s = self._parameters.connection.request_timeout_s
-        try:
-            await ask(
-                f"news tape {provider}",
+                f"news tapes of {provider}",
                 lambda: ib.reqContractDetailsAsync(contract),
-                timeout_s=timeout_s,
+                timeout_s=self._parameters.connection.request_timeout_s,
             )
         except ConnectionLostError:
             raise
         except BrokerError as error:
             # The watch list's own headlines still come; one tape less is no reason to stop.
             self._on_incident("news tape", str(error))
-            return
-        ticker = ib.reqMktData(contract, _TAPE_TICKS, False, False)
-        self._subscribed.append(contract)
-        self._listener.expect_ticks(ib, ticker, None)
+            return []
+        names = [details.contract.symbol for details in found if details.contract is not None]
+        # The tape of everything holds what the others hold.
+        whole = [name for name in names if name.endswith("_ALL")]
+        return [Tape(provider, name) for name in whole or names]
+
+    def renew(self, ib: ib_insync.IB) -> None:
+        """Cancel what this connection subscribed to, and subscribe to all that is wanted."""
+        self._unsubscribe(ib)
+        self._ears.subscribed_ns = self._clock.now_ns()
+        ib.client.reqMarketDataType(_LIVE_DATA)
+        # All lines at once: a gateway that plays a tape starts its clock with the first.
+        for line in self._most_useful(self._capacity - len(self.tapes)):
+            self._ask(ib, line)
+        for tape in self.tapes:
+            self._ask_tape(ib, tape)
+
+    async def wait_flowing(self, *, timeout_s: float) -> list[Line]:
+        """Wait until each line that was asked for flows or is refused; return the silent ones.
+
+        Args:
+            timeout_s: transport time; what has said nothing by then counts as silent.
+        """
+        with anyio.move_on_after(timeout_s):
+            while any(line.status is LineStatus.ASKED for line in self._lines):  # noqa: ASYNC110 - ticks set no event of their own
+                await anyio.sleep(_LOOK_EVERY_S)
+        silent = [line for line in self._lines if line.status is LineStatus.ASKED]
+        for line in silent:
+            line.fall_silent(f"nothing was heard within {timeout_s:g} s")
+        return silent
+
+    def park(self) -> None:
+        """The connection is gone, and with it what was subscribed to; the wishes stay."""
+        self._lines.park()
+        for tape in self.tapes:
+            tape.request, tape.words = None, ""
+
+    # --- while it goes on ------------------------------------------------------------------
+
+    async def open(self, ib: ib_insync.IB, symbol: str) -> Line:
+        """Return the line of a symbol; one that had none takes the least useful line's place.
+
+        Raises:
+            ParameterError: the broker does not know the symbol.
+            BrokerError: every line is listened to by somebody, none can be given up.
+            ConnectionLostError: no answer.
+        """
+        async with self._opening:
+            line = self._lines.want(await self.contracts.look_up(ib, symbol))
+            line.used_s = transport_s()
+            if line.request is not None:
+                return line
+            if self.n_used >= self._capacity:
+                self._give_up_one(ib, symbol)
+            self._ask(ib, line)
+            return line
+
+    @property
+    def n_used(self) -> int:
+        """How many of the broker's lines are in use by us."""
+        n_lines = sum(line.request is not None for line in self._lines)
+        # Whether a tape takes a line is not documented; assume that it does.
+        return n_lines + sum(tape.request is not None for tape in self.tapes)
+
+    def ask_again(self, ib: ib_insync.IB, lines: Iterable[Line]) -> None:
+        """Subscribe anew to lines that do not flow."""
+        for line in lines:
+            if line.request is not None:
+                self._cancel(ib, line.request)
+                self._ask(ib, line)
+
+    def hear_code(self, request: int, code: int, words: str) -> bool:
+        """Take in what the broker says about a subscription; return whether it is one of ours."""
+        line = next((line for line in self._lines if line.request == request), None)
+        if line is None:
+            return self._hear_tape_code(request, words)
+        symbol = line.instrument.symbol
+        reaction = code_of(code).reaction
+        if reaction is Reaction.LOOK_AGAIN_LATER:
+            line.fall_silent(words)
+            self._on_incident("line silent", f"{symbol}: {words}")
+        elif reaction in (Reaction.LINE_REFUSED, Reaction.REQUEST_FAILED):
+            line.refuse(words)
+            if code == _NO_CONTRACT:
+                self.contracts.forget(symbol)
+            self._on_incident("line refused", f"{symbol}: {words}")
+        elif reaction is Reaction.LINE_DELAYED:
+            self._on_incident("line delayed", f"{symbol}: {words}")
+        else:
+            _log.info("broker says: symbol=%s text=%s", symbol, words)
+        return True
+
+    def suspect(self, why: str) -> None:
+        """Believe no quote until its line has said something new."""
+        for line in self._lines:
+            line.suspect(why)
+
+    # --- inside ----------------------------------------------------------------------------
+
+    def _most_useful(self, n_lines: int) -> list[Line]:
+        ranks = {symbol: -number for number, symbol in enumerate(self._symbols)}
+        wanted = [line for line in self._lines if line.instrument.symbol in ranks]
+        wanted.sort(
+            key=lambda line: (bool(line.streams), line.used_s, ranks[line.instrument.symbol]),
+            reverse=True,
+        )
+        chosen = wanted[:n_lines]
+        return sorted(chosen, key=lambda line: line.instrument.con_id)
+
+    def _give_up_one(self, ib: ib_insync.IB, symbol: str) -> None:
+        victim = self._lines.least_useful()
+        if victim is None or victim.request is None:
+            raise BrokerError(
+                f"no market data line is free for {symbol!r}: {self.n_used} of"
+                f" {self._capacity} are in use, and somebody listens to each"
+            )
+        _log.info("line given up: symbol=%s for=%s", victim.instrument.symbol, symbol)
+        self._cancel(ib, victim.request)
+        victim.park()
+
+    def _ask(self, ib: ib_insync.IB, line: Line) -> None:
+        request = ib.client.getReqId()
+        line.ask(request)
+        self._ears.expect_line(request, line)
+        contract = _contract(line.instrument)
+        ib.client.reqMktData(request, contract, _LINE_TICKS, False, False, [])
+
+    def _ask_tape(self, ib: ib_insync.IB, tape: Tape) -> None:
+        tape.request, tape.words = ib.client.getReqId(), ""
+        self._ears.expect_tape(tape.request)
+        contract = translate.news_tape(tape.provider, tape.name)
+        ib.client.reqMktData(tape.request, contract, _TAPE_TICKS, False, False, [])
+
+    def _cancel(self, ib: ib_insync.IB, request: int) -> None:
+        self._ears.forget_subscription(request)
+        ib.client.cancelMktData(request)
+
+    def _unsubscribe(self, ib: ib_insync.IB) -> None:
+        """Cancel what this connection subscribed to; after a code 1102 it may still flow."""
+        for found in (*self._lines, *self.tapes):
+            if found.request is not None:
+                self._cancel(ib, found.request)
+        self.park()
+
+    def _hear_tape_code(self, request: int, words: str) -> bool:
+        tape = next((tape for tape in self.tapes if tape.request == request), None)
+        if tape is None:
+            return False
+        tape.words = words
+        self._on_incident("news tape", f"{tape.name}: {words}")
+        return True
+
+
+def _contract(instrument: Instrument) -> ib_insync.Contract:
+    return translate.stock(instrument.symbol, instrument.con_id)

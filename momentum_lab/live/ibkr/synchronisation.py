@@ -1,29 +1,28 @@
 """The checklist between a socket and OPERATIONAL: each item its own request and end mark.
 
-The library's `connectedEvent` proves nothing: it fires although start-up requests timed out. So
-everything is asked again here, one after the other (the library loses the first of two equal
+The library's own start-up requests are not made: its `connectedEvent` fires although they timed
+out. Everything is asked for here, one after the other (the library loses the first of two equal
 requests that overlap), each within a time limit. A failed item keeps the connection out of
-OPERATIONAL and is named.
+OPERATIONAL and is named; how long each item took is kept.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
 
-import anyio
 import ib_insync
 
-from momentum_lab.clock import Clock
+from momentum_lab.clock import Clock, transport_s
 from momentum_lab.core.market import NS_PER_S
 from momentum_lab.core.position import Fill
-from momentum_lab.errors import BrokerError, ConnectionLostError, ParameterError
-from momentum_lab.live.ibkr.translate import epoch_ns, fill_of, is_ours
+from momentum_lab.errors import BrokerError, ParameterError
+from momentum_lab.live.ibkr.asking import ask
+from momentum_lab.live.ibkr.liveness import Liveness
+from momentum_lab.live.ibkr.translate import fill_of, is_ours
 from momentum_lab.parameters import Parameters
 
-T = TypeVar("T")
 _PAPER_PREFIX = "DU"
 
 
@@ -38,7 +37,7 @@ class BrokerSnapshot:
         positions_before: the same, asked for first: a fill meanwhile is in one of the two.
         open_orders: our reference -> status text, all clients.
         completed_orders: our reference -> status text, today.
-        fills: our executions since the broker's midnight.
+        fills: our executions since the broker's midnight, which is as far back as it remembers.
     """
 
     account: str
@@ -50,22 +49,53 @@ class BrokerSnapshot:
     fills: tuple[Fill, ...]
 
 
-async def ask(what: str, request: Callable[[], Awaitable[T]], *, timeout_s: float) -> T:
-    """Return the answer to one request.
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """One item of the checklist that has been dealt with.
 
-    Raises:
-        ConnectionLostError: no answer in time, or the socket broke; names the request.
-        BrokerError: the broker refused it; names the request and the broker's words.
+    Attributes:
+        item: its name.
+        took_s: transport time.
+        words: what was found, where there is something to say.
     """
-    try:
-        with anyio.fail_after(timeout_s):
-            return await request()
-    except (TimeoutError, asyncio.TimeoutError):  # two classes on Python 3.10
-        raise ConnectionLostError(f"{what}: no answer within {timeout_s:g} s") from None
-    except ConnectionError as error:
-        raise ConnectionLostError(f"{what}: {error}") from error
-    except ib_insync.RequestError as error:
-        raise BrokerError(f"{what}: the broker answered {error.code} {error.message}") from error
+
+    item: str
+    took_s: float
+    words: str = ""
+
+
+class Checklist:
+    """What a synchronisation has to know, item by item.
+
+    Attributes:
+        done: the items so far, in order.
+    """
+
+    def __init__(self) -> None:
+        """Begin with nothing."""
+        self.done: list[Checked] = []
+
+    @contextmanager
+    def item(self, name: str) -> Iterator[list[str]]:
+        """Deal with one item inside the block; what is appended to the value are its words.
+
+        A `BrokerError` or `ParameterError` of the block is kept as the item's words and goes on.
+        """
+        began_s, words = transport_s(), list[str]()
+        try:
+            yield words
+        except (BrokerError, ParameterError) as error:
+            words.append(f"failed: {error}")
+            raise
+        finally:
+            self.done.append(Checked(name, transport_s() - began_s, "; ".join(words)))
+
+    def __str__(self) -> str:
+        """Return the items with their times in one line."""
+        return ", ".join(
+            f"{one.item} {one.took_s:.3f} s" + (f" ({one.words})" if one.words else "")
+            for one in self.done
+        )
 
 
 def choose_account(managed: list[str], parameters: Parameters) -> str:
@@ -93,13 +123,22 @@ def choose_account(managed: list[str], parameters: Parameters) -> str:
     return account
 
 
-async def server_time_ns(ib: ib_insync.IB, *, timeout_s: float) -> int:
-    """Return the broker's time, whole seconds as UTC epoch nanoseconds."""
-    return epoch_ns(await ask("server time", ib.reqCurrentTimeAsync, timeout_s=timeout_s))
-
-
-async def take_snapshot(ib: ib_insync.IB, parameters: Parameters, clock: Clock) -> BrokerSnapshot:
+async def take_snapshot(
+    ib: ib_insync.IB,
+    liveness: Liveness,
+    checklist: Checklist,
+    *,
+    clock: Clock,
+    parameters: Parameters,
+) -> BrokerSnapshot:
     """Ask for everything that must be known before anything is sent.
+
+    Args:
+        ib: the connection.
+        liveness: asks for the time, spaced as the broker wants it, and for the account.
+        checklist: each item is entered here.
+        clock: market time.
+        parameters: the checked set.
 
     Raises:
         ParameterError: the account is refused; trying again would not help.
@@ -107,40 +146,51 @@ async def take_snapshot(ib: ib_insync.IB, parameters: Parameters, clock: Clock) 
         BrokerError: an item was refused, or the clocks differ too much.
     """
     timeout_s = parameters.connection.request_timeout_s
-    account = choose_account(list(ib.managedAccounts()), parameters)
-    server_ns = await server_time_ns(ib, timeout_s=timeout_s)
-    clock.observe(server_ns)
-    _check_skew(clock.now_ns() - server_ns, clock, parameters)
-    positions = await ask("positions", ib.reqPositionsAsync, timeout_s=timeout_s)
-    open_orders = await ask("open orders", ib.reqAllOpenOrdersAsync, timeout_s=timeout_s)
-    completed = await ask(
-        "completed orders", lambda: ib.reqCompletedOrdersAsync(False), timeout_s=timeout_s
-    )
-    fills = await ask("executions", ib.reqExecutionsAsync, timeout_s=timeout_s)
-    later = await ask("positions", ib.reqPositionsAsync, timeout_s=timeout_s)
+    with checklist.item("server time") as words:
+        server_ns = await liveness.time(timeout_s)
+        skew_s = (clock.now_ns() - server_ns) / NS_PER_S
+        words.append(f"ours is {skew_s:+.1f} s")
+        _check_skew(skew_s, clock, parameters)
+    with checklist.item("account values"):
+        await liveness.ask_account()
+    account = liveness.account
+    with checklist.item("positions"):
+        positions = await ask("positions", ib.reqPositionsAsync, timeout_s=timeout_s)
+    with checklist.item("open orders") as words:
+        open_orders = await ask("open orders", ib.reqAllOpenOrdersAsync, timeout_s=timeout_s)
+        words.append(f"{len(open_orders)}")
+    with checklist.item("completed orders"):
+        completed = await ask(
+            "completed orders", lambda: ib.reqCompletedOrdersAsync(False), timeout_s=timeout_s
+        )
+    with checklist.item("executions") as words:
+        fills = await ask("executions", ib.reqExecutionsAsync, timeout_s=timeout_s)
+        words.append(f"{len(fills)}")
+    with checklist.item("positions again"):
+        later = await ask("positions", ib.reqPositionsAsync, timeout_s=timeout_s)
     return BrokerSnapshot(
         account=account,
         server_ns=server_ns,
-        positions=_held(later, account),
-        positions_before=_held(positions, account),
+        positions=held(later, account),
+        positions_before=held(positions, account),
         open_orders=_by_ref(open_orders),
         completed_orders=_by_ref(completed),
         fills=tuple(fill_of(fill) for fill in fills if is_ours(fill)),
     )
 
 
-def _check_skew(skew_ns: int, clock: Clock, parameters: Parameters) -> None:
-    skew_s = abs(skew_ns) / NS_PER_S
+def _check_skew(skew_s: float, clock: Clock, parameters: Parameters) -> None:
     # The broker's time is cut to whole seconds, which alone makes up to one second.
     allowed_s = parameters.connection.max_clock_skew_s
-    if not clock.is_replay and skew_s > allowed_s + 1:
+    if not clock.is_replay and not -allowed_s <= skew_s <= allowed_s + 1:
         raise BrokerError(
-            f"this machine's clock differs by {skew_s:.1f} s from the broker's, at most"
+            f"this machine's clock differs by {abs(skew_s):.1f} s from the broker's, at most"
             f" {allowed_s:g} s are allowed: set it (NTP)"
         )
 
 
-def _held(rows: list[ib_insync.Position], account: str) -> dict[int, float]:
+def held(rows: list[ib_insync.Position], account: str) -> dict[int, float]:
+    """Return con_id -> signed shares of one account; what is flat is left out."""
     return {
         row.contract.conId: row.position for row in rows if row.account == account and row.position
     }

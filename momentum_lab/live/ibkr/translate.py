@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Any
 
 import ib_insync
 
 from momentum_lab.core.candle import Trade
-from momentum_lab.core.market import NS_PER_S, Bar, Instrument, Quote, Side
+from momentum_lab.core.market import NS_PER_S, Bar, DataType, Instrument, Quote, Side
 from momentum_lab.core.order import ORDER_REF_PREFIX, OrderEvent, OrderIntent
 from momentum_lab.core.position import Fill
 from momentum_lab.errors import DataError
@@ -27,17 +27,8 @@ _UNSET = 1e300
 _LIVE = 1
 _HALTED = (1.0, 2.0)
 _NO_DATA = 162
-_RT_VOLUME = 48
 _RT_VOLUME_FIELDS = 6
 _NS_PER_MS = 1_000_000
-
-# Errors on a new order after which it cannot work any more. 103 (duplicate id) is not among
-# them: the first order of that id may be live.
-FINAL_ORDER_ERRORS = frozenset({110, 200, 201, 203, 321, 387, 388, 426, 434, 451, 460, 10243})
-UPSTREAM_LOST = frozenset({1100, 2110})
-UPSTREAM_RESTORED = frozenset({1101, 1102})
-CLIENT_ID_TAKEN = 326
-FARM_NOTES = range(2100, 2200)
 
 _STATUS_EVENTS = {
     "PreSubmitted": OrderEvent.ACKNOWLEDGE,
@@ -127,11 +118,14 @@ def stock(symbol: str, con_id: int = 0) -> ib_insync.Contract:
     return contract
 
 
-def news_tape(provider: str) -> ib_insync.Contract:
-    """Return the contract of everything one provider publishes."""
-    return ib_insync.Contract(
-        secType="NEWS", symbol=f"{provider}:{provider}_ALL", exchange=provider
-    )
+def news_provider(provider: str) -> ib_insync.Contract:
+    """Return the contract that stands for every tape of one provider."""
+    return ib_insync.Contract(secType="NEWS", exchange=provider)
+
+
+def news_tape(provider: str, name: str) -> ib_insync.Contract:
+    """Return the contract of one tape of a provider, e.g. "BRFG:BRFG_ALL"."""
+    return ib_insync.Contract(secType="NEWS", symbol=name, exchange=provider)
 
 
 def instrument_of(details: ib_insync.ContractDetails) -> Instrument:
@@ -154,70 +148,92 @@ def instrument_of(details: ib_insync.ContractDetails) -> Instrument:
     )
 
 
-def account_of(rows: Iterable[ib_insync.AccountValue]) -> Account:
-    """Return equity and buying power of an account's values; only US dollars are read."""
-    found = {row.tag: row.value for row in rows if row.currency == "USD"}
-    equity, power = found.get("NetLiquidation"), found.get("BuyingPower")
+def account_of(values: Mapping[tuple[str, str], str]) -> Account:
+    """Return equity and buying power of an account's values; only US dollars are read.
+
+    Args:
+        values: (tag, currency) -> text, as the broker sends them.
+
+    Raises:
+        DataError: a value is not a number.
+    """
     return Account(
-        equity_usd=None if equity is None else float(equity),
-        buying_power_usd=None if power is None else float(power),
+        equity_usd=_usd(values, "NetLiquidation"), buying_power_usd=_usd(values, "BuyingPower")
     )
+
+
+def _usd(values: Mapping[tuple[str, str], str], tag: str) -> float | None:
+    text = values.get((tag, "USD"))
+    if text is None:
+        return None
+    try:
+        found = float(text)
+    except ValueError:
+        raise DataError(f"account: expected a number for {tag}, found {text!r}") from None
+    return found if math.isfinite(found) and abs(found) < _UNSET else None
 
 
 def quote_of(symbol: str, ticker: ib_insync.Ticker, at_ns: int) -> Quote:
-    """Return what a ticker shows, as of its arrival."""
+    """Return what a ticker of the library shows, as of its arrival; for a glance only."""
     return Quote(
         symbol=symbol,
         at_ns=at_ns,
-        bid=_price(ticker.bid),
-        ask=_price(ticker.ask),
-        bid_size=_size(ticker.bidSize),
-        ask_size=_size(ticker.askSize),
-        last=_price(ticker.last),
+        bid=price(ticker.bid),
+        ask=price(ticker.ask),
+        bid_size=shares(ticker.bidSize),
+        ask_size=shares(ticker.askSize),
+        last=price(ticker.last),
         halted=ticker.halted in _HALTED,
-        is_live=ticker.marketDataType == _LIVE,
+        data_type=DataType.LIVE if ticker.marketDataType == _LIVE else DataType.DELAYED,
     )
 
 
-def trade_of(tick_type: int, value: str) -> Trade | None:
-    """Return the trade of an RTVolume text, None for any other tick.
+def trade_of(value: str) -> Trade | None:
+    """Return the trade of an RTVolume text, None when it tells of none.
 
     The text is `price;size;epoch ms;day volume;vwap;single`. An empty price reports volume only.
     """
-    if tick_type != _RT_VOLUME:
-        return None
     parts = value.split(";")
     if len(parts) != _RT_VOLUME_FIELDS or not parts[0]:
         return None
     try:
-        price, stamp, volume = float(parts[0]), int(parts[2]), float(parts[3])
+        paid, stamp, volume = float(parts[0]), int(parts[2]), float(parts[3])
     except ValueError:
         _log.warning("trade refused, expected numbers, found text=%r", value)
         return None
-    if not (price > 0 and math.isfinite(volume) and volume >= 0):
+    if not (0 < paid < _UNSET and math.isfinite(volume) and volume >= 0):
         return None
-    return Trade(stamp * _NS_PER_MS, price, volume)
+    return Trade(stamp * _NS_PER_MS, paid, volume)
 
 
 def fill_of(fill: ib_insync.Fill) -> Fill:
-    """Return our value of an execution.
+    """Return our value of an execution and its commission, as far as it is known.
 
     Raises:
         DataError: no time zone, size or price in it.
     """
-    execution = fill.execution
+    found = fill_of_execution(fill.contract, fill.execution)
+    return replace(found, commission_usd=commission_of(fill.commissionReport))
+
+
+def fill_of_execution(contract: ib_insync.Contract, execution: ib_insync.Execution) -> Fill:
+    """Return our value of an execution; its commission comes apart.
+
+    Raises:
+        DataError: no time zone, size or price in it.
+    """
     if execution.time.tzinfo is None:
         raise DataError(f"execution {execution.execId}: expected a time with a zone")
     return Fill(
         exec_id=execution.execId,
         order_ref=execution.orderRef,
-        symbol=fill.contract.symbol,
+        symbol=contract.symbol,
         side=Side.BUY if execution.side == "BOT" else Side.SELL,
         shares=execution.shares,
         price=execution.price,
         at_ns=epoch_ns(execution.time),
-        commission_usd=commission_of(fill.commissionReport),
-        con_id=fill.contract.conId,
+        commission_usd=None,
+        con_id=contract.conId,
     )
 
 
@@ -281,11 +297,17 @@ def epoch_ns(at: datetime) -> int:
     return (delta.days * 86_400 + delta.seconds) * NS_PER_S + delta.microseconds * 1_000
 
 
-def tap(owner: Any, name: str, listener: Callable[..., None]) -> None:
+def tap(owner: Any, name: str, listener: Callable[..., None], *, instead: bool = False) -> None:
     """Let `listener` hear a callback of the library's wrapper before the wrapper does.
 
-    The library drops what we need: the request id of a headline, the text of a trade tick, and
-    whether a cancelled status came over the wire or was made up from an error code.
+    The library drops what we need: the request id of a headline, an execution of an order that it
+    does not know, and whether a cancelled status came over the wire or was made from a code.
+
+    Args:
+        owner: the wrapper of one connection.
+        name: of its callback.
+        listener: takes the callback's arguments.
+        instead: the wrapper does not hear it at all; it would keep every headline for ever.
     """
     original = getattr(owner, name)
 
@@ -293,12 +315,14 @@ def tap(owner: Any, name: str, listener: Callable[..., None]) -> None:
         listener(*values)
         original(*values)
 
-    setattr(owner, name, both)
+    setattr(owner, name, listener if instead else both)
 
 
-def _price(value: float) -> float | None:
+def price(value: float) -> float | None:
+    """Return a price in US dollars, None for the broker's ways to say that there is none."""
     return value if math.isfinite(value) and 0 < value < _UNSET else None
 
 
-def _size(value: float) -> float | None:
+def shares(value: float) -> float | None:
+    """Return a size in shares, None for the broker's ways to say that it is not known."""
     return value if math.isfinite(value) and 0 <= value < _UNSET else None

@@ -102,12 +102,12 @@ def _wait(failures: int, draw: float = 0.0, **changes: float) -> float:
 def test_the_wait_doubles_up_to_its_cap() -> None:
     found = [_wait(failures) for failures in range(1, 10)]
 
-    assert found == [1, 2, 4, 8, 16, 32, 60, 60, 60]
+    assert found == [1, 2, 4, 8, 16, 30, 30, 30, 30]
 
 
 @pytest.mark.parametrize("failures", [100, 10_000, 10**9])
 def test_many_failures_do_not_overflow(failures: int) -> None:
-    assert _wait(failures, growth=10) == 60
+    assert _wait(failures, growth=10) == 30
 
 
 def test_the_jitter_shortens_the_wait_by_its_ratio_at_most() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from momentum_lab.core.market import NS_PER_S, Bar, Instrument, Side
+from momentum_lab.core.market import NS_PER_S, Bar, DataType, Instrument, Side
 from momentum_lab.errors import DataError
 from tests.factories import NOON, bar, instrument, quote
 
@@ -156,8 +156,25 @@ def test_a_halted_line_is_not_tradable() -> None:
     assert _why(halted=True) == "trading is halted"
 
 
-def test_delayed_data_are_not_tradable() -> None:
-    assert _why(is_live=False) == "the data are delayed or frozen"
+@pytest.mark.parametrize("kind", [kind for kind in DataType if kind is not DataType.LIVE])
+def test_what_is_not_live_is_not_tradable(kind: DataType) -> None:
+    assert _why(data_type=kind) == f"the data are {kind.value}"
+
+
+def test_what_the_broker_said_about_the_line_comes_first() -> None:
+    assert _why(fault="354 not subscribed", bid=None, after_s=99) == "354 not subscribed"
+
+
+def test_the_side_that_was_silent_for_longer_has_a_limit_of_its_own() -> None:
+    seen = replace(quote(at_ns=NOON + 60 * NS_PER_S), bid_at_ns=NOON, ask_at_ns=None)
+    now_ns = NOON + 61 * NS_PER_S
+
+    assert seen.why_not_tradable(now_ns=now_ns, max_age_s=2) is None
+    assert seen.why_not_tradable(now_ns=now_ns, max_age_s=2, side_max_age_s=61) is None
+    assert (
+        seen.why_not_tradable(now_ns=now_ns, max_age_s=2, side_max_age_s=60)
+        == "one side of the quote is 61.0 s old, 60 s are allowed"
+    )
 
 
 def test_an_unknown_size_does_not_forbid_a_trade() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from momentum_lab.core.market import NS_PER_S, Quote, Side
+from momentum_lab.core.market import NS_PER_S, DataType, Quote, Side
 from momentum_lab.core.position import (
     ExitParameters,
     ExitReason,
@@ -284,7 +284,7 @@ def test_a_time_exit_tells_the_time_held_and_the_limit() -> None:
         _two_sided(90.0, 89.0),
         _two_sided(90.0, 90.0),
         replace(_two_sided(90.0, 90.1), halted=True),
-        replace(_two_sided(90.0, 90.1), is_live=False),
+        replace(_two_sided(90.0, 90.1), data_type=DataType.DELAYED),
         replace(_two_sided(90.0, 90.1), at_ns=NOON - 5 * NS_PER_S),
         replace(_two_sided(90.0, 90.1), ask=None),
         replace(_two_sided(90.0, 90.1), bid=None),

@@ -22,7 +22,7 @@ NAMES: dict[str, Any] = {
     **dict.fromkeys(
         (
             "connection", "news", "shock", "sizing", "exits", "guards", "engine", "execution",
-            "backoff", "replay", "records",
+            "backoff", "liveness", "replay", "records",
         )
     ),
 }  # fmt: skip

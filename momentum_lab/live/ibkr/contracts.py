@@ -1,0 +1,62 @@
+"""Which contract a symbol means: asked once, kept over reconnects.
+
+A look-up costs a message and a round trip, and after an outage every symbol would need one before
+anything flows. A contract that a line was refused for is asked for anew.
+"""
+
+from __future__ import annotations
+
+import ib_insync
+
+from momentum_lab.core.market import Instrument
+from momentum_lab.errors import BrokerError, ConnectionLostError, ParameterError
+from momentum_lab.live.ibkr import translate
+from momentum_lab.live.ibkr.asking import ask
+
+
+class ContractBook:
+    """Symbol -> instrument, as the broker knows it."""
+
+    def __init__(self, *, timeout_s: float) -> None:
+        """Make an empty book.
+
+        Args:
+            timeout_s: time limit of one look-up, transport time.
+        """
+        self._known: dict[str, Instrument] = {}
+        self._timeout_s = timeout_s
+
+    def get(self, symbol: str) -> Instrument | None:
+        """Return the instrument of a symbol that has been looked up, else None."""
+        return self._known.get(symbol)
+
+    def forget(self, symbol: str) -> None:
+        """Ask for it anew next time."""
+        self._known.pop(symbol, None)
+
+    async def look_up(self, ib: ib_insync.IB, symbol: str) -> Instrument:
+        """Return the instrument of a symbol.
+
+        Raises:
+            ParameterError: the broker knows none, or more than one.
+            ConnectionLostError: no answer.
+        """
+        known = self._known.get(symbol)
+        if known is not None:
+            return known
+        try:
+            found = await ask(
+                f"contract of {symbol}",
+                lambda: ib.reqContractDetailsAsync(translate.stock(symbol)),
+                timeout_s=self._timeout_s,
+            )
+        except ConnectionLostError:
+            raise
+        except BrokerError as error:
+            raise ParameterError(f"universe: {error}") from error
+        if len(found) != 1:
+            raise ParameterError(
+                f"universe: expected one US stock for {symbol!r}, the broker knows {len(found)}"
+            )
+        self._known[symbol] = translate.instrument_of(found[0])
+        return self._known[symbol]

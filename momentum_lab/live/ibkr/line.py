@@ -1,0 +1,284 @@
+"""What one market data line has said, and whether it may be believed: one `Line` per symbol.
+
+The client library's own tickers are not used: they are wiped on a disconnect, they mix live and
+delayed data, and their time is that of any word at all, be it of last year's high. Here each side
+of the quote has the stamp of its own last word. A line lives as long as somebody wants it; what was
+heard on it ends with the connection.
+
+Streams hand out the latest quote: quotes that come faster than they are looked at are conflated,
+never queued. The quote is put together when somebody looks.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import Enum
+
+from momentum_lab.clock import Alarm, Clock, transport_s
+from momentum_lab.core.candle import LiveCandles, Trade, add_trade
+from momentum_lab.core.market import DataType, Instrument, Quote
+
+
+class LineStatus(str, Enum):
+    """Where a subscription stands."""
+
+    PARKED = "not asked for"
+    ASKED = "asked for, nothing heard yet"
+    FLOWING = "flowing"
+    SILENT = "silent although the market is open"
+    REFUSED = "refused"
+
+
+@dataclass(slots=True, eq=False)
+class Line:
+    """One symbol's market data line.
+
+    Attributes:
+        instrument: what is traded.
+        status: where the subscription stands.
+        words: the broker's last words about it; empty when there were none.
+        request: id of the subscription in this connection, None when it is not asked for.
+        asked_s: transport time at which it was asked for.
+        heard_s: transport time of its last tick, 0 before the first of the connection.
+        used_s: transport time at which somebody last wanted it.
+        candles: the candles of this connection, volume in the line's own unit.
+        streams: who listens.
+    """
+
+    instrument: Instrument
+    listening: Alarm
+    status: LineStatus = LineStatus.PARKED
+    words: str = ""
+    request: int | None = None
+    asked_s: float = 0.0
+    heard_s: float = 0.0
+    used_s: float = 0.0
+    candles: LiveCandles = field(default_factory=LiveCandles)
+    streams: set[QuoteStream] = field(default_factory=set)
+    _bid: float | None = None
+    _ask: float | None = None
+    _last: float | None = None
+    _bid_size: float | None = None
+    _ask_size: float | None = None
+    _bid_at_ns: int = 0
+    _ask_at_ns: int = 0
+    _last_at_ns: int = 0
+    _halted: bool = False
+    _data_type: DataType = DataType.UNKNOWN
+    _suspicion: str = ""
+    _quote: Quote | None = None
+
+    @property
+    def quote(self) -> Quote | None:
+        """The line as last heard in this connection, None while it is silent."""
+        if self._quote is None and (self.heard_s or self.words):
+            self._quote = self._put_together()
+        return self._quote
+
+    # --- what the broker says; after words about prices comes `settle` ---------------------
+
+    def hear_bid(self, price: float | None, size: float | None, at_ns: int) -> None:
+        """Take in the bid: US dollars and shares, None for none."""
+        self._bid, self._bid_size, self._bid_at_ns = price, size, at_ns
+
+    def hear_ask(self, price: float | None, size: float | None, at_ns: int) -> None:
+        """Take in the ask: US dollars and shares, None for none."""
+        self._ask, self._ask_size, self._ask_at_ns = price, size, at_ns
+
+    def hear_bid_size(self, size: float | None, at_ns: int) -> None:
+        """Take in the size at the bid, shares."""
+        self._bid_size, self._bid_at_ns = size, at_ns
+
+    def hear_ask_size(self, size: float | None, at_ns: int) -> None:
+        """Take in the size at the ask, shares."""
+        self._ask_size, self._ask_at_ns = size, at_ns
+
+    def hear_last(self, price: float | None, at_ns: int) -> None:
+        """Take in the price of the last trade, US dollars."""
+        self._last, self._last_at_ns = price, at_ns
+
+    def hear_halted(self, halted: bool) -> None:
+        """Take in whether trading stands still; alone it is no sign that quotes flow."""
+        self._halted = halted
+        self.wake()
+
+    def hear_data_type(self, kind: DataType) -> None:
+        """Take in what kind of data the line brings from now on; it proves no life either."""
+        self._data_type = kind
+        self.wake()
+
+    def hear_tick_of(self, kind: DataType) -> None:
+        """Take in what kind a tick itself shows to be; whether live data are frozen it does not."""
+        if self._data_type is DataType.UNKNOWN or kind is not DataType.LIVE:
+            self._data_type = kind
+
+    def hear_trade(self, trade: Trade) -> None:
+        """Take in one trade."""
+        self.candles = add_trade(self.candles, trade)
+
+    def settle(self, heard_s: float) -> None:
+        """End of what came together: whoever listens looks again.
+
+        Args:
+            heard_s: transport time of the arrival.
+        """
+        self.heard_s = heard_s
+        self.status = LineStatus.FLOWING
+        self._suspicion = self.words = ""
+        self.wake()
+
+    # --- what we know about it -------------------------------------------------------------
+
+    def ask(self, request: int) -> None:
+        """It has been asked for: what was heard before is no base for a decision."""
+        self._forget()
+        self.request, self.status, self.asked_s = request, LineStatus.ASKED, transport_s()
+        self.words = ""
+
+    def refuse(self, words: str) -> None:
+        """The broker refuses it."""
+        self.status, self.words = LineStatus.REFUSED, words
+        self.wake()
+
+    def fall_silent(self, words: str) -> None:
+        """It should flow and does not."""
+        self.status, self.words = LineStatus.SILENT, words
+        self.wake()
+
+    def suspect(self, why: str) -> None:
+        """Believe the quote no more until something new is heard."""
+        self._suspicion = why
+        self.wake()
+
+    def park(self) -> None:
+        """It is not asked for any more, or its connection is gone."""
+        self._forget()
+        self.request, self.status, self.words = None, LineStatus.PARKED, ""
+        self.wake()
+
+    def wake(self) -> None:
+        """Let the streams look again."""
+        self._quote = None
+        for stream in self.streams:
+            stream.wake()
+
+    def quiet_s(self, now_s: float) -> float:
+        """Return the seconds of transport time since its last tick, or since it was asked for."""
+        return now_s - max(self.heard_s, self.asked_s)
+
+    def _forget(self) -> None:
+        self.heard_s = 0.0
+        self.candles = LiveCandles()
+        self._bid = self._ask = self._last = self._bid_size = self._ask_size = None
+        self._bid_at_ns = self._ask_at_ns = self._last_at_ns = 0
+        self._halted, self._data_type, self._suspicion = False, DataType.UNKNOWN, ""
+        self._quote = None
+
+    def _put_together(self) -> Quote:
+        return Quote(
+            symbol=self.instrument.symbol,
+            at_ns=max(self._bid_at_ns, self._ask_at_ns),
+            bid=self._bid,
+            ask=self._ask,
+            bid_size=self._bid_size,
+            ask_size=self._ask_size,
+            last=self._last,
+            halted=self._halted,
+            data_type=self._data_type,
+            bid_at_ns=self._bid_at_ns,
+            ask_at_ns=self._ask_at_ns,
+            last_at_ns=self._last_at_ns,
+            fault=self.words or self._suspicion,
+        )
+
+
+@dataclass(slots=True, eq=False)
+class QuoteStream:
+    """The latest quote of one symbol, and a way to wait for the next.
+
+    Use as a context manager: `with connector.stream_quotes("SPY") as stream`.
+    """
+
+    line: Line
+    clock: Clock
+    _news: Alarm = field(default_factory=Alarm)
+
+    def __enter__(self) -> QuoteStream:
+        """Start to listen."""
+        self.line.streams.add(self)
+        self.line.used_s = transport_s()
+        self.line.listening.nudge()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop to listen; the line stays open."""
+        self.line.streams.discard(self)
+
+    @property
+    def quote(self) -> Quote | None:
+        """The line as last heard in this connection, None while it is silent."""
+        return self.line.quote
+
+    @property
+    def candles(self) -> LiveCandles:
+        """The candles of this connection, volume in the line's own unit."""
+        return self.line.candles
+
+    async def wait(self, *, until_ns: int) -> bool:
+        """Return True after news on the line, False once market time reached `until_ns`."""
+        heard = await self.clock.wait_for(self._news, until_ns=until_ns)
+        self._news.clear()
+        return heard
+
+    def wake(self) -> None:
+        """Let whoever waits look again."""
+        self._news.set()
+
+
+class Lines:
+    """The registry of desired lines, kept over reconnects.
+
+    Attributes:
+        listening: goes off when somebody begins to listen to a line.
+    """
+
+    def __init__(self) -> None:
+        """Start empty."""
+        self._by_symbol: dict[str, Line] = {}
+        self.listening = Alarm()
+
+    def __iter__(self) -> Iterator[Line]:
+        """Iterate in order of contract id, so that equal inputs give equal runs."""
+        return iter(sorted(self._by_symbol.values(), key=lambda line: line.instrument.con_id))
+
+    def get(self, symbol: str) -> Line | None:
+        """Return the line of a symbol, None when it is not desired."""
+        return self._by_symbol.get(symbol)
+
+    def want(self, instrument: Instrument) -> Line:
+        """Return the line of an instrument, made when new."""
+        line = self._by_symbol.setdefault(instrument.symbol, Line(instrument, self.listening))
+        line.instrument = instrument
+        return line
+
+    @property
+    def are_watched(self) -> bool:
+        """Whether somebody listens: a watch or a position is open."""
+        return any(line.streams for line in self._by_symbol.values())
+
+    @property
+    def heard_s(self) -> float:
+        """Transport time of the last tick on any line, -inf before the first."""
+        return max((line.heard_s for line in self._by_symbol.values()), default=-math.inf)
+
+    def park(self) -> None:
+        """The connection is gone; the wishes stay."""
+        for line in self:
+            line.park()
+
+    def least_useful(self) -> Line | None:
+        """Return the line to give up for another: nobody listens, longest unused; None if none."""
+        idle = [line for line in self if line.request is not None and not line.streams]
+        return min(idle, key=lambda line: line.used_s, default=None)
