@@ -148,7 +148,8 @@ class Quote:
 
     Attributes:
         symbol: the broker's spelling.
-        at_ns: arrival of the newest word on bid or ask (price or size), market time.
+        at_ns: arrival of the newest word on bid, ask or a trade, market time. A bid or an ask that
+            does not change is not sent again, so a trade too says that the line lives.
         bid: US dollars, None while unknown.
         ask: US dollars, None while unknown.
         bid_size: shares at the bid, None while unknown.

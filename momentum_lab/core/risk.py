@@ -19,7 +19,7 @@ class GuardParameters:
         5.0, unit="s", low=0.1, high=120, step=0.5, meaning="oldest quote that may be acted on"
     )
     quote_side_max_age_s: float = tunable(
-        15.0,
+        60.0,
         unit="s",
         low=0.1,
         high=600,

@@ -10,6 +10,7 @@ dropped hears nothing any more.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Protocol
@@ -53,9 +54,9 @@ class Ears:
         subscribed_ns: market time at which the news was last subscribed to.
         last_error: the broker's last words that belong to no order, for the cause of a loss.
         account: the account that is traded; empty before it has been chosen.
-        account_heard_s: transport time of the account's last word, 0 before the first of the
+        account_heard_s: transport time of the account's last word, -inf before the first of the
             connection.
-        tapes_heard_s: transport time of the last headline of a broad tape, 0 before the first.
+        tapes_heard_s: transport time of the last headline of a broad tape, -inf before the first.
     """
 
     def __init__(self, clock: Clock, on_incident: OnIncident) -> None:
@@ -71,16 +72,16 @@ class Ears:
         self.last_error = ""
         self.account = ""
         self._account_values: dict[tuple[str, str], str] = {}
-        self.account_heard_s = 0.0
-        self.tapes_heard_s = 0.0
+        self.account_heard_s = -math.inf
+        self.tapes_heard_s = -math.inf
         # Unbounded on purpose: an execution or a headline must never be dropped at this door.
         self._news_in, self.news = _unbounded_news()
         self._reports_in, self.reports = _unbounded_reports()
 
     @property
     def heard_s(self) -> float:
-        """Transport time of the last bytes of the connection, 0 while there is none."""
-        return self._ticks.heard_s if self._ticks is not None else 0.0
+        """Transport time of the last bytes of the connection, -inf while there is none."""
+        return self._ticks.heard_s if self._ticks is not None else -math.inf
 
     def account_values(self) -> Account:
         """Return what the account said in this connection; only US dollars are read."""
@@ -137,7 +138,7 @@ class Ears:
         self._order_refs.clear()
         self._commissions.clear()
         self._account_values.clear()
-        self.account_heard_s = 0.0
+        self.account_heard_s = -math.inf
 
     def close(self) -> None:
         """Close the streams."""

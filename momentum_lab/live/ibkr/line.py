@@ -41,7 +41,7 @@ class Line:
         words: the broker's last words about it; empty when there were none.
         request: id of the subscription in this connection, None when it is not asked for.
         asked_s: transport time at which it was asked for.
-        heard_s: transport time of its last tick, 0 before the first of the connection.
+        heard_s: transport time of its last tick, -inf before the first of the connection.
         used_s: transport time at which somebody last wanted it.
         candles: the candles of this connection, volume in the line's own unit.
         streams: who listens.
@@ -53,7 +53,7 @@ class Line:
     words: str = ""
     request: int | None = None
     asked_s: float = 0.0
-    heard_s: float = 0.0
+    heard_s: float = -math.inf
     used_s: float = 0.0
     candles: LiveCandles = field(default_factory=LiveCandles)
     streams: set[QuoteStream] = field(default_factory=set)
@@ -65,6 +65,7 @@ class Line:
     _bid_at_ns: int = 0
     _ask_at_ns: int = 0
     _last_at_ns: int = 0
+    _trade_at_ns: int = 0
     _halted: bool = False
     _data_type: DataType = DataType.UNKNOWN
     _suspicion: str = ""
@@ -73,7 +74,7 @@ class Line:
     @property
     def quote(self) -> Quote | None:
         """The line as last heard in this connection, None while it is silent."""
-        if self._quote is None and (self.heard_s or self.words):
+        if self._quote is None and (self.heard_s > -math.inf or self.words):
             self._quote = self._put_together()
         return self._quote
 
@@ -114,9 +115,10 @@ class Line:
         if self._data_type is DataType.UNKNOWN or kind is not DataType.LIVE:
             self._data_type = kind
 
-    def hear_trade(self, trade: Trade) -> None:
-        """Take in one trade."""
+    def hear_trade(self, trade: Trade, at_ns: int) -> None:
+        """Take in one trade; `at_ns` is its arrival."""
         self.candles = add_trade(self.candles, trade)
+        self._trade_at_ns = at_ns
 
     def settle(self, heard_s: float) -> None:
         """End of what came together: whoever listens looks again.
@@ -169,17 +171,18 @@ class Line:
         return now_s - max(self.heard_s, self.asked_s)
 
     def _forget(self) -> None:
-        self.heard_s = 0.0
+        self.heard_s = -math.inf
         self.candles = LiveCandles()
         self._bid = self._ask = self._last = self._bid_size = self._ask_size = None
-        self._bid_at_ns = self._ask_at_ns = self._last_at_ns = 0
+        self._bid_at_ns = self._ask_at_ns = self._last_at_ns = self._trade_at_ns = 0
         self._halted, self._data_type, self._suspicion = False, DataType.UNKNOWN, ""
         self._quote = None
 
     def _put_together(self) -> Quote:
         return Quote(
             symbol=self.instrument.symbol,
-            at_ns=max(self._bid_at_ns, self._ask_at_ns),
+            # A quote that did not change is not sent again: a trade says that the line lives.
+            at_ns=max(self._bid_at_ns, self._ask_at_ns, self._last_at_ns, self._trade_at_ns),
             bid=self._bid,
             ask=self._ask,
             bid_size=self._bid_size,

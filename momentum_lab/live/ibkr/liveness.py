@@ -7,6 +7,7 @@ connection. It ends it for one reason only: the gateway does not answer.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 
 import anyio
@@ -261,7 +262,7 @@ class Liveness:
 
     async def _ask_account_if_silent(self) -> None:
         silent_s = transport_s() - self._ears.account_heard_s
-        if not self._ears.account_heard_s or silent_s < self._limits.account_quiet_s:
+        if not self._limits.account_quiet_s <= silent_s < math.inf:
             return
         try:
             await self.ask_account()

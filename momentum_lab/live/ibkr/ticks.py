@@ -132,7 +132,7 @@ class TickEars:
             return False
         self._clock.observe(trade.at_ns)
         self._now_ns = 0
-        line.hear_trade(trade)
+        line.hear_trade(trade, self._at_ns())
         return True
 
     def _hear_data_type(self, line: Line, fields: Fields) -> bool:
