@@ -1,9 +1,10 @@
 """The two clocks; the only file that reads the time.
 
 *Market time* drives rules, the age of quotes and news, watches, time exits and records. In paper
-and live sessions it is the system's clock. In a replay it is the broker's: anchored on every
-server-given stamp (the answer to a time request, the stamp of a trade), and run on in between at
-the replay's speed, at most one second ahead, so that it never leads the tape.
+and live sessions it is the system's clock (the loop's, where weeks are played in virtual time). In
+a replay it is the broker's: anchored on every server-given stamp (the answer to a time request,
+the stamp of a trade), and run on in between at the replay's speed, at most one second ahead, so
+that it never leads the tape.
 
 *Transport time* (`anyio.current_time`) drives time limits, back-off and heartbeats, always at the
 system's pace.
@@ -117,6 +118,31 @@ class SystemClock:
     async def sleep_until(self, at_ns: int) -> None:
         """Return once market time has reached `at_ns`."""
         await self.wait_for(Alarm(), until_ns=at_ns)
+
+
+class LoopClock(SystemClock):
+    """Market time is the event loop's own, from a chosen instant on: for weeks of virtual time."""
+
+    def __init__(self, start_ns: int) -> None:
+        """Make a clock inside a running loop.
+
+        Args:
+            start_ns: market time now, UTC epoch nanoseconds.
+        """
+        self._epoch_ns = start_ns - int(transport_s() * NS_PER_S)
+
+    def now_ns(self) -> int:
+        """Return market time, UTC epoch nanoseconds."""
+        return self._epoch_ns + int(transport_s() * NS_PER_S)
+
+    async def wait_for(self, alarm: Alarm, *, until_ns: int) -> bool:
+        """Return True once `alarm` is set, False once market time has reached `until_ns`."""
+        while not alarm.is_set:
+            left_ns = until_ns - self.now_ns()
+            if left_ns <= 0:
+                return False
+            await alarm.rest(left_ns / NS_PER_S + _SHORTEST_NAP_S)
+        return True
 
 
 class ReplayClock:

@@ -24,10 +24,10 @@ from momentum_lab.errors import BrokerError, ConnectionLostError, ParameterError
 from momentum_lab.live.ibkr import candles, translate
 from momentum_lab.live.ibkr.asking import ask
 from momentum_lab.live.ibkr.candles import CandleOutcome, Candles
+from momentum_lab.live.ibkr.incidents import OnIncident
 from momentum_lab.live.ibkr.line import Line, QuoteStream
 from momentum_lab.live.ibkr.supervisor import OnTransition, Reconcile, Supervisor, Transition
 from momentum_lab.live.ibkr.synchronisation import Checked, held
-from momentum_lab.live.ibkr.ticks import OnIncident
 from momentum_lab.live.ibkr.translate import Account, RawHeadline
 from momentum_lab.parameters import Parameters
 
@@ -98,13 +98,13 @@ class IBKRConnector:
 
     @property
     def checklist(self) -> tuple[Checked, ...]:
-        """The items of the last synchronisation that succeeded, with their times."""
+        """The items of the last synchronisation, with their times and what failed."""
         return self._line.checklist
 
     def is_operational(self) -> bool:
         """Whether entries may be sent: socket up, synchronised, reconciled, upstream there.
 
-        False also while a time request of ours is open for longer than it should be.
+        False also while a time request of ours is open for too long, or the clocks differ.
         """
         return self._line.is_operational()
 

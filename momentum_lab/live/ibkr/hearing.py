@@ -24,11 +24,17 @@ from momentum_lab.core.order import ORDER_REF_PREFIX, OrderEvent
 from momentum_lab.errors import DataError
 from momentum_lab.live.ibkr import translate
 from momentum_lab.live.ibkr.codes import is_final_for_order
+from momentum_lab.live.ibkr.incidents import OnIncident
 from momentum_lab.live.ibkr.line import Line
-from momentum_lab.live.ibkr.ticks import OnIncident, TickEars
+from momentum_lab.live.ibkr.ticks import TickEars
 from momentum_lab.live.ibkr.translate import Account, RawHeadline, Report
 
 _log = logging.getLogger(__name__)
+
+_MOST_WORDS = 300
+
+
+OnWords = Callable[[str], None]
 
 
 class OnCode(Protocol):
@@ -38,11 +44,16 @@ class OnCode(Protocol):
         """Take in one code with the request it belongs to, -1 for none."""
 
 
-class OnLoss(Protocol):
-    """Hears that the socket is gone."""
+class _Doubts(logging.LoggerAdapter[logging.Logger]):
+    """Stands in for the log of the library's decoder, which swallows what it cannot read."""
 
-    def __call__(self, cause: str) -> None:
-        """Take in the cause."""
+    def __init__(self, logger: logging.Logger, tell: Callable[[str], None]) -> None:
+        super().__init__(logger, {})
+        self._tell = tell
+
+    def exception(self, msg: object, *args: object, **_options: Any) -> None:
+        _log.exception(msg, *args)
+        self._tell(str(msg)[:_MOST_WORDS])
 
 
 class Ears:
@@ -87,8 +98,17 @@ class Ears:
         """Return what the account said in this connection; only US dollars are read."""
         return translate.account_of(self._account_values)
 
-    def attach(self, ib: ib_insync.IB, *, on_code: OnCode, on_loss: OnLoss) -> None:
-        """Listen to a fresh connection; whatever was attached before is heard no more."""
+    def attach(
+        self, ib: ib_insync.IB, *, on_code: OnCode, on_loss: OnWords, on_doubt: OnWords
+    ) -> None:
+        """Listen to a fresh connection; whatever was attached before is heard no more.
+
+        Args:
+            ib: the connection.
+            on_code: hears codes that belong to no order of ours.
+            on_loss: hears that the socket is gone.
+            on_doubt: hears of a message that could not be read: something may have been missed.
+        """
         self.detach()
         self._ib = ib
         self.last_error = ""
@@ -119,6 +139,8 @@ class Ears:
         translate.tap(ib.wrapper, "commissionReport", only_mine(self._hear_commission))
         translate.tap(ib.wrapper, "updateAccountValue", only_mine(self._hear_account_value))
         translate.tap(ib.wrapper, "updateAccountTime", only_mine(self._hear_account_time))
+        decoder = ib.client.decoder
+        decoder.logger = _Doubts(decoder.logger, only_mine(on_doubt))  # type: ignore[assignment]
         ib.errorEvent += only_mine(hear_error)
         ib.disconnectedEvent += only_mine(
             lambda: on_loss(self.last_error or "the gateway closed the socket")

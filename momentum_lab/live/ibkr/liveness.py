@@ -16,6 +16,7 @@ import ib_insync
 from momentum_lab.calendars import session_on_day_of
 from momentum_lab.clock import Alarm, Clock, transport_s
 from momentum_lab.core.liveness import line_patience_s
+from momentum_lab.core.market import NS_PER_S
 from momentum_lab.errors import BrokerError, ConnectionLostError
 from momentum_lab.live.ibkr.asking import ask, server_time_ns
 from momentum_lab.live.ibkr.hearing import Ears
@@ -31,6 +32,7 @@ _REPLAY_PROBE_MARKET_S = 6.0
 # The broker leaves the second of two time requests within a second unanswered.
 _TIME_REQUESTS_APART_S = 1.1
 _LOOK_EVERY_S = 5.0
+_SHORTEST_NAP_S = 0.5
 _LOOK_AT_NIGHT_EVERY_S = 60.0
 
 
@@ -47,6 +49,8 @@ class Liveness:
     """Watches one connection.
 
     Attributes:
+        skew_s: our time less the broker's, which is cut to whole seconds; 0 in a replay.
+        is_synchronising: everything is being asked for anyway; silence means nothing.
         upstream_lost_s: transport time of the gateway's last word that it has lost the broker,
             None while it has it.
     """
@@ -92,6 +96,8 @@ class Liveness:
         self._check_since_s: float | None = None
         self._n_asked_again: dict[Line, int] = {}
         self._are_tapes_told = False
+        self.skew_s = 0.0
+        self.is_synchronising = False
         self.upstream_lost_s: float | None = None
 
     async def run(self) -> None:
@@ -108,9 +114,18 @@ class Liveness:
     # --- the gateway -----------------------------------------------------------------------
 
     @property
+    def has_wrong_clock(self) -> bool:
+        """Whether our time differs from the broker's by more than is allowed."""
+        allowed_s = self._parameters.connection.max_clock_skew_s
+        # The broker's time is cut to whole seconds, which alone makes up to one second.
+        return not -allowed_s <= self.skew_s <= allowed_s + 1
+
+    @property
     def is_suspect(self) -> bool:
-        """Whether a time request is open for so long that nothing may be entered."""
+        """Whether nothing may be entered: a time request is open for too long, or tells another."""
         asked_s = self._asked_s
+        if self.has_wrong_clock:
+            return True
         return asked_s is not None and transport_s() - asked_s > self._limits.suspect_after_s
 
     async def prove(self) -> bool:
@@ -144,9 +159,18 @@ class Liveness:
                 found = await server_time_ns(self._ib, timeout_s=answer_s)
                 self._asked_s, self._answered_s = None, transport_s()
                 self._clock.observe(found)
+                self._compare_clocks(found)
                 return found
         # Another request is in the way and is not answered either.
         raise ConnectionLostError(f"server time: no answer within {answer_s:g} s")
+
+    def _compare_clocks(self, server_ns: int) -> None:
+        if self._clock.is_replay:
+            return
+        was_wrong = self.has_wrong_clock
+        self.skew_s = (self._clock.now_ns() - server_ns) / NS_PER_S
+        if self.has_wrong_clock and not was_wrong:
+            self._on_incident("clock differs", f"ours is {self.skew_s:+.1f} s from the broker's")
 
     async def _probe_for_ever(self) -> None:
         while True:
@@ -192,15 +216,18 @@ class Liveness:
     async def _look_for_ever(self) -> None:
         while True:
             await self._look_again.rest(self._nap_s())
+            if self.is_synchronising or self.upstream_lost_s is not None:
+                continue
             await self._ask_account_if_silent()
-            if is_session_open(self._clock) and self.upstream_lost_s is None:
+            if is_session_open(self._clock):
                 self._check_farm()
                 self._look_at_lines()
                 self._look_at_tapes()
 
     def _nap_s(self) -> float:
         if self._check_since_s is not None:
-            return max(0.0, self._check_since_s + self._limits.flow_s - transport_s())
+            left_s = self._check_since_s + self._limits.flow_s - transport_s()
+            return min(max(_SHORTEST_NAP_S, left_s), _LOOK_EVERY_S)
         return _LOOK_EVERY_S if is_session_open(self._clock) else _LOOK_AT_NIGHT_EVERY_S
 
     def _check_farm(self) -> None:
@@ -208,8 +235,10 @@ class Liveness:
         if since_s is None or transport_s() - since_s < self._limits.flow_s:
             return
         self._check_since_s = None
+        # Whether they then flow is seen at the next looks.
         dead = [line for line in self._asked() if line.heard_s < since_s]
-        self._ask_again(dead, "silent after the data farm came back")
+        _log.info("lines: asked for again after the data farm came back, n=%d", len(dead))
+        self._subscriptions.ask_again(self._ib, dead)
 
     def _look_at_lines(self) -> None:
         now_s = transport_s()

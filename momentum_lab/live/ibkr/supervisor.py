@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 import re
 from collections.abc import Awaitable, Callable, Mapping
@@ -33,6 +34,7 @@ from momentum_lab.errors import (
 )
 from momentum_lab.live.ibkr.codes import CODES, Reaction, code_of
 from momentum_lab.live.ibkr.hearing import Ears
+from momentum_lab.live.ibkr.incidents import FloodGate, OnIncident
 from momentum_lab.live.ibkr.line import Lines
 from momentum_lab.live.ibkr.liveness import Liveness, is_session_open
 from momentum_lab.live.ibkr.outage import OutageAlarm
@@ -44,7 +46,6 @@ from momentum_lab.live.ibkr.synchronisation import (
     choose_account,
     take_snapshot,
 )
-from momentum_lab.live.ibkr.ticks import OnIncident
 from momentum_lab.parameters import Parameters
 
 _log = logging.getLogger(__name__)
@@ -52,6 +53,7 @@ _log = logging.getLogger(__name__)
 _PORT = re.compile(r"\b(\d{2,5})\D*$")
 _MAX_PORT = 65_535
 _CLIENT_ID_TAKEN = 326
+_DOUBTS_APART_S = 60.0
 
 Reconcile = Callable[[BrokerSnapshot], Awaitable[None]]
 OnTransition = Callable[[ConnectionState, ConnectionEvent, str], None]
@@ -80,7 +82,7 @@ class Supervisor:
     Attributes:
         state: where the connection stands.
         last_loss: why the last connection or attempt ended; empty before the first.
-        checklist: the items of the last synchronisation that succeeded, with their times.
+        checklist: the items of the last synchronisation, with their times and what failed.
         ears: everything that is heard.
         lines: the registry of desired market data lines.
         subscriptions: what is wanted, and asks for it.
@@ -99,6 +101,7 @@ class Supervisor:
         on_incident: OnIncident,
     ) -> None:
         """Make a supervisor that does nothing until `run()`."""
+        on_incident = FloodGate(on_incident)
         self.state = ConnectionState.DISCONNECTED
         self.last_loss = ""
         self.checklist: tuple[Checked, ...] = ()
@@ -122,6 +125,7 @@ class Supervisor:
         self._is_upstream_lost = False
         self._is_client_id_taken = False
         self._unknown_codes: set[int] = set()
+        self._doubted_s = -math.inf
         self._refusal: MomentumLabError | None = None
         self._lost = anyio.Event()
         self._lost_cause = ""
@@ -147,7 +151,7 @@ class Supervisor:
     def is_operational(self) -> bool:
         """Whether entries may be sent: socket up, synchronised, reconciled, upstream there.
 
-        False also while a time request of ours is open for longer than it should be.
+        False also while a time request of ours is open for too long, or the clocks differ.
         """
         return (
             self.state is ConnectionState.OPERATIONAL
@@ -254,7 +258,7 @@ class Supervisor:
         ib = ib_insync.IB()
         ib.RaiseRequestErrors = True
         self.ib = ib
-        self.ears.attach(ib, on_code=self._hear_code, on_loss=self._lose)
+        self.ears.attach(ib, on_code=self._hear_code, on_loss=self._lose, on_doubt=self._hear_doubt)
         settings = self._parameters.connection
         ib.wrapper.clientId = settings.client_id
         # The library waits out its time limit after a refusal; the loss of the socket ends it.
@@ -306,9 +310,9 @@ class Supervisor:
             # There is nobody to ask.
             return
         checklist = Checklist()
+        liveness.is_synchronising = True
         try:
             await self._check_everything(ib, liveness, checklist, reconcile)
-            self.checklist = tuple(checklist.done)
         except BrokerError as error:
             if self._is_broker_away():
                 _log.info("synchronisation interrupted: %s", error)
@@ -326,6 +330,7 @@ class Supervisor:
             if not (self._is_broker_away() or self._resync.is_set()):
                 self._step(ConnectionEvent.SYNCHRONIZED, str(checklist))
         finally:
+            liveness.is_synchronising = False
             self.checklist = tuple(checklist.done)
 
     async def _check_everything(
@@ -337,9 +342,7 @@ class Supervisor:
     ) -> None:
         self.ears.account = choose_account(list(ib.managedAccounts()), self._parameters)
         async with self.asking:
-            snapshot = await take_snapshot(
-                ib, liveness, checklist, clock=self._clock, parameters=self._parameters
-            )
+            snapshot = await take_snapshot(ib, liveness, checklist, parameters=self._parameters)
         with checklist.item("reconciliation"):
             await reconcile(snapshot)
         self._set_reconciled()
@@ -428,6 +431,14 @@ class Supervisor:
         self._on_incident("account updates taken over", words)
         # As if it had been silent for too long: it is asked for again at the next look.
         self.ears.account_heard_s = transport_s() - self._parameters.liveness.account_quiet_s
+
+    def _hear_doubt(self, words: str) -> None:
+        """Ask for everything, not too often: what could not be read may have been a fill."""
+        self._on_incident("message not understood", words)
+        now_s = transport_s()
+        if self.may_exit() and now_s - self._doubted_s >= _DOUBTS_APART_S:
+            self._doubted_s = now_s
+            self.hear_restored(f"a message was not understood: {words}")
 
     # --- steps -----------------------------------------------------------------------------
 

@@ -14,8 +14,7 @@ from dataclasses import dataclass
 
 import ib_insync
 
-from momentum_lab.clock import Clock, transport_s
-from momentum_lab.core.market import NS_PER_S
+from momentum_lab.clock import transport_s
 from momentum_lab.core.position import Fill
 from momentum_lab.errors import BrokerError, ParameterError
 from momentum_lab.live.ibkr.asking import ask
@@ -128,7 +127,6 @@ async def take_snapshot(
     liveness: Liveness,
     checklist: Checklist,
     *,
-    clock: Clock,
     parameters: Parameters,
 ) -> BrokerSnapshot:
     """Ask for everything that must be known before anything is sent.
@@ -137,7 +135,6 @@ async def take_snapshot(
         ib: the connection.
         liveness: asks for the time, spaced as the broker wants it, and for the account.
         checklist: each item is entered here.
-        clock: market time.
         parameters: the checked set.
 
     Raises:
@@ -148,9 +145,12 @@ async def take_snapshot(
     timeout_s = parameters.connection.request_timeout_s
     with checklist.item("server time") as words:
         server_ns = await liveness.time(timeout_s)
-        skew_s = (clock.now_ns() - server_ns) / NS_PER_S
-        words.append(f"ours is {skew_s:+.1f} s")
-        _check_skew(skew_s, clock, parameters)
+        words.append(f"ours is {liveness.skew_s:+.1f} s")
+        if liveness.has_wrong_clock:
+            raise BrokerError(
+                f"this machine's clock differs by {abs(liveness.skew_s):.1f} s from the broker's,"
+                f" at most {parameters.connection.max_clock_skew_s:g} s are allowed: set it (NTP)"
+            )
     with checklist.item("account values"):
         await liveness.ask_account()
     account = liveness.account
@@ -177,16 +177,6 @@ async def take_snapshot(
         completed_orders=_by_ref(completed),
         fills=tuple(fill_of(fill) for fill in fills if is_ours(fill)),
     )
-
-
-def _check_skew(skew_s: float, clock: Clock, parameters: Parameters) -> None:
-    # The broker's time is cut to whole seconds, which alone makes up to one second.
-    allowed_s = parameters.connection.max_clock_skew_s
-    if not clock.is_replay and not -allowed_s <= skew_s <= allowed_s + 1:
-        raise BrokerError(
-            f"this machine's clock differs by {abs(skew_s):.1f} s from the broker's, at most"
-            f" {allowed_s:g} s are allowed: set it (NTP)"
-        )
 
 
 def held(rows: list[ib_insync.Position], account: str) -> dict[int, float]:

@@ -18,9 +18,9 @@ import ib_insync
 from momentum_lab.clock import Clock, transport_s
 from momentum_lab.core.market import DataType
 from momentum_lab.live.ibkr import translate
+from momentum_lab.live.ibkr.incidents import OnIncident
 from momentum_lab.live.ibkr.line import Line
 
-OnIncident = Callable[[str, str], None]
 Fields = list[str]
 
 # Ids of incoming messages (TWS API, EReader).

@@ -1,0 +1,292 @@
+"""Every fault of the paper gateway that concerns a connection, and what the connector did about it.
+
+Real sockets, the unmodified client library, virtual time. A tempter asks for entries and exits all
+the while; whether one arrived that should not have is read from the gateway's own wire log.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from momentum_lab.core.connection import ConnectionState
+from momentum_lab.core.market import NS_PER_S
+from momentum_lab.gateway.faults.catalog import CATALOG
+from momentum_lab.gateway.faults.orders import FAULTS as ORDER_FAULTS
+from momentum_lab.gateway.virtual import run_virtual
+from momentum_lab.live.ibkr.line import LineStatus
+from tests.connection_kit import Patient, make_tape, patient
+
+NOON_NS = 1_381_334_400 * NS_PER_S
+HALF_DAY_NS = 12 * 3600 * NS_PER_S
+_LASTS_S = 60.0
+_S = ConnectionState
+RECOVERS_WITHIN_S = 60.0
+
+
+@pytest.fixture(scope="module")
+def tape(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Wednesday 2013-10-09 and the day after."""
+    return make_tape(tmp_path_factory.mktemp("days") / "tape", NOON_NS - HALF_DAY_NS, 2)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A fault, and what has to be seen of it.
+
+    `leaves_within_s` is the time from its beginning until the connection is no longer
+    OPERATIONAL, None where it has to stay; `via` are states that must be passed on the way back.
+    """
+
+    name: str
+    leaves_within_s: float | None = None
+    via: tuple[ConnectionState, ...] = ()
+    incidents: tuple[str, ...] = ()
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    lasts_s: float = _LASTS_S
+
+    @property
+    def is_instant(self) -> bool:
+        return CATALOG[self.name].is_instant
+
+    def __str__(self) -> str:
+        told = "".join(f"-{value}" for value in self.parameters.values())
+        return f"{self.name}{told}"
+
+
+_ANEW = (_S.DISCONNECTED, _S.CONNECTING, _S.SYNCHRONIZING)
+# Detected by the time request: at most 20 s until it is sent, and 10 s for its answer.
+_PROBED_S = 31.0
+CASES = (
+    Case("tcp_reset", 0.1, _ANEW),
+    Case("truncated_frame", 0.1, _ANEW),
+    Case("half_open", _PROBED_S, _ANEW),
+    Case("stalled_reader", _PROBED_S, _ANEW),
+    Case("stalled_writer", _PROBED_S, _ANEW),
+    Case("slow_answers", None, parameters={"delay_s": 1.0}),
+    Case("slow_answers", _PROBED_S, _ANEW, parameters={"delay_s": 30.0}),
+    Case("lost_answer", _PROBED_S, _ANEW, parameters={"request": "reqCurrentTime"}),
+    Case("lost_answer", None, parameters={"request": "reqPositions"}),
+    Case("malformed_frame", 0.1, (_S.SYNCHRONIZING,), ("message not understood",)),
+    Case("1100", 0.1, (_S.DEGRADED, _S.SYNCHRONIZING)),
+    Case("1100", 0.1, (_S.DEGRADED, _S.SYNCHRONIZING), parameters={"restored": 1101}),
+    Case("1101", 0.1, (_S.SYNCHRONIZING,)),
+    Case("1102", 0.1, (_S.SYNCHRONIZING,)),
+    Case("2103", None, incidents=("line silent",)),
+    Case("2104"),
+    Case("2105"),
+    Case("2106"),
+    Case("2107"),
+    Case("2108"),
+    Case("nightly_reset", 0.1, (_S.DEGRADED, _S.SYNCHRONIZING), ("connection down",), lasts_s=300),
+    Case("nightly_reset", 0.1, (_S.DEGRADED, *_ANEW), parameters={"cuts_sockets": 1}),
+    Case("restart", 1.1, _ANEW),
+    Case("client_id_busy", None),
+    Case("error_flood", None, incidents=("account updates taken over",)),
+    Case("error_flood", None, incidents=("unknown code",), parameters={"code": 88_888}),
+    Case("frozen_quotes", None, incidents=("line silent",)),
+    Case("competing_session", None, incidents=("line silent",)),
+    Case("delayed_data", None, incidents=("line delayed",)),
+)
+# Not of the connection: they change what a connected client is told about orders and news. Clock
+# skew is a test of its own below.
+ELSEWHERE = {fault.name for fault in ORDER_FAULTS} | {
+    *("halt", "bulletin", "headline_storm", "duplicate_headlines", "backdated_headlines"),
+    *("late_headlines", "clock_skew"),
+}
+
+
+def live_through(tape: Path, scenario: Callable[[Patient], Awaitable[None]]) -> Patient:
+    """Run a scenario in virtual time while the tempter asks for orders; return what was seen."""
+
+    async def main() -> Patient:
+        async with patient(tape, start_ns=NOON_NS) as found, anyio.create_task_group() as group:
+            group.start_soon(found.tempt)
+            await anyio.sleep(20)
+            await scenario(found)
+            group.cancel_scope.cancel()
+        return found
+
+    return run_virtual(main)
+
+
+def check_gate(found: Patient) -> None:
+    """Nothing reached the gateway that should not have, and the tempter did try."""
+    assert found.witness.violations == []
+    assert found.witness.n_entries > 20
+    assert found.witness.n_exits > 20
+
+
+def test_every_fault_of_a_connection_has_a_case() -> None:
+    assert {case.name for case in CASES} | ELSEWHERE == set(CATALOG)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_a_fault_is_noticed_and_survived(case: Case, tape: Path) -> None:
+    began_s = ended_s = math.nan
+
+    async def scenario(found: Patient) -> None:
+        nonlocal began_s, ended_s
+        began_s = anyio.current_time()
+        lasts_s = 0.0 if case.is_instant else case.lasts_s
+        found.gateway.inject(case.name, case.parameters, for_s=max(lasts_s, 0.001))
+        await anyio.sleep(lasts_s)
+        ended_s = anyio.current_time()
+        await anyio.sleep(1.5)
+        await found.until(found.connector.is_operational, patience_s=RECOVERS_WITHIN_S)
+        await found.until(lambda: _flow(found), patience_s=RECOVERS_WITHIN_S)
+        await anyio.sleep(60)
+
+    found = live_through(tape, scenario)
+
+    check_gate(found)
+    passed = found.states_after(began_s)
+    if case.leaves_within_s is None:
+        assert passed == []
+    else:
+        left_s = next(step.at_s for step in found.steps if step.at_s >= began_s) - began_s
+        assert left_s <= case.leaves_within_s
+    assert [state for state in case.via if state not in passed] == []
+    assert found.state is _S.OPERATIONAL
+    assert set(case.incidents) <= set(found.kinds())
+    back_s = found.first(_S.OPERATIONAL, after_s=ended_s)
+    assert back_s is None or back_s <= RECOVERS_WITHIN_S
+
+
+def _flow(found: Patient) -> bool:
+    lines = list(found.connector.lines)
+    return len(lines) == 2 and all(
+        line.status is LineStatus.FLOWING
+        and line.quote is not None
+        and line.quote.why_not_tradable(now_ns=found.clock.now_ns(), max_age_s=15) is None
+        for line in lines
+    )
+
+
+def test_a_lost_socket_whose_id_is_still_taken_waits_for_its_own_id(tape: Path) -> None:
+    ended_s = math.nan
+
+    async def scenario(found: Patient) -> None:
+        nonlocal ended_s
+        found.gateway.inject("client_id_busy", for_s=90)
+        found.gateway.inject("tcp_reset")
+        await anyio.sleep(90)
+        ended_s = anyio.current_time()
+        await found.until(found.connector.is_operational, patience_s=RECOVERS_WITHIN_S)
+        await anyio.sleep(60)
+
+    found = live_through(tape, scenario)
+
+    check_gate(found)
+    assert any("326" in step.cause for step in found.steps)
+    assert len(found.witness.connects_ns) <= 12
+
+
+@pytest.mark.parametrize("skew_s", [-20, 20])
+def test_a_clock_that_begins_to_differ_stops_entries_until_it_is_right(
+    skew_s: int, tape: Path
+) -> None:
+    async def scenario(found: Patient) -> None:
+        found.gateway.inject("clock_skew", {"skew_s": skew_s}, for_s=60)
+        await anyio.sleep(30)
+        assert not found.connector.is_operational()
+        assert found.connector.may_exit()
+        await anyio.sleep(60)
+        assert found.connector.is_operational()
+
+    found = live_through(tape, scenario)
+
+    check_gate(found)
+    assert "clock differs" in found.kinds()
+
+
+@pytest.mark.parametrize("skew_s", [-20, 20])
+def test_a_clock_that_differs_keeps_the_connection_out(skew_s: int, tape: Path) -> None:
+    async def scenario(found: Patient) -> None:
+        found.gateway.inject("clock_skew", {"skew_s": skew_s}, for_s=60)
+        found.gateway.inject("tcp_reset")
+        await anyio.sleep(59)
+        assert not found.connector.is_operational()
+        await found.until(found.connector.is_operational, patience_s=RECOVERS_WITHIN_S)
+        await anyio.sleep(60)
+
+    found = live_through(tape, scenario)
+
+    check_gate(found)
+    assert any("clock differs by" in step.cause for step in found.steps)
+
+
+def test_a_port_that_moved_is_followed_with_an_alarm(tape: Path) -> None:
+    async def scenario(found: Patient) -> None:
+        port = found.gateway.port
+        (session,) = found.gateway.hub.sessions.values()
+        session.error(
+            -1,
+            1300,
+            "TWS socket port has been reset and this connection is being dropped."
+            f" Please reconnect on the new port - {port}",
+        )
+        await anyio.sleep(10)
+        assert found.connector.is_operational()
+        await anyio.sleep(30)
+
+    found = live_through(tape, scenario)
+
+    check_gate(found)
+    assert "port changed" in found.kinds()
+
+
+def test_a_broker_that_never_says_it_is_back_is_asked_again(tape: Path) -> None:
+    async def scenario(found: Patient) -> None:
+        (session,) = found.gateway.hub.sessions.values()
+        session.error(
+            -1, 2110, "Connectivity between TWS and server is broken. It will be restored"
+        )
+        await anyio.sleep(10)
+        assert found.state is _S.DEGRADED
+        await found.until(found.connector.is_operational, patience_s=200)
+        await anyio.sleep(60)
+
+    found = live_through(tape, scenario)
+
+    check_gate(found)
+    assert _S.DISCONNECTED in found.states_after(20)
+
+
+def test_a_loss_while_synchronising_begins_anew(tape: Path) -> None:
+    async def scenario(found: Patient) -> None:
+        began_s = anyio.current_time()
+        found.gateway.inject("slow_answers", {"delay_s": 1}, for_s=20)
+        found.gateway.inject("1102")
+        await anyio.sleep(3)
+        assert found.states_after(began_s)[-1] is _S.SYNCHRONIZING
+        found.gateway.inject("1100", for_s=15)
+        await anyio.sleep(3)
+        assert found.states_after(began_s)[-1] is _S.DEGRADED
+        await found.until(found.connector.is_operational, patience_s=60)
+        assert _S.OPERATIONAL not in found.states_after(began_s)[:-1]
+        await anyio.sleep(60)
+
+    check_gate(live_through(tape, scenario))
+
+
+def test_an_outage_outside_of_the_quiet_windows_is_told_once(tape: Path) -> None:
+    async def scenario(found: Patient) -> None:
+        found.gateway.inject("restart", for_s=1800)
+        await anyio.sleep(1800)
+        await found.until(found.connector.is_operational, patience_s=60)
+        await anyio.sleep(60)
+
+    found = live_through(tape, scenario)
+
+    check_gate(found)
+    assert [kind for kind in found.kinds() if kind.startswith("connection")] == [
+        "connection down",
+        "connection back",
+    ]
