@@ -28,6 +28,7 @@ from momentum_lab.core.risk import GuardParameters
 from momentum_lab.core.shock import ShockParameters, check_choice
 from momentum_lab.core.sizing import SizingParameters
 from momentum_lab.core.tunable import check_tunables, tunable
+from momentum_lab.core.windows import WindowParameters
 from momentum_lab.errors import ParameterError
 
 Mode = Literal["replay", "paper", "live"]
@@ -225,6 +226,7 @@ class Parameters:
     sizing: SizingParameters = field(default_factory=SizingParameters)
     exits: ExitParameters = field(default_factory=ExitParameters)
     guards: GuardParameters = field(default_factory=GuardParameters)
+    windows: WindowParameters = field(default_factory=WindowParameters)
     engine: EngineParameters = field(default_factory=EngineParameters)
     execution: ExecutionParameters = field(default_factory=ExecutionParameters)
     backoff: BackoffParameters = field(default_factory=BackoffParameters)
@@ -324,6 +326,13 @@ class _UniqueKeys(yaml.SafeLoader):
             seen.add(key)
         return super().construct_mapping(node, deep=deep)
 
+
+def _whole_number(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> object:
+    """Read a whole number; 23:45 stays text, which YAML 1.1 takes for 1425 in base 60."""
+    return str(node.value) if ":" in node.value else loader.construct_yaml_int(node)
+
+
+_UniqueKeys.add_constructor("tag:yaml.org,2002:int", _whole_number)
 
 # YAML 1.1 reads 1e-3 as text, because it has no point; people mean the number.
 _UniqueKeys.add_implicit_resolver(

@@ -28,6 +28,7 @@ class Reason(str, Enum):
     QUEUE_FULL = "QUEUE_FULL"
     # the market
     OUTSIDE_SESSION = "OUTSIDE_SESSION"
+    BROKER_WINDOW = "BROKER_WINDOW"
     NO_LINE = "NO_LINE"
     NO_BASELINE = "NO_BASELINE"
     ATR_TOO_SMALL = "ATR_TOO_SMALL"

@@ -196,13 +196,16 @@ def _section_lines(name: str, value: object) -> Iterator[str]:
         default = getattr(value, field.name)
         found = declared.get(field.name)
         if found is None:
-            yield f"| `{field.name}` | `{_plain(default)}` | | | |"
+            meaning = field.metadata.get("meaning", "")
+            yield f"| `{field.name}` | `{_plain(default)}` | | | {meaning}".rstrip() + " |"
         else:
             span = f"{found.low:g} to {found.high:g}"
             yield f"| `{field.name}` | {default:g} | {found.unit} | {span} | {found.meaning} |"
 
 
 def _plain(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
     return ", ".join(value) if isinstance(value, tuple) else str(value)
 
 

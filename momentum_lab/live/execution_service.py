@@ -17,6 +17,7 @@ import anyio
 
 from momentum_lab.calendars import session_on_day_of
 from momentum_lab.clock import Clock, transport_s
+from momentum_lab.core import windows
 from momentum_lab.core.connection import ConnectionState
 from momentum_lab.core.market import Quote, Side
 from momentum_lab.core.order import ORDER_REF_PREFIX, OrderEvent, OrderIntent, OrderState
@@ -147,7 +148,9 @@ class ExecutionService:
         """Return the decision not to enter at this time of day, None when entries are allowed."""
         session = session_on_day_of(now_ns)
         bells_ns = session.bells_ns if session else None
-        return refuse_time(now_ns, session_ns=bells_ns, parameters=self._parameters.guards)
+        return refuse_time(
+            now_ns, session_ns=bells_ns, parameters=self._parameters.guards
+        ) or windows.refuse_window(now_ns, self._parameters.windows)
 
     def _plan(self, signal: TradeSignal) -> _Plan | Decision:
         now_ns = self._clock.now_ns()

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
+from momentum_lab.core import windows
 from momentum_lab.core.fills import FillModel
 from momentum_lab.core.market import Instrument, Quote, Side
 from momentum_lab.core.position import (
@@ -92,7 +93,9 @@ def enter(
 def refuse_window(episode: Episode, at_ns: int, parameters: Parameters) -> Decision | None:
     """Return the decision not to enter at this time of day, None when entries are allowed."""
     bells_ns = episode.session.bells_ns if episode.session else None
-    return refuse_time(at_ns, session_ns=bells_ns, parameters=parameters.guards)
+    return refuse_time(
+        at_ns, session_ns=bells_ns, parameters=parameters.guards
+    ) or windows.refuse_window(at_ns, parameters.windows)
 
 
 def _levels(

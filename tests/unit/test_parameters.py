@@ -357,3 +357,19 @@ def test_a_file_that_is_no_text_is_refused_by_name(tmp_path: Path) -> None:
 
     with pytest.raises(ParameterError, match=r"mine\.yaml: not a text file"):
         load_parameters(path)
+
+
+@pytest.mark.parametrize("text", ["23:45", "'23:45'", '"23:45"'])
+def test_a_time_of_day_needs_no_quotes(tmp_path: Path, text: str) -> None:
+    # YAML 1.1 reads the first of them as the number 1425.
+    found = load_parameters(
+        _file(tmp_path, f"universe: [SPY]\nwindows:\n  gateway_restart: {text}\n")
+    )
+
+    assert found.windows.gateway_restart == "23:45"
+
+
+def test_a_window_that_cannot_be_used_names_file_and_key(tmp_path: Path) -> None:
+    message = _file_refusal(tmp_path, "universe: [SPY]\nwindows: {region: asia}\n")
+
+    assert "mine.yaml: windows.region: expected one of north-america, europe" in message

@@ -15,6 +15,7 @@ import anyio
 
 from momentum_lab.clock import Clock, transport_s
 from momentum_lab.core.connection import ConnectionState
+from momentum_lab.core.windows import QuietWindow, window_at
 from momentum_lab.parameters import Parameters
 
 _LONGEST_NAP_S = 30.0
@@ -65,23 +66,27 @@ class OutageAlarm:
         """Return when an outage is over; tell it meanwhile if it is due."""
         began_s = quiet_since_s = transport_s()
         limit_s = self._parameters.liveness.alarm_after_s
-        is_told = False
+        is_told, last_window = False, None
         while self._connection.state is not ConnectionState.OPERATIONAL:
             now_s = transport_s()
-            if self._window_name():
-                quiet_since_s = now_s
-            if not is_told and now_s - quiet_since_s >= limit_s:
+            window = self._window()
+            if window is not None:
+                quiet_since_s, last_window = now_s, window
+            elif not is_told and now_s - quiet_since_s >= limit_s:
                 is_told = True
-                self._on_incident("connection down", self._text(now_s - began_s))
+                self._on_incident("connection down", self._text(now_s - began_s, last_window))
             left_s = quiet_since_s + limit_s - now_s if not is_told else _LONGEST_NAP_S
             with anyio.move_on_after(min(max(left_s, 0.01), _LONGEST_NAP_S)):
                 await self._connection.wait_changed()
         if is_told:
             self._on_incident("connection back", f"after {transport_s() - began_s:.0f} s")
 
-    def _window_name(self) -> str:
-        return ""
+    def _window(self) -> QuietWindow | None:
+        if not self._clock.is_anchored:
+            return None
+        return window_at(self._clock.now_ns(), self._parameters.windows)
 
-    def _text(self, down_s: float) -> str:
+    def _text(self, down_s: float, window: QuietWindow | None) -> str:
         cause = self._connection.last_loss or "no answer yet"
-        return f"{self._connection.state.value} for {down_s:.0f} s: {cause}"
+        text = f"{self._connection.state.value} for {down_s:.0f} s: {cause}"
+        return text if window is None else f"{text}; not back after the {window.name}"

@@ -21,8 +21,8 @@ NAMES: dict[str, Any] = {
     "universe": ["SPY"],
     **dict.fromkeys(
         (
-            "connection", "news", "shock", "sizing", "exits", "guards", "engine", "execution",
-            "backoff", "liveness", "replay", "records",
+            "connection", "news", "shock", "sizing", "exits", "guards", "windows", "engine",
+            "execution", "backoff", "liveness", "replay", "records",
         )
     ),
 }  # fmt: skip
