@@ -131,15 +131,19 @@ _LONGEST_PATIENCE = 16.0
 
 
 def line_patience_s(
-    *, n_asked_again: int, are_all_quiet: bool, parameters: LivenessParameters
+    *, n_asked_again: int, is_alone: bool, has_flowed: bool, parameters: LivenessParameters
 ) -> float:
     """Return how long one line may be silent in the session before it is asked for again.
 
     Args:
-        n_asked_again: how often that has been done in this connection. Each time doubles the
-            patience, up to 16 times: a thinly traded stock is silent without being dead.
-        are_all_quiet: no other line has said anything either.
+        n_asked_again: how often that has been done in this connection. Where other lines flow,
+            each time doubles the patience, up to 16 times: a thinly traded stock is silent without
+            being dead.
+        is_alone: other lines have said something lately.
+        has_flowed: it has said something since it was last asked for; otherwise the request itself
+            may have been lost.
         parameters: the limits.
     """
-    first_s = parameters.all_quiet_s if are_all_quiet else parameters.line_quiet_s
-    return float(first_s * min(2.0**n_asked_again, _LONGEST_PATIENCE))
+    if not (is_alone and has_flowed):
+        return parameters.all_quiet_s
+    return float(parameters.line_quiet_s * min(2.0**n_asked_again, _LONGEST_PATIENCE))

@@ -252,7 +252,8 @@ class Liveness:
             if line.quiet_s(now_s)
             >= line_patience_s(
                 n_asked_again=self._n_asked_again.get(line, 0),
-                are_all_quiet=are_all_quiet,
+                is_alone=not are_all_quiet,
+                has_flowed=line.heard_s >= line.asked_s,
                 parameters=self._limits,
             )
         ]
