@@ -7,8 +7,11 @@ the while; whether one arrived that should not have is read from the gateway's o
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -102,12 +105,14 @@ ELSEWHERE = {fault.name for fault in ORDER_FAULTS} | {
 }
 
 
-def live_through(tape: Path, scenario: Callable[[Patient], Awaitable[None]]) -> Patient:
+def live_through(
+    tape: Path, scenario: Callable[[Patient], Awaitable[None]], *, tempt_every_s: float = 2.0
+) -> Patient:
     """Run a scenario in virtual time while the tempter asks for orders; return what was seen."""
 
     async def main() -> Patient:
         async with patient(tape, start_ns=NOON_NS) as found, anyio.create_task_group() as group:
-            group.start_soon(found.tempt)
+            group.start_soon(partial(found.tempt, every_s=tempt_every_s))
             await anyio.sleep(20)
             await scenario(found)
             group.cancel_scope.cancel()
@@ -290,3 +295,68 @@ def test_an_outage_outside_of_the_quiet_windows_is_told_once(tape: Path) -> None
         "connection down",
         "connection back",
     ]
+
+
+FOUND_WATCHED_S, FOUND_IDLE_S = 15.0, 60.0
+ENTRIES_STOP_S = 8.0
+N_SEEDS = 100
+
+
+@pytest.mark.parametrize("is_watched", [True, False], ids=["watched", "idle"])
+def test_a_half_open_socket_is_found_in_time_in_each_of_a_hundred_runs(
+    is_watched: bool, tape: Path
+) -> None:
+    stopped_s: list[float] = []
+    found_s: list[float] = []
+
+    async def one_run(found: Patient, seed: int) -> None:
+        rng = random.Random(seed)  # noqa: S311 - draws instants, guards no secret
+        await anyio.sleep(rng.uniform(0, 45))
+        with ExitStack() as stack:
+            if is_watched:
+                stack.enter_context(found.connector.stream_quotes("SPY"))
+                # Sometimes it has just been opened.
+                await anyio.sleep(rng.choice((0.0, rng.uniform(0, 20))))
+            began_s = anyio.current_time()
+            found.gateway.inject("half_open")
+            stopped_s.append(
+                await found.until(lambda: not found.connector.is_operational(), patience_s=90)
+            )
+            await found.until(lambda: found.state is _S.DISCONNECTED, patience_s=90)
+            found_s.append(anyio.current_time() - began_s)
+            found.gateway.hub.faults.end("half_open")
+        await found.until(found.connector.is_operational, patience_s=RECOVERS_WITHIN_S)
+
+    async def scenario(found: Patient) -> None:
+        for seed in range(N_SEEDS):
+            await one_run(found, seed)
+
+    found = live_through(tape, scenario, tempt_every_s=30)
+
+    assert len(found_s) == N_SEEDS
+    assert max(found_s) <= (FOUND_WATCHED_S if is_watched else FOUND_IDLE_S)
+    if is_watched:
+        assert max(stopped_s) <= ENTRIES_STOP_S
+    check_gate(found)
+
+
+@pytest.mark.parametrize("is_dead", [True, False])
+def test_a_quiet_line_is_proven_alive_before_an_entry(is_dead: bool, tape: Path) -> None:
+    async def scenario(found: Patient) -> None:
+        # Just after a time request was answered, so that the next one is far.
+        (session,) = found.gateway.hub.sessions.values()
+        await anyio.sleep(0.5)
+        found.gateway.inject("frozen_quotes", for_s=300)
+        if is_dead:
+            found.gateway.inject("half_open")
+        await anyio.sleep(4)
+        began_s = anyio.current_time()
+        assert await found.connector.prove_alive() is not is_dead
+        assert anyio.current_time() - began_s < 3.5
+        assert found.connector.is_operational() is not is_dead
+        assert session.client_id == 17
+        found.gateway.hub.faults.end("half_open")
+        await anyio.sleep(90)
+
+    found = live_through(tape, scenario)
+    check_gate(found)
