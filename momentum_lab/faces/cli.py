@@ -1,4 +1,4 @@
-"""The command line: demo, gateway, live, check.
+"""The command line: demo, gateway, live, check, doctor.
 
 Every error that the package raises on purpose ends as one sentence on the standard error and
 exit code 2; a session that failed ends with 1.
@@ -26,6 +26,7 @@ import click
 from momentum_lab.calendars import NEW_YORK
 from momentum_lab.clock import utc
 from momentum_lab.errors import BrokerError, ParameterError, RecordError
+from momentum_lab.faces.doctor import doctor
 from momentum_lab.faces.gateway_commands import gateway
 from momentum_lab.faces.one_sentence import FAILED_EXIT, one_sentence
 from momentum_lab.parameters import Parameters, load_parameters
@@ -51,6 +52,7 @@ def main() -> None:
 
 
 main.add_command(gateway)
+main.add_command(doctor)
 
 
 @main.command()
