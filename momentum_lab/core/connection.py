@@ -70,11 +70,33 @@ CONNECTION_TABLE: Mapping[tuple[ConnectionState, ConnectionEvent], ConnectionSta
 }
 
 
+_SUPERVISED = "one supervisor makes one attempt after the other"
+_NO_SOCKET = "without a socket nothing is heard"
+# Every pair that is not in the table, and why it cannot happen: a step that does all the same is
+# a fault of ours, and raises.
+IMPOSSIBLE: Mapping[tuple[ConnectionState, ConnectionEvent], str] = {
+    (_S.DISCONNECTED, _E.SOCKET_READY): "a socket comes of an attempt",
+    (_S.DISCONNECTED, _E.SYNCHRONIZED): _NO_SOCKET,
+    (_S.DISCONNECTED, _E.UPSTREAM_LOST): _NO_SOCKET,
+    (_S.DISCONNECTED, _E.UPSTREAM_RESTORED): _NO_SOCKET,
+    (_S.CONNECTING, _E.ATTEMPT): _SUPERVISED,
+    (_S.CONNECTING, _E.SYNCHRONIZED): "nothing is asked for before the handshake is over",
+    (_S.SYNCHRONIZING, _E.ATTEMPT): _SUPERVISED,
+    (_S.SYNCHRONIZING, _E.SOCKET_READY): "there is one socket, and it is ready",
+    (_S.OPERATIONAL, _E.ATTEMPT): _SUPERVISED,
+    (_S.OPERATIONAL, _E.SOCKET_READY): "there is one socket, and it is ready",
+    (_S.OPERATIONAL, _E.SYNCHRONIZED): "a synchronisation ends in the state that it began in",
+    (_S.DEGRADED, _E.ATTEMPT): _SUPERVISED,
+    (_S.DEGRADED, _E.SOCKET_READY): "there is one socket, and it is ready",
+    (_S.DEGRADED, _E.SYNCHRONIZED): "a synchronisation that lost the broker on its way is void",
+}
+
+
 def advance_connection(state: ConnectionState, event: ConnectionEvent) -> ConnectionState:
     """Return the connection state after `event`.
 
     Raises:
-        IllegalTransitionError: the pair is not in `CONNECTION_TABLE`.
+        IllegalTransitionError: the pair is one of `IMPOSSIBLE`.
     """
     return advance(CONNECTION_TABLE, state, event)
 

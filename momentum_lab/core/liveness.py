@@ -127,7 +127,7 @@ class LivenessParameters:
         return self.probe_every_s, self.probe_answer_s
 
 
-_LONGEST_PATIENCE = 16.0
+_MOST_DOUBLINGS = 4
 
 
 def line_patience_s(
@@ -146,4 +146,5 @@ def line_patience_s(
     """
     if not (is_alone and has_flowed):
         return parameters.all_quiet_s
-    return float(parameters.line_quiet_s * min(2.0**n_asked_again, _LONGEST_PATIENCE))
+    # The exponent is bounded: a float overflows long after the cap has been reached.
+    return float(parameters.line_quiet_s * 2.0 ** min(n_asked_again, _MOST_DOUBLINGS))

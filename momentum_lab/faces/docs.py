@@ -1,4 +1,4 @@
-"""Writes the pages of `docs/` that are made from the code: parameters, states, faults, wire.
+"""Writes the pages of `docs/` that are made from the code: parameters, states, faults, codes, wire.
 
 Run:  python -m momentum_lab.faces.docs
 """
@@ -11,12 +11,13 @@ from enum import Enum
 from pathlib import Path
 from typing import TypeVar
 
-from momentum_lab.core.connection import CONNECTION_TABLE, ConnectionState
+from momentum_lab.core.connection import CONNECTION_TABLE, IMPOSSIBLE, ConnectionState
 from momentum_lab.core.order import ORDER_TABLE, OrderState
 from momentum_lab.core.tunable import tunables_of
 from momentum_lab.faces.wire_page import wire_lines
 from momentum_lab.gateway.faults.base import Fault
 from momentum_lab.gateway.faults.catalog import CATALOG
+from momentum_lab.live.ibkr.codes import CODES
 from momentum_lab.parameters import MISSING_FOR_LIVE, Parameters
 
 _MADE = "<!-- made by `python -m momentum_lab.faces.docs`; do not edit -->"
@@ -32,12 +33,37 @@ def pages() -> dict[str, str]:
         "states.md": states_page(),
         "faults.md": faults_page(),
         "wire.md": wire_page(),
+        "codes.md": codes_page(),
     }
 
 
 def wire_page() -> str:
     """Return the page of every message of the paper gateway's protocol."""
     return "\n".join(wire_lines(_MADE))
+
+
+def codes_page() -> str:
+    """Return the page of the broker's message codes and of what is done about each."""
+    rows = sorted(CODES.items())
+    lines = [
+        "# Message codes of the broker",
+        "",
+        _MADE,
+        "",
+        "The broker words errors, warnings and plain notes alike: a number, a text, and the id of",
+        "the request or order that it belongs to. The number decides; texts may be translated.",
+        "A code that is not listed is recorded, once for each connection as an incident, and never",
+        "ends anything. Codes 2100 to 2199 that are not listed are remarks of the gateway.",
+        "",
+        "| code | severity | meaning | what the connector does |",
+        "|---:|---|---|---|",
+        *(
+            f"| {number} | {code.severity.value} | {code.meaning} | {code.reaction.value} |"
+            for number, code in rows
+        ),
+        "",
+    ]
+    return "\n".join(lines)
 
 
 def faults_page() -> str:
@@ -137,6 +163,15 @@ def states_page() -> str:
         "and broker have been reconciled.",
         "",
         *_diagram(CONNECTION_TABLE, start=ConnectionState.DISCONNECTED),
+        "",
+        "What is not drawn either leaves the state as it is or cannot happen, and raises:",
+        "",
+        "| in | event | why it cannot happen |",
+        "|---|---|---|",
+        *(
+            f"| `{state.name}` | {event.value} | {why} |"
+            for (state, event), why in IMPOSSIBLE.items()
+        ),
         "",
         "## Order",
         "",

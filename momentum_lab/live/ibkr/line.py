@@ -37,24 +37,29 @@ class Line:
 
     Attributes:
         instrument: what is traded.
+        listening: woken when somebody begins to listen.
+        answered: woken when a line that was asked for flows or is refused.
         status: where the subscription stands.
         words: the broker's last words about it; empty when there were none.
         request: id of the subscription in this connection, None when it is not asked for.
         asked_s: transport time at which it was asked for.
         heard_s: transport time of its last tick, -inf before the first of the connection.
         used_s: transport time at which somebody last wanted it.
+        data_type: what kind of data it brings.
         candles: the candles of this connection, volume in the line's own unit.
         streams: who listens.
     """
 
     instrument: Instrument
     listening: Alarm
+    answered: Alarm
     status: LineStatus = LineStatus.PARKED
     words: str = ""
     request: int | None = None
     asked_s: float = 0.0
     heard_s: float = -math.inf
     used_s: float = 0.0
+    data_type: DataType = DataType.UNKNOWN
     candles: LiveCandles = field(default_factory=LiveCandles)
     streams: set[QuoteStream] = field(default_factory=set)
     _bid: float | None = None
@@ -67,7 +72,6 @@ class Line:
     _last_at_ns: int = 0
     _trade_at_ns: int = 0
     _halted: bool = False
-    _data_type: DataType = DataType.UNKNOWN
     _suspicion: str = ""
     _quote: Quote | None = None
 
@@ -107,13 +111,8 @@ class Line:
 
     def hear_data_type(self, kind: DataType) -> None:
         """Take in what kind of data the line brings from now on; it proves no life either."""
-        self._data_type = kind
+        self.data_type = kind
         self.wake()
-
-    def hear_tick_of(self, kind: DataType) -> None:
-        """Take in what kind a tick itself shows to be; whether live data are frozen it does not."""
-        if self._data_type is DataType.UNKNOWN or kind is not DataType.LIVE:
-            self._data_type = kind
 
     def hear_trade(self, trade: Trade, at_ns: int) -> None:
         """Take in one trade; `at_ns` is its arrival."""
@@ -127,8 +126,10 @@ class Line:
             heard_s: transport time of the arrival.
         """
         self.heard_s = heard_s
-        self.status = LineStatus.FLOWING
-        self._suspicion = self.words = ""
+        if self.status is not LineStatus.FLOWING:
+            self.status, self.words = LineStatus.FLOWING, ""
+            self.answered.nudge()
+        self._suspicion = ""
         self.wake()
 
     # --- what we know about it -------------------------------------------------------------
@@ -142,6 +143,7 @@ class Line:
     def refuse(self, words: str) -> None:
         """The broker refuses it."""
         self.status, self.words = LineStatus.REFUSED, words
+        self.answered.nudge()
         self.wake()
 
     def fall_silent(self, words: str) -> None:
@@ -175,7 +177,7 @@ class Line:
         self.candles = LiveCandles()
         self._bid = self._ask = self._last = self._bid_size = self._ask_size = None
         self._bid_at_ns = self._ask_at_ns = self._last_at_ns = self._trade_at_ns = 0
-        self._halted, self._data_type, self._suspicion = False, DataType.UNKNOWN, ""
+        self._halted, self.data_type, self._suspicion = False, DataType.UNKNOWN, ""
         self._quote = None
 
     def _put_together(self) -> Quote:
@@ -189,7 +191,7 @@ class Line:
             ask_size=self._ask_size,
             last=self._last,
             halted=self._halted,
-            data_type=self._data_type,
+            data_type=self.data_type,
             bid_at_ns=self._bid_at_ns,
             ask_at_ns=self._ask_at_ns,
             last_at_ns=self._last_at_ns,
@@ -244,13 +246,14 @@ class Lines:
     """The registry of desired lines, kept over reconnects.
 
     Attributes:
-        listening: goes off when somebody begins to listen to a line.
+        listening: woken when somebody begins to listen to a line.
+        answered: woken when a line that was asked for flows or is refused.
     """
 
     def __init__(self) -> None:
         """Start empty."""
         self._by_symbol: dict[str, Line] = {}
-        self.listening = Alarm()
+        self.listening, self.answered = Alarm(), Alarm()
 
     def __iter__(self) -> Iterator[Line]:
         """Iterate in order of contract id, so that equal inputs give equal runs."""
@@ -262,7 +265,9 @@ class Lines:
 
     def want(self, instrument: Instrument) -> Line:
         """Return the line of an instrument, made when new."""
-        line = self._by_symbol.setdefault(instrument.symbol, Line(instrument, self.listening))
+        line = self._by_symbol.setdefault(
+            instrument.symbol, Line(instrument, self.listening, self.answered)
+        )
         line.instrument = instrument
         return line
 

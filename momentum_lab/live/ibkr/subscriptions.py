@@ -33,7 +33,6 @@ _log = logging.getLogger(__name__)
 _LINE_TICKS = "233,292"
 _TAPE_TICKS = "mdoff,292"
 _LIVE_DATA = 1
-_LOOK_EVERY_S = 0.02
 _NO_CONTRACT = 200
 
 
@@ -170,9 +169,12 @@ class Subscriptions:
         Args:
             timeout_s: transport time; what has said nothing by then counts as silent.
         """
-        with anyio.move_on_after(timeout_s):
-            while any(line.status is LineStatus.ASKED for line in self._lines):  # noqa: ASYNC110 - ticks set no event of their own
-                await anyio.sleep(_LOOK_EVERY_S)
+        until_s = transport_s() + timeout_s
+        while any(line.status is LineStatus.ASKED for line in self._lines):
+            left_s = until_s - transport_s()
+            if left_s <= 0:
+                break
+            await self._lines.answered.rest(left_s)
         silent = [line for line in self._lines if line.status is LineStatus.ASKED]
         for line in silent:
             line.fall_silent(f"nothing was heard within {timeout_s:g} s")

@@ -20,6 +20,7 @@ from momentum_lab.core.market import DataType
 from momentum_lab.live.ibkr import translate
 from momentum_lab.live.ibkr.incidents import OnIncident
 from momentum_lab.live.ibkr.line import Line
+from momentum_lab.live.ibkr.translate import UNSET
 
 Fields = list[str]
 
@@ -91,35 +92,50 @@ class TickEars:
 
         return hear
 
-    def _at_ns(self) -> int:
+    def _read_clock(self) -> int:
         """Return the market time of what arrives together."""
-        if not self._now_ns:
-            self._now_ns = self._clock.now_ns()
+        self._now_ns = self._clock.now_ns()
         return self._now_ns
 
+    # The next two are most of what a gateway says, so they are written out.
+
     def _hear_price(self, line: Line, fields: Fields) -> bool:
-        kind = fields[3]
+        kind, price, size = fields[3], float(fields[4] or 0), float(fields[5] or 0)
+        at_ns = self._now_ns or self._read_clock()
+        is_price = 0 < price < UNSET
+        known_price = price if is_price else None
+        # No price means that there is nothing on that side.
+        known_size = size if is_price and 0 <= size < UNSET else None
         if kind in _BID:
-            line.hear_bid(*_priced(fields), self._at_ns())
+            line.hear_bid(known_price, known_size, at_ns)
         elif kind in _ASK:
-            line.hear_ask(*_priced(fields), self._at_ns())
+            line.hear_ask(known_price, known_size, at_ns)
         elif kind in _LAST:
-            line.hear_last(_priced(fields)[0], self._at_ns())
+            line.hear_last(known_price, at_ns)
         else:
             return False
-        line.hear_tick_of(DataType.DELAYED if kind in _DELAYED else DataType.LIVE)
+        self._hear_kind(line, kind)
         return True
 
     def _hear_size(self, line: Line, fields: Fields) -> bool:
-        kind = fields[3]
+        kind, size = fields[3], float(fields[4] or 0)
+        at_ns = self._now_ns or self._read_clock()
+        known_size = size if 0 <= size < UNSET else None
         if kind in _BID_SIZE:
-            line.hear_bid_size(translate.shares(float(fields[4] or 0)), self._at_ns())
+            line.hear_bid_size(known_size, at_ns)
         elif kind in _ASK_SIZE:
-            line.hear_ask_size(translate.shares(float(fields[4] or 0)), self._at_ns())
+            line.hear_ask_size(known_size, at_ns)
         else:
             return False
-        line.hear_tick_of(DataType.DELAYED if kind in _DELAYED else DataType.LIVE)
+        self._hear_kind(line, kind)
         return True
+
+    def _hear_kind(self, line: Line, kind: str) -> None:
+        """A tick of delayed data shows itself; whether live data are frozen it does not."""
+        if kind in _DELAYED:
+            line.data_type = DataType.DELAYED
+        elif line.data_type is DataType.UNKNOWN:
+            line.data_type = DataType.LIVE
 
     def _hear_generic(self, line: Line, fields: Fields) -> bool:
         if fields[3] == _HALTED:
@@ -131,8 +147,7 @@ class TickEars:
         if trade is None:
             return False
         self._clock.observe(trade.at_ns)
-        self._now_ns = 0
-        line.hear_trade(trade, self._at_ns())
+        line.hear_trade(trade, self._read_clock())
         return True
 
     def _hear_data_type(self, line: Line, fields: Fields) -> bool:
@@ -145,9 +160,3 @@ class TickEars:
         for line in self._changed:
             line.settle(now_s)
         self._changed.clear()
-
-
-def _priced(fields: Fields) -> tuple[float | None, float | None]:
-    """Return price and size of a price tick; no price means that there is nothing on that side."""
-    price = translate.price(float(fields[4] or 0))
-    return price, translate.shares(float(fields[5] or 0)) if price is not None else None

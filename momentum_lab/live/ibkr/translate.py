@@ -23,7 +23,8 @@ from momentum_lab.errors import DataError
 
 _log = logging.getLogger(__name__)
 
-_UNSET = 1e300
+# Above any number that the broker means: it says that a double is not set.
+UNSET = 1e300
 _LIVE = 1
 _HALTED = (1.0, 2.0)
 _NO_DATA = 162
@@ -170,7 +171,7 @@ def _usd(values: Mapping[tuple[str, str], str], tag: str) -> float | None:
         found = float(text)
     except ValueError:
         raise DataError(f"account: expected a number for {tag}, found {text!r}") from None
-    return found if math.isfinite(found) and abs(found) < _UNSET else None
+    return found if math.isfinite(found) and abs(found) < UNSET else None
 
 
 def quote_of(symbol: str, ticker: ib_insync.Ticker, at_ns: int) -> Quote:
@@ -201,7 +202,7 @@ def trade_of(value: str) -> Trade | None:
     except ValueError:
         _log.warning("trade refused, expected numbers, found text=%r", value)
         return None
-    if not (0 < paid < _UNSET and math.isfinite(volume) and volume >= 0):
+    if not (0 < paid < UNSET and math.isfinite(volume) and volume >= 0):
         return None
     return Trade(stamp * _NS_PER_MS, paid, volume)
 
@@ -244,7 +245,7 @@ def is_ours(fill: ib_insync.Fill) -> bool:
 
 def commission_of(report: ib_insync.CommissionReport) -> float | None:
     """Return a commission, None while the broker has not reported it."""
-    if not report.execId or not math.isfinite(report.commission) or report.commission > _UNSET:
+    if not report.execId or not math.isfinite(report.commission) or report.commission > UNSET:
         return None
     return report.commission
 
@@ -320,9 +321,9 @@ def tap(owner: Any, name: str, listener: Callable[..., None], *, instead: bool =
 
 def price(value: float) -> float | None:
     """Return a price in US dollars, None for the broker's ways to say that there is none."""
-    return value if math.isfinite(value) and 0 < value < _UNSET else None
+    return value if math.isfinite(value) and 0 < value < UNSET else None
 
 
 def shares(value: float) -> float | None:
     """Return a size in shares, None for the broker's ways to say that it is not known."""
-    return value if math.isfinite(value) and 0 <= value < _UNSET else None
+    return value if math.isfinite(value) and 0 <= value < UNSET else None

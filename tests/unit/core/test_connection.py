@@ -7,6 +7,7 @@ import pytest
 
 from momentum_lab.core.connection import (
     CONNECTION_TABLE,
+    IMPOSSIBLE,
     BackoffParameters,
     ConnectionEvent,
     ConnectionState,
@@ -44,6 +45,11 @@ def _reachable(start: ConnectionState) -> set[ConnectionState]:
 @pytest.mark.parametrize("state", list(ConnectionState))
 def test_every_state_can_be_reached_from_every_state(state: ConnectionState) -> None:
     assert _reachable(state) == set(ConnectionState)
+
+
+def test_every_pair_has_a_row_or_a_reason_why_it_cannot_happen() -> None:
+    assert set(MISSING) == set(IMPOSSIBLE)
+    assert all(IMPOSSIBLE.values())
 
 
 @pytest.mark.parametrize("event", list(ConnectionEvent))
