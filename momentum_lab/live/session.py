@@ -130,6 +130,8 @@ class LiveSession:
         self._clock = ReplayClock(replay.speed) if is_replay else SystemClock()
         self._stop, self._is_ready = anyio.Event(), anyio.Event()
         self._store = TradeStore(self.database)
+        if is_replay:
+            self._store.commit_lightly()
         self._begin()
         try:
             with _signals_call(lambda: self.stop("signal")):

@@ -202,6 +202,18 @@ def test_the_file_says_its_version_and_keeps_a_write_ahead_log(store: TradeStore
     assert store.db.journal_mode == "wal"
 
 
+def test_commits_wait_for_the_disk_unless_told_otherwise(tmp_path: Path) -> None:
+    def synchronous(store: TradeStore) -> int:
+        return int(next(iter(store.db.execute("PRAGMA synchronous")))[0])
+
+    store = TradeStore(tmp_path / "trades.db")
+    full = synchronous(store)
+    store.commit_lightly()
+
+    assert (full, synchronous(store)) == (2, 1)
+    store.close()
+
+
 def test_a_later_version_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "later.db"
     connection = sqlite3.connect(path)
