@@ -172,7 +172,7 @@ class Exchange:
         if found is None:
             return []
         self.floor.liquidity.on_quote(quote)
-        return self._look(replace(found, high=found.price, low=found.price))
+        return self._look(found._replace(high=found.price, low=found.price))
 
     def on_halt(self, halt: HaltChange) -> list[ExchangeEvent]:
         """Nothing trades in a halt; after it the next trade fills what it allows."""

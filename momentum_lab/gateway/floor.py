@@ -163,7 +163,7 @@ class Floor:
         if needs_trigger(order):
             if not is_met(order, trade, is_arrival=is_arrival):
                 # Where the price was before the order came moves no stop.
-                seen = replace(trade, high=trade.price, low=trade.price) if is_arrival else trade
+                seen = trade._replace(high=trade.price, low=trade.price) if is_arrival else trade
                 self._follow(order, seen)
                 return []
             events += self._trigger(order)

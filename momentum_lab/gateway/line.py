@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
+from itertools import repeat
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -96,6 +96,16 @@ class QuoteTrack:
         n_known = self.n_known(now_ns)
         return self.row(n_known - 1) if n_known else None
 
+    def at_each(self, at_ns: Array) -> list[BestQuote]:
+        """Return the quote at each of some instants, `NO_QUOTE` before the first."""
+        n_known = np.searchsorted(self.at_ns, at_ns, side="right")
+        columns = (self.bid, self.ask, self.bid_size, self.ask_size)
+        quotes = zip(*(column[n_known - 1].tolist() for column in columns), strict=True)
+        return [
+            BestQuote._make(quote) if is_known else NO_QUOTE
+            for quote, is_known in zip(quotes, (n_known > 0).tolist(), strict=True)
+        ]
+
     def last_middle(self, now_ns: int) -> tuple[int, float] | None:
         """Return when and where the newest middle of a two-sided quote was, if there was one."""
         n_known = self.n_known(now_ns)
@@ -141,7 +151,7 @@ class Line:
         self.hours = hours
         self._modelled: dict[float, BestQuote] = {}
         self._totals = self._day_totals()
-        self._chunk, self._facts = -1, list[tuple[Any, ...]]()
+        self._chunk, self._trades = -1, list[Trade]()
 
     @property
     def has_extended_hours(self) -> bool:
@@ -164,7 +174,7 @@ class Line:
     def recount(self) -> None:
         """Count the day's totals anew, after rows were hidden."""
         self._totals = self._day_totals()
-        self._chunk, self._facts = -1, list[tuple[Any, ...]]()
+        self._chunk, self._trades = -1, list[Trade]()
 
     def quote_at(self, now_ns: int, price_usd: float | None) -> BestQuote:
         """Return the quote at an instant, `NO_QUOTE` where none is known.
@@ -190,11 +200,8 @@ class Line:
         """Return what a row tells at its end."""
         chunk, place = divmod(index, _CHUNK_ROWS)
         if chunk != self._chunk:
-            self._chunk, self._facts = chunk, self._facts_of(chunk)
-        at_ns, price, *others = self._facts[place]
-        quote: tuple[Any, ...] = self.quote_at(at_ns, price)
-        high, low, size, *totals = others
-        return Trade(self.instrument.symbol, at_ns, price, high, low, size, *quote, *totals)
+            self._chunk, self._trades = chunk, self._trades_of(chunk)
+        return self._trades[place]
 
     def latest(self, now_ns: int) -> Trade | None:
         """Return the last known trade of whatever date, with the quote of `now_ns`."""
@@ -219,7 +226,7 @@ class Line:
         early = self._untraded(now_ns)
         if early is None or self.hours.day(early.at_ns) != today:
             return None
-        return replace(early, previous_close=found.price)
+        return early._replace(previous_close=found.price)
 
     def _quoted(self, trade: Trade, now_ns: int) -> Trade:
         if not len(self.quotes):
@@ -252,28 +259,32 @@ class Line:
             is_traded=False,
         )
 
-    def _facts_of(self, chunk: int) -> list[tuple[Any, ...]]:
-        """Return rows as the values of a `Trade` without symbol and quote, in their order.
+    def _trades_of(self, chunk: int) -> list[Trade]:
+        """Return what many rows tell: column by column that is cheap, one by one it is not.
 
-        Plain values, for a busy market asks for thousands a second, and few at a time, for a tape
-        may hold millions.
+        Few at a time, for a tape may hold millions.
         """
         own = slice(chunk * _CHUNK_ROWS, (chunk + 1) * _CHUNK_ROWS)
+        columns = (self.end_ns, self.close, self.high, self.low, self.volume)
+        at_ns, price, *others = (column[own].tolist() for column in columns)
         totals = {name: column[own].tolist() for name, column in self._totals.items()}
         previous = [None if math.isnan(price) else price for price in totals["previous_close"]]
-        columns = (self.end_ns, self.close, self.high, self.low, self.volume)
-        is_single = (self.start_ns[own] == self.end_ns[own]).tolist()
-        return list(
-            zip(
-                *(column[own].tolist() for column in columns),
-                *(totals[name] for name in ("volume", "open", "high", "low", "vwap")),
-                previous,
-                self.exchange[own],
-                self.conditions[own],
-                is_single,
-                strict=True,
-            )
+        if len(self.quotes):
+            quotes = self.quotes.at_each(self.end_ns[own])
+        else:
+            quotes = [self.modelled(price_usd) for price_usd in price]
+        rows = zip(
+            repeat(self.instrument.symbol, len(at_ns)),
+            *(at_ns, price, *others),
+            *zip(*quotes, strict=True),
+            *(totals[name] for name in ("volume", "open", "high", "low", "vwap")),
+            previous,
+            self.exchange[own],
+            self.conditions[own],
+            (self.start_ns[own] == self.end_ns[own]).tolist(),
+            strict=True,
         )
+        return [Trade(*row) for row in rows]
 
     def _day_totals(self) -> Mapping[str, Array]:
         frame = pd.DataFrame(
@@ -304,8 +315,8 @@ class Line:
 
 def with_quote(trade: Trade, quote: BestQuote | QuoteChange) -> Trade:
     """Return a trade beside another quote."""
-    return replace(
-        trade, bid=quote.bid, ask=quote.ask, bid_size=quote.bid_size, ask_size=quote.ask_size
+    return trade._replace(
+        bid=quote.bid, ask=quote.ask, bid_size=quote.bid_size, ask_size=quote.ask_size
     )
 
 

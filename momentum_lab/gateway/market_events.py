@@ -1,15 +1,18 @@
-"""What a market tells: trades, quotes, halts."""
+"""What a market tells: trades, quotes, halts.
+
+Trades and quotes are named tuples: a busy tape makes hundreds of thousands of them a second.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from momentum_lab.records.tape import TapeHeadline
 from momentum_lab.records.tape_ticks import HALTED_BY_REGULATION, HALTED_BY_VOLATILITY
 
 
-@dataclass(frozen=True, slots=True)
-class Trade:
+class Trade(NamedTuple):
     """A bar or a single trade of the tape, with the quote and the day's totals at its end.
 
     Attributes:
@@ -49,8 +52,7 @@ class Trade:
     is_traded: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class QuoteChange:
+class QuoteChange(NamedTuple):
     """The best bid and ask changed without a trade.
 
     Attributes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from momentum_lab.gateway.line import NO_QUOTE, BestQuote
 from momentum_lab.gateway.market import Market
 from momentum_lab.gateway.market_events import HaltChange, QuoteChange, Trade
 from momentum_lab.records.tape_ticks import (
@@ -31,6 +32,16 @@ def test_a_trade_is_known_at_its_instant_beside_the_quote_of_then() -> None:
     assert (latest.price, latest.day_volume, latest.exchange, latest.is_single) == (
         *(100.01, 150, "P", True),
     )
+
+
+def test_each_trade_is_told_beside_the_quote_of_its_own_instant() -> None:
+    quotes = ((0.5, 99.0, 99.1, 1, 2), (2.0, 0.0, 99.3, 0, 4), (2.0, 99.4, 99.5, 5, 6))
+    trades = ((0.25, 99.0, 10), (0.5, 99.1, 10), (1.75, 99.0, 10), (2.0, 99.5, 10))
+    line = Market(tick_tape(trades=trades, quotes=quotes)).lines["SPY"]
+    expected = [line.quotes.at(at(seconds)) or NO_QUOTE for seconds, _, _ in trades]
+    told = [line.trade(index) for index in range(len(trades))]
+    assert [BestQuote(t.bid, t.ask, t.bid_size, t.ask_size) for t in told] == expected
+    assert (expected[0], expected[-1]) == (NO_QUOTE, (99.4, 99.5, 5, 6))
 
 
 def test_a_quote_changes_what_the_last_trade_is_shown_with() -> None:
