@@ -36,7 +36,7 @@ from momentum_lab.gateway.faults.director import Director
 from momentum_lab.gateway.journal import Journal
 from momentum_lab.gateway.limits import HistoryBudget
 from momentum_lab.gateway.market import Market
-from momentum_lab.gateway.market_events import HaltChange, MarketEvent, Trade
+from momentum_lab.gateway.market_events import HaltChange, MarketEvent, QuoteChange, Trade
 from momentum_lab.gateway.news_desk import NewsDesk
 from momentum_lab.gateway.orders import ExchangeEvent, Executed, StatusShown
 from momentum_lab.gateway.pace import Schedule
@@ -277,18 +277,18 @@ class Hub:
 
     def tell_market(self, event: MarketEvent) -> None:
         """Tell something that the market does, and let the exchange act on it."""
-        if isinstance(event, TapeHeadline):
-            self.tell_headline(event)
+        if isinstance(event, Trade):
+            self.streaming.tell(event)
+            self.publish(self.exchange.on_trade(event))
+        elif isinstance(event, QuoteChange):
+            self.streaming.tell(event)
+            self.publish(self.exchange.on_quote(event))
         elif isinstance(event, HaltChange):
             self.note("halt", symbol=event.symbol, kind=event.kind)
             self.streaming.tell_halt(event)
             self.publish(self.exchange.on_halt(event))
-        elif isinstance(event, Trade):
-            self.streaming.tell(event)
-            self.publish(self.exchange.on_trade(event))
         else:
-            self.streaming.tell(event)
-            self.publish(self.exchange.on_quote(event))
+            self.tell_headline(event)
 
     def halt(self, symbol: str, kind: int) -> None:
         """Halt a symbol or let it trade again, now, and tell it.

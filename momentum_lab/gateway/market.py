@@ -32,6 +32,7 @@ from momentum_lab.records.tape_ticks import LIMIT_STATE, TRADING
 
 # What comes first where several things happen at one instant.
 _HALTS, _QUOTES, _ROWS = range(3)
+_NEVER_NS = 2**63 - 1
 
 
 class Market:
@@ -55,8 +56,12 @@ class Market:
         self.halts = {str(row.symbol): int(row.kind) for row in past.itertuples()}
         self._names = list(self.lines)
         self._at_ns, self._kind, self._line_no, self._index = self._merged()
+        self._headline_ns = [item.at_ns for item in tape.headlines]
         self._cursor = bisect_right(self._at_ns, self.now_ns)
-        self._next_headline = sum(item.at_ns <= self.now_ns for item in tape.headlines)
+        self._next_headline = bisect_right(self._headline_ns, self.now_ns)
+        # So that there is always a next one.
+        self._at_ns.append(_NEVER_NS)
+        self._headline_ns.append(_NEVER_NS)
 
     @property
     def is_open(self) -> bool:
@@ -97,12 +102,8 @@ class Market:
 
     def next_event_ns(self) -> int | None:
         """Return when the next trade, quote, halt or headline is due, None after the last one."""
-        due = []
-        if self._cursor < len(self._at_ns):
-            due.append(self._at_ns[self._cursor])
-        if self._next_headline < len(self.tape.headlines):
-            due.append(self.tape.headlines[self._next_headline].at_ns)
-        return min(due, default=None)
+        due_ns = min(self._at_ns[self._cursor], self._headline_ns[self._next_headline])
+        return due_ns if due_ns < _NEVER_NS else None
 
     def advance(self, to_ns: int) -> Iterator[MarketEvent]:
         """Move to `to_ns` and yield what happens on the way, in time order.
@@ -110,9 +111,20 @@ class Market:
         While an event is out, `now_ns` is its instant. At one instant trades come before
         headlines: the trades are of the second that has just ended.
         """
-        while (due_ns := self.next_event_ns()) is not None and due_ns <= to_ns:
-            self.now_ns = max(self.now_ns, due_ns)
-            yield from self._due(due_ns)
+        while True:
+            tick_ns = self._at_ns[self._cursor]
+            headline_ns = self._headline_ns[self._next_headline]
+            is_tick = tick_ns <= headline_ns
+            due_ns = tick_ns if is_tick else headline_ns
+            if due_ns > to_ns:
+                break
+            self.now_ns = due_ns
+            if is_tick:
+                self._cursor += 1
+                yield from self._tick(self._cursor - 1)
+            else:
+                self._next_headline += 1
+                yield self.tape.headlines[self._next_headline - 1]
         self.now_ns = max(self.now_ns, to_ns)
 
     def change_halt(self, symbol: str, kind: int) -> list[MarketEvent]:
@@ -134,21 +146,13 @@ class Market:
             return trade
         return with_quote(trade, NO_QUOTE)
 
-    def _due(self, due_ns: int) -> Iterable[MarketEvent]:
-        position = self._cursor
-        if position < len(self._at_ns) and self._at_ns[position] == due_ns:
-            self._cursor += 1
-            name = self._names[self._line_no[position]]
-            return self._tick(self._kind[position], name, self._index[position])
-        headline = self.tape.headlines[self._next_headline]
-        self._next_headline += 1
-        return (headline,)
-
-    def _tick(self, kind: int, symbol: str, index: int) -> Iterable[MarketEvent]:
+    def _tick(self, position: int) -> Iterable[MarketEvent]:
+        kind, index = self._kind[position], self._index[position]
+        symbol = self._names[self._line_no[position]]
         line = self.lines[symbol]
         if kind == _HALTS:
             return self.change_halt(symbol, int(self.tape.halts["kind"].iloc[index]))
-        if self.is_halted(symbol):
+        if self.halts and self.is_halted(symbol):
             if kind == _ROWS:
                 line.hide(index)
             return ()
