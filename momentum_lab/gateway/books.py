@@ -84,6 +84,10 @@ class Books:
         """Whether any order is not finished, untransmitted ones included."""
         return any(self._live.values())
 
+    def has_live(self, symbol: str) -> bool:
+        """Whether any order of one symbol is not finished."""
+        return bool(self._live.get(symbol))
+
     def live_keys(self, symbol: str) -> list[Key]:
         """Return the unfinished orders of one symbol, oldest first."""
         return list(self._live.get(symbol, ()))

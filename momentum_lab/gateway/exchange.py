@@ -163,15 +163,18 @@ class Exchange:
 
     def on_trade(self, trade: Trade) -> list[ExchangeEvent]:
         """Fill and trigger what a trade of the tape allows."""
-        self.floor.liquidity.on_trade(trade)
-        return self._look(trade)
+        self.floor.liquidity.renew(trade)
+        return self._look(trade) if self.books.has_live(trade.symbol) else []
 
     def on_quote(self, quote: QuoteChange) -> list[ExchangeEvent]:
         """Fill what a new quote allows; it triggers no stop, for nothing was traded."""
+        self.floor.liquidity.renew(quote)
+        # Asked first, because what stands for the day's last trade takes long to find.
+        if not self.books.has_live(quote.symbol):
+            return []
         found = self._market.today(quote.symbol)
         if found is None:
             return []
-        self.floor.liquidity.on_quote(quote)
         return self._look(found._replace(high=found.price, low=found.price))
 
     def on_halt(self, halt: HaltChange) -> list[ExchangeEvent]:

@@ -20,13 +20,13 @@ class Liquidity:
         self._newest: dict[str, Trade | QuoteChange] = {}
         self._taken: dict[tuple[str, Side], int] = {}
 
-    def on_trade(self, trade: Trade) -> None:
-        """A trade makes a part of its volume available, and shows its quote afresh."""
-        self._renew(trade)
-
-    def on_quote(self, quote: QuoteChange) -> None:
-        """A new quote makes what it shows available."""
-        self._renew(quote)
+    def renew(self, newest: Trade | QuoteChange) -> None:
+        """Make available what a quote shows, and with a trade a part of its volume."""
+        self._newest[newest.symbol] = newest
+        # Asked first, because nearly always nobody has taken anything.
+        if self._taken:
+            for side in Side:
+                self._taken.pop((newest.symbol, side), None)
 
     def left(self, trade: Trade, side: Side, *, is_arrival: bool) -> int:
         """Return how many shares an order of this side may take now."""
@@ -44,13 +44,6 @@ class Liquidity:
         if isinstance(newest, QuoteChange):
             return shown(newest, side)
         return min(shown(newest, side), int(self._participation_ratio * newest.size))
-
-    def _renew(self, newest: Trade | QuoteChange) -> None:
-        self._newest[newest.symbol] = newest
-        # Asked first, because nearly always nobody has taken anything.
-        if self._taken:
-            for side in Side:
-                self._taken.pop((newest.symbol, side), None)
 
 
 def shown(quote: Trade | QuoteChange, side: Side) -> int:
