@@ -13,6 +13,7 @@ wire                    the protocol without sockets: bytes <-> messages
 exchange, account       orders, fills, cash and margin
 books, ledger, matching, checks, orders   the exchange's parts, each without the others' concerns
 market, line, history, hours, pace, catalog   the tape: prices, bars, sessions, speed, contracts
+voice                   ticks as messages that a fault may change, or at once as bytes
 streaming, streams      quotes, tick-by-tick data, depth and real-time bars to those who want them
 faults, control, journal   what goes wrong, who lets it, and what truly happened
 virtual                 client and gateway in one event loop whose time jumps

@@ -8,7 +8,7 @@ from typing import Any
 from momentum_lab.gateway.account import Account
 from momentum_lab.gateway.catalog import contract_of
 from momentum_lab.gateway.orders import Position
-from momentum_lab.gateway.ticks import Message
+from momentum_lab.gateway.voice import Message
 
 
 def position(account: Account, held: Position) -> dict[str, Any]:

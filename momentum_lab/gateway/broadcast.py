@@ -19,7 +19,8 @@ from momentum_lab.gateway.orders import (
     StatusShown,
     WhatIfShown,
 )
-from momentum_lab.gateway.ticks import Message, NewsLine
+from momentum_lab.gateway.ticks import NewsLine
+from momentum_lab.gateway.voice import Message
 from momentum_lab.records.tape import TapeHeadline
 
 if TYPE_CHECKING:

@@ -12,6 +12,7 @@ import math
 import socket
 import struct
 from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -22,7 +23,8 @@ from momentum_lab.gateway.answers import handle
 from momentum_lab.gateway.limits import MAX_VIOLATIONS, SECOND_S, MessageBudget
 from momentum_lab.gateway.refusal import RefusedError
 from momentum_lab.gateway.subscriptions import Subscriptions
-from momentum_lab.gateway.ticks import Message
+from momentum_lab.gateway.ticks import QuoteLine
+from momentum_lab.gateway.voice import Message, Voice, by_bytes, by_message
 from momentum_lab.gateway.wire import BadRequest, Event, Hello, ProtocolError, Request, ServerWire
 
 if TYPE_CHECKING:
@@ -149,6 +151,19 @@ class Session:
             # One by one, because a fault may say something of its own in between.
             self._queue(encoder.encode_all(faults.outgoing(self, message)))
 
+    @property
+    def voice(self) -> Voice[Any]:
+        """How ticks are said to this client now: as messages only while a fault may alter them.
+
+        What a voice has made is sent by that voice.
+        """
+        return self._by_message if self.hub.faults.active else self._by_bytes
+
+    def flush(self, line: QuoteLine) -> None:
+        """Queue what a line has not told yet."""
+        voice = self.voice
+        voice.send(line.flush(voice))
+
     def error(self, req_id: int, code: int, text: str) -> None:
         """Queue an error message."""
         self.send("error", req_id=req_id, code=code, text=text)
@@ -186,6 +201,14 @@ class Session:
         self.send("nextValidId", order_id=self.hub.exchange.books.next_order_id(client_id))
         for code, text in FARMS:
             self.error(-1, code, text)
+
+    @cached_property
+    def _by_message(self) -> Voice[Message]:
+        return by_message(self.send_all)
+
+    @cached_property
+    def _by_bytes(self) -> Voice[bytes]:
+        return by_bytes(self._queue, self.version)
 
     # -- the connection ---------------------------------------------------------------------
 
@@ -339,4 +362,4 @@ class Session:
             return
         self.has_conflated = False
         for line in self.subscriptions.quotes.values():
-            self.send_all(line.flush())
+            self.flush(line)

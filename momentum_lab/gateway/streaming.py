@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from momentum_lab.core.market import NS_PER_S
 from momentum_lab.gateway.history import HistoryBar, bars
 from momentum_lab.gateway.market_events import HaltChange, QuoteChange, Trade
-from momentum_lab.gateway.streams import REAL_TIME_S, RealTimeBars
+from momentum_lab.gateway.streams import PAST_LIMIT, REAL_TIME_S, RealTimeBars
 from momentum_lab.gateway.ticks import FROZEN, LIVE, QuoteLine
 
 if TYPE_CHECKING:
@@ -43,8 +43,9 @@ class Streaming:
                 if line.generics.has_prices and not line.is_delayed:
                     self._tell_line(session, line, event)
             for ticks in wanted.ticks.of(symbol):
-                at_limit = self._hub.market.is_at_limit(symbol)
-                session.send_all(ticks.hear(event, at_limit=at_limit))
+                mask = PAST_LIMIT if self._hub.market.is_at_limit(symbol) else 0
+                voice = session.voice
+                voice.send(ticks.hear(event, mask, voice))
             for depth in wanted.depths.of(symbol):
                 session.send_all(depth.hear(event))
 
@@ -65,7 +66,7 @@ class Streaming:
         self._due_ns = None
         for session, line in self._lines():
             if line.pending is not None and not session.is_congested:
-                session.send_all(line.flush())
+                session.flush(line)
 
     def on_second(self) -> None:
         """Tell delayed lines and, every five seconds, real-time bars."""
@@ -90,20 +91,22 @@ class Streaming:
         if session.is_congested:
             session.has_conflated = True
             line.wait(event)
-        elif not self._sample_ns:
-            session.send_all(line.tell(event))
-        else:
-            slot = event.at_ns // self._sample_ns
-            session.send_all(line.hear(event, slot=slot))
-            if line.pending is not None and self._due_ns is None:
-                self._due_ns = (slot + 1) * self._sample_ns
+            return
+        voice = session.voice
+        if not self._sample_ns:
+            voice.send(line.tell(event, voice))
+            return
+        slot = event.at_ns // self._sample_ns
+        voice.send(line.hear(event, slot, voice))
+        if line.pending is not None and self._due_ns is None:
+            self._due_ns = (slot + 1) * self._sample_ns
 
     def _tell_delayed(self, session: Session, line: QuoteLine) -> None:
         market = self._hub.market
         trade = market.lines[line.symbol].today(market.now_ns - DELAY_NS)
         if trade is not None and trade.at_ns > line.told_ns:
             line.told_ns = trade.at_ns
-            session.send_all(line.tell(trade))
+            session.send_all(line.tell_delayed(trade))
 
     def _tell_real_time(self, session: Session, wanted: RealTimeBars) -> None:
         market = self._hub.market

@@ -8,19 +8,20 @@ on each side: the best bid and ask.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from momentum_lab.core.market import NS_PER_S
 from momentum_lab.gateway.history import HistoryQuery
 from momentum_lab.gateway.market_events import QuoteChange, Trade
-from momentum_lab.gateway.ticks import Message
+from momentum_lab.gateway.voice import Message, Voice
 from momentum_lab.gateway.wire.data_replies import ALL_LAST, BID_ASK, LAST, MID_POINT
 
+T = TypeVar("T")
 TICK_KINDS: Final = {"Last": LAST, "AllLast": ALL_LAST, "BidAsk": BID_ASK, "MidPoint": MID_POINT}
 REAL_TIME_S = 5
 _INSERT, _UPDATE, _DELETE = range(3)
 _ASK_SIDE, _BID_SIDE = range(2)
-_PAST_LIMIT = 1
+PAST_LIMIT = 1
 
 
 @dataclass
@@ -38,43 +39,33 @@ class TickByTick:
     ignore_size: bool = False
     _told: tuple[float, ...] = ()
 
-    def hear(self, event: Trade | QuoteChange, *, at_limit: bool = False) -> list[Message]:
-        """Return what an event tells."""
+    def hear(self, event: Trade | QuoteChange, mask: int, voice: Voice[T]) -> list[T]:
+        """Return what an event tells; `mask` holds the attribute bits of a trade."""
         if self.kind not in (LAST, ALL_LAST):
-            return self.hear_quote(event)
-        is_trade = isinstance(event, Trade) and event.is_traded
-        return [self._trade(event, at_limit=at_limit)] if is_trade else []
+            return self.hear_quote(event, voice)
+        if isinstance(event, QuoteChange) or not event.is_traded:
+            return []
+        last = voice.last if self.kind == LAST else voice.all_last
+        time_s = event.at_ns // NS_PER_S
+        size, place = event.size, event.exchange
+        return [last(self.req_id, time_s, event.price, size, mask, place, event.conditions)]
 
-    def _trade(self, trade: Any, *, at_limit: bool) -> Message:
-        return self._message(
-            trade,
-            price=trade.price,
-            size=trade.size,
-            mask=_PAST_LIMIT if at_limit else 0,
-            exchange=trade.exchange,
-            special_conditions=trade.conditions,
-        )
-
-    def hear_quote(self, event: Trade | QuoteChange) -> list[Message]:
+    def hear_quote(self, event: Trade | QuoteChange, voice: Voice[T]) -> list[T]:
         """Return what an event tells of the quote; nothing where trades are followed."""
         if self.kind in (LAST, ALL_LAST) or not (event.bid > 0 and event.ask > 0):
             return []
+        time_s = event.at_ns // NS_PER_S
+        bid, ask, bid_size, ask_size = event.bid, event.ask, event.bid_size, event.ask_size
         if self.kind == MID_POINT:
-            middle = round((event.bid + event.ask) / 2, 10)
-            return [self._message(event, mid_point=middle)] if self._is_new(middle) else []
-        sizes = () if self.ignore_size else (event.bid_size, event.ask_size)
-        if not self._is_new(event.bid, event.ask, *sizes):
+            middle = round((bid + ask) / 2, 10)
+            return [voice.middle(self.req_id, time_s, middle)] if self._is_new(middle) else []
+        if not self._is_new(bid, ask, *(() if self.ignore_size else (bid_size, ask_size))):
             return []
-        quote = {"bid_price": event.bid, "ask_price": event.ask}
-        return [self._message(event, **quote, bid_size=event.bid_size, ask_size=event.ask_size)]
+        return [voice.bid_ask(self.req_id, time_s, bid, ask, bid_size, ask_size)]
 
     def _is_new(self, *state: float) -> bool:
         is_new, self._told = state != self._told, state
         return is_new
-
-    def _message(self, event: Trade | QuoteChange, **values: Any) -> Message:
-        time_s = event.at_ns // NS_PER_S
-        return "tickByTick", {"req_id": self.req_id, "kind": self.kind, "time": time_s, **values}
 
 
 @dataclass

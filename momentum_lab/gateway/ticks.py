@@ -13,15 +13,16 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Final, Literal, TypeVar
 
 from momentum_lab.gateway.line import with_quote
 from momentum_lab.gateway.market_events import STANDSTILLS, HaltChange, QuoteChange, Trade
 from momentum_lab.gateway.refusal import invalid
+from momentum_lab.gateway.voice import Message, Voice, by_message
 from momentum_lab.records.tape_ticks import LIMIT_STATE
 
 VolumeUnit = Literal["lots", "shares"]
-Message = tuple[str, dict[str, Any]]
+T = TypeVar("T")
 
 LOT_SHARES = 100
 NS_PER_MS, NS_PER_S = 1_000_000, 1_000_000_000
@@ -55,6 +56,8 @@ _CAN_AUTO_EXECUTE, _PAST_LIMIT = 1, 2
 _NO_PRICE = -1.0
 EASY_TO_BORROW, NOT_TO_BORROW = 3.0, 0.0
 _SHARES_EASILY_BORROWED = 10_000_000
+# For what is told rarely, and for delayed lines, whose messages are spelled anew.
+_PLAIN: Final = by_message(lambda _messages: None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,11 +141,13 @@ class QuoteLine:
         self.pending: Trade | QuoteChange | None = None
         self.told_ns = 0
         self._slot = -1
-        self._is_at_limit = False
+        self._limit_mask = 0
         self._in_lots = volume_ticks == "lots"
         self._sent: dict[int, float] = {}
-        # The whole quote that was told last: most trades do not change it.
+        # The whole quote, and high, low and open that were told last: most trades change neither.
         self._quoted: tuple[float, float, int, int] | None = None
+        self._day: tuple[float, float, float] | None = None
+        self._second: int | None = None
 
     @property
     def is_delayed(self) -> bool:
@@ -153,79 +158,86 @@ class QuoteLine:
 
     def opening(self, today: Trade | None, latest: Trade | None, *, halt: int = 0) -> list[Message]:
         """Return the first ticks: the date's state, or yesterday's close where it has none."""
-        self._is_at_limit = halt == LIMIT_STATE
+        self._limit_mask = _PAST_LIMIT if halt == LIMIT_STATE else 0
         found: list[Message] = []
         if today is None:
             if latest is not None:
-                found.append(self._price(CLOSE, latest.price, 0))
+                found.append(self._unsized(_PLAIN, CLOSE, latest.price))
                 if self.data_type in (FROZEN, DELAYED_FROZEN):
-                    found += self._quote(latest)
+                    found += self._quote(latest, _PLAIN)
         else:
-            found += self.trade(today) if today.is_traded else self._quote(today)
+            found += self.tell(today, _PLAIN)
             if today.previous_close is not None:
-                found.append(self._price(CLOSE, today.previous_close, 0))
-        found.append(self._generic(HALTED, halt if halt in STANDSTILLS else 0))
+                found.append(self._unsized(_PLAIN, CLOSE, today.previous_close))
+        found.append(_PLAIN.generic(self.req_id, HALTED, halt if halt in STANDSTILLS else 0))
         return self._spelled(found)
 
     def shortable(self, *, is_easy: bool) -> list[Message]:
         """Return how hard it is to borrow the stock, if that was asked for."""
         if not self.generics.has_shortable:
             return []
-        shares = {
-            "req_id": self.req_id,
-            "tick_type": SHARES_TO_SHORT,
-            "size": _SHARES_EASILY_BORROWED if is_easy else 0,
-        }
         score = EASY_TO_BORROW if is_easy else NOT_TO_BORROW
-        return [self._generic(SHORTABLE, score), ("tickSize", shares)]
+        shares = _SHARES_EASILY_BORROWED if is_easy else 0
+        return [
+            _PLAIN.generic(self.req_id, SHORTABLE, score),
+            _PLAIN.size(self.req_id, SHARES_TO_SHORT, shares),
+        ]
 
-    def hear(self, event: Trade | QuoteChange, *, slot: int) -> list[Message]:
+    def hear(self, event: Trade | QuoteChange, slot: int, voice: Voice[T]) -> list[T]:
         """Return what an event tells now; the rest of its slot waits in `pending`."""
-        event = self._with_pending(event)
+        if self.pending is not None:
+            event = self._with_pending(event)
         if slot == self._slot:
             self.pending = event
             return []
         self._slot, self.pending = slot, None
-        return self.tell(event)
+        return self.tell(event, voice)
 
     def wait(self, event: Trade | QuoteChange) -> None:
         """Keep what an event tells for later: the newest state replaces an older one."""
         self.pending = self._with_pending(event)
 
-    def flush(self) -> list[Message]:
+    def flush(self, voice: Voice[T]) -> list[T]:
         """Return what is not told yet."""
         event, self.pending = self.pending, None
-        return [] if event is None else self.tell(event)
+        return [] if event is None else self.tell(event, voice)
 
-    def tell(self, event: Trade | QuoteChange) -> list[Message]:
-        """Return the ticks of an event."""
+    def tell(self, event: Trade | QuoteChange, voice: Voice[T]) -> list[T]:
+        """Return the ticks of an event, in their live spelling."""
         if isinstance(event, QuoteChange) or not event.is_traded:
-            return self._spelled(self._quote(event))
-        return self._spelled(self.trade(event))
+            return self._quote(event, voice)
+        return self._trade(event, voice)
+
+    def tell_delayed(self, event: Trade | QuoteChange) -> list[Message]:
+        """Return the ticks of an event as a delayed line spells them."""
+        return self._spelled(self.tell(event, _PLAIN))
 
     def halt(self, change: HaltChange) -> list[Message]:
         """Return the tick of a halt or of its end; prices at their band are marked from now on."""
-        self._is_at_limit = change.kind == LIMIT_STATE
-        return self._spelled([self._generic(HALTED, change.kind if change.is_halt else 0)])
+        self._limit_mask = _PAST_LIMIT if change.kind == LIMIT_STATE else 0
+        kind = change.kind if change.is_halt else 0
+        return self._spelled([_PLAIN.generic(self.req_id, HALTED, kind)])
 
-    def trade(self, trade: Trade) -> list[Message]:
-        """Return the ticks that a trade brings, in their live spelling."""
-        found = self._quote(trade)
-        found.append(self._price(LAST, trade.price, trade.size))
-        volume = self._volume(trade.day_volume)
-        found.append(("tickSize", {"req_id": self.req_id, "tick_type": VOLUME, "size": volume}))
-        self._if_changed(found, HIGH, trade.day_high)
-        self._if_changed(found, LOW, trade.day_low)
-        self._if_changed(found, OPEN, trade.day_open)
-        if self.generics.has_rt_volume:
-            found.append(self._rt_volume(RT_VOLUME, trade))
-        if self.generics.has_rt_trades:
-            found.append(self._rt_volume(RT_TRADES, trade))
-        if self.generics.has_mark:
-            self._if_changed(found, MARK, trade.price)
+    def _trade(self, trade: Trade, voice: Voice[T]) -> list[T]:
+        req_id, generics = self.req_id, self.generics
+        found = self._quote(trade, voice)
+        found.append(voice.price(req_id, LAST, trade.price, trade.size, self._limit_mask))
+        found.append(voice.size(req_id, VOLUME, self._volume(trade.day_volume)))
+        day = trade.day_high, trade.day_low, trade.day_open
+        if day != self._day:
+            self._day = day
+            for tick_type, price in zip((HIGH, LOW, OPEN), day, strict=True):
+                self._if_changed(found, voice, tick_type, price)
+        if generics.has_rt_volume:
+            found.append(voice.text(req_id, RT_VOLUME, self._rt_text(trade)))
+        if generics.has_rt_trades:
+            found.append(voice.text(req_id, RT_TRADES, self._rt_text(trade)))
+        if generics.has_mark:
+            self._if_changed(found, voice, MARK, trade.price)
         second = trade.at_ns // NS_PER_S
-        if self._is_new(LAST_TIME, second):
-            found.append(self._text(LAST_TIME, str(second)))
+        if second != self._second:
+            self._second = second
+            found.append(voice.text(req_id, LAST_TIME, str(second)))
         return found
 
     def _with_pending(self, event: Trade | QuoteChange) -> Trade | QuoteChange:
@@ -234,28 +246,31 @@ class QuoteLine:
             return with_quote(self.pending, event)
         return event
 
-    def _quote(self, quote: Trade | QuoteChange) -> list[Message]:
-        found: list[Message] = []
+    def _quote(self, quote: Trade | QuoteChange, voice: Voice[T]) -> list[T]:
+        found: list[T] = []
         state = quote.bid, quote.ask, quote.bid_size, quote.ask_size
-        if state == self._quoted:
-            return found
-        self._quoted = state
-        self._side(found, (BID, BID_SIZE), quote.bid, quote.bid_size)
-        self._side(found, (ASK, ASK_SIZE), quote.ask, quote.ask_size)
+        if state != self._quoted:
+            self._quoted = state
+            self._side(found, voice, (BID, BID_SIZE), quote.bid, quote.bid_size)
+            self._side(found, voice, (ASK, ASK_SIZE), quote.ask, quote.ask_size)
         return found
 
-    def _side(self, found: list[Message], types: tuple[int, int], price: float, size: int) -> None:
+    def _side(
+        self, found: list[T], voice: Voice[T], types: tuple[int, int], price: float, size: int
+    ) -> None:
         price_type, size_type = types
-        price, size = (price, size) if price > 0 else (_NO_PRICE, 0)
+        # A price of a quote can be executed against automatically.
+        mask = self._limit_mask | _CAN_AUTO_EXECUTE
+        if price <= 0:
+            price, size, mask = _NO_PRICE, 0, self._limit_mask
         if self._is_new(price_type, price):
-            found.append(self._price(price_type, price, size))
+            found.append(voice.price(self.req_id, price_type, price, size, mask))
         if self._is_new(size_type, size):
-            values = {"req_id": self.req_id, "tick_type": size_type, "size": size}
-            found.append(("tickSize", values))
+            found.append(voice.size(self.req_id, size_type, size))
 
-    def _if_changed(self, found: list[Message], tick_type: int, price: float) -> None:
+    def _if_changed(self, found: list[T], voice: Voice[T], tick_type: int, price: float) -> None:
         if self._is_new(tick_type, price):
-            found.append(self._price(tick_type, price, 0))
+            found.append(self._unsized(voice, tick_type, price))
 
     def _is_new(self, tick_type: int, value: float) -> bool:
         if self._sent.get(tick_type) == value:
@@ -270,30 +285,19 @@ class QuoteLine:
             return messages
         return [told for message in messages if (told := as_delayed(message)) is not None]
 
-    def _price(self, tick_type: int, price: float, size: int, *, at_limit: bool = False) -> Message:
-        values = {"req_id": self.req_id, "tick_type": tick_type, "price": price, "size": size}
-        # Bid and ask can be executed against automatically.
-        mask = _CAN_AUTO_EXECUTE if tick_type in (BID, ASK) and price > 0 else 0
-        values["mask"] = mask | _PAST_LIMIT if self._is_at_limit else mask
-        return "tickPrice", values
-
-    def _generic(self, tick_type: int, value: float) -> Message:
-        return "tickGeneric", {"req_id": self.req_id, "tick_type": tick_type, "value": value}
-
-    def _text(self, tick_type: int, text: str) -> Message:
-        return "tickString", {"req_id": self.req_id, "tick_type": tick_type, "text": text}
+    def _unsized(self, voice: Voice[T], tick_type: int, price: float) -> T:
+        return voice.price(self.req_id, tick_type, price, 0, self._limit_mask)
 
     def _volume(self, shares: int) -> int:
         return shares // LOT_SHARES if self._in_lots else shares
 
-    def _rt_volume(self, tick_type: int, trade: Trade) -> Message:
+    def _rt_text(self, trade: Trade) -> str:
         size = trade.size / LOT_SHARES if self._in_lots else float(trade.size)
         # The stamp of a bar lies inside it: at its end it would be counted to the next minute.
         stamp_ms = (trade.at_ns if trade.is_single else trade.at_ns - 1) // NS_PER_MS
-        return self._text(
-            tick_type,
+        return (
             f"{trade.price:.10g};{size:.10g};{stamp_ms};"
-            f"{self._volume(trade.day_volume)};{trade.day_vwap:.8f};false",
+            f"{self._volume(trade.day_volume)};{trade.day_vwap:.8f};false"
         )
 
 

@@ -63,7 +63,8 @@ def _tick_by_tick(session: Session, request: Request) -> None:
     today = hub.market.today(stock.symbol)
     if today is not None:
         # The quote of now; the last trade has been told to those who were there.
-        session.send_all(line.hear_quote(today))
+        voice = session.voice
+        voice.send(line.hear_quote(today, voice))
 
 
 def _cancel_tick_by_tick(session: Session, request: Request) -> None:

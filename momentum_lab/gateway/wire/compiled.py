@@ -16,6 +16,9 @@ into the source of a function. That of tickSize at version 176 reads, with names
         )
         return text
 
+Where the same few values are sent all day long, even the mapping is a burden: `compile_frame` makes
+a function of the values themselves.
+
 Such a function knows only what is right. Where something is wrong (a field is missing, unknown or
 of another kind) it raises something, and the caller lets the items themselves say what: there is
 one wording of every error, and one place that decides what is one.
@@ -23,7 +26,7 @@ one wording of every error, and one place that decides what is one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -45,6 +48,8 @@ from momentum_lab.gateway.wire.layout import (
 
 # Takes what was given, returns all fields, each with its NUL.
 Writer = Callable[[Any], str]
+# Takes values by position, returns a framed message.
+Framer = Callable[..., bytes]
 # What a writer may raise where it does not write.
 UNUSUAL: Final = (DataError, LookupError, TypeError, ValueError, ArithmeticError, AttributeError)
 # Spelled so that a digit may follow it.
@@ -61,6 +66,27 @@ def compile_layout(layout: Layout, *, ignored: frozenset[str] = frozenset()) -> 
     source = _Source(layout)
     source.add_items(layout.items)
     return source.function(known=frozenset(layout.absent) | ignored)
+
+
+def compile_frame(
+    layout: Layout, names: Sequence[str], *, fixed: Values, unusual: Framer
+) -> Framer:
+    """Return a function of the values of `names` that gives a whole message, framed.
+
+    Args:
+        layout: the items of one version, the number of the message included.
+        names: the values that it takes, in this order; all others have their defaults.
+        fixed: values that are the same in all its messages; conditions may look at these alone.
+        unusual: what is called instead, with the same values, where it cannot write them.
+
+    Raises:
+        LookupError: a field is needed that is neither in `names` nor in `fixed`, or one is unknown.
+    """
+    if not {*names, *fixed} <= layout.absent.keys():
+        raise LookupError(f"no such fields: {sorted({*names, *fixed} - layout.absent.keys())}")
+    source = _FrameSource(layout, names, fixed)
+    source.add_items(layout.items)
+    return source.framer(unusual)
 
 
 class _Source:
@@ -123,8 +149,8 @@ class _Source:
     def _add_field(self, field: Field) -> None:
         kind, name = field.kind, field.name
         write = partial(_written_unless_none, kind) if _must_not_be_none(field) else kind.write
-        text = kind.inline.format(value=f"given[{name!r}]", write=self._name(write))
-        if name in self._defaults:
+        text = kind.inline.format(value=self._place(name), write=self._name(write))
+        if self._may_be_absent(name):
             default = self._constant(write(self._defaults[name]))
             text = f"({text}) if {name!r} in given else {default}"
         self._add_expression(text, _NUL)
@@ -159,6 +185,13 @@ class _Source:
             self._lines.append(f'{self._indent}text += f"{text}"')
             self._pieces.clear()
 
+    def _place(self, name: str) -> str:
+        """Return an expression for what was given under a name."""
+        return f"given[{name!r}]"
+
+    def _may_be_absent(self, name: str) -> bool:
+        return name in self._defaults
+
     def _given(self, name: str) -> str:
         """Return an expression for what was given under a name, or stands for it."""
         if name not in self._defaults:
@@ -174,6 +207,52 @@ class _Source:
         name = f"n{len(self._names)}"
         self._names[name] = value
         return name
+
+
+class _FrameSource(_Source):
+    """The source of a function of values by position: flat messages, and nothing optional."""
+
+    def __init__(self, layout: Layout, names: Sequence[str], fixed: Values) -> None:
+        super().__init__(layout)
+        self._places = {name: f"v{number}" for number, name in enumerate(names)}
+        known = {**layout.defaults, **fixed}
+        # Without what differs from message to message, so that no condition is decided by that.
+        self._fixed = {name: known[name] for name in known.keys() - self._places.keys()}
+
+    def framer(self, unusual: Framer) -> Framer:
+        """Return the finished function."""
+        values = ", ".join(self._places.values())
+        lines = [
+            f"def frame({values}):",
+            "    try:",
+            f'        payload = f"{"".join(self._pieces)}".encode()',
+            "    except unusual_values:",
+            f"        return unusual({values})",
+            '    return len(payload).to_bytes(4, "big") + payload',
+        ]
+        names = {**self._names, "unusual": unusual, "unusual_values": UNUSUAL}
+        # As above: made of declarations alone.
+        exec("\n".join(lines), names)  # noqa: S102
+        framer: Framer = names["frame"]
+        return framer
+
+    def _add_item(self, item: Item) -> None:
+        match item:
+            case Field() if item.name not in self._places:
+                self._add_expression(self._constant(item.kind.write(self._fixed[item.name])), _NUL)
+            case When():
+                if item.condition(self._fixed):
+                    self.add_items(item.items)
+            case Field() | Const():
+                super()._add_item(item)
+            case _:
+                raise LookupError(f"{item!r} is not flat")
+
+    def _place(self, name: str) -> str:
+        return self._places[name]
+
+    def _may_be_absent(self, name: str) -> bool:
+        return False
 
 
 def _must_not_be_none(field: Field) -> bool:

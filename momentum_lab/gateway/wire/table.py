@@ -7,7 +7,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from momentum_lab.errors import DataError
-from momentum_lab.gateway.wire.compiled import UNUSUAL, Writer, compile_layout
+from momentum_lab.gateway.wire.compiled import (
+    UNUSUAL,
+    Framer,
+    Writer,
+    compile_frame,
+    compile_layout,
+)
 from momentum_lab.gateway.wire.layout import FOREVER, Const, Cursor, Item, Layout, Values
 
 
@@ -147,11 +153,32 @@ class Encoder:
             DataError: there is no message of that name.
         """
         if name not in self._writers:
-            layout = self._table.layout(name, self._version)
-            number = Const(str(self._table.messages[name].number))
-            items = (number, *layout.items)
-            self._writers[name] = compile_layout(replace(layout, items=items))
+            self._writers[name] = compile_layout(self._numbered(name))
         return self._writers[name]
+
+    def framer(self, name: str, names: Sequence[str], fixed: Values | None = None) -> Framer:
+        """Return a function of the values of `names`, in this order, that gives `encode`'s bytes.
+
+        Args:
+            name: a message without nested parts.
+            names: what the function takes; other fields have their defaults.
+            fixed: further values, the same in all its messages.
+
+        Raises:
+            DataError: there is no message of that name.
+            LookupError: a field is missing or unknown.
+        """
+        always = dict(fixed or {})
+
+        def unusual(*values: Any) -> bytes:
+            return self.encode(name, {**dict(zip(names, values, strict=True)), **always})
+
+        return compile_frame(self._numbered(name), names, fixed=always, unusual=unusual)
+
+    def _numbered(self, name: str) -> Layout:
+        layout = self._table.layout(name, self._version)
+        number = Const(str(self._table.messages[name].number))
+        return replace(layout, items=(number, *layout.items))
 
 
 def frame(payload: bytes) -> bytes:

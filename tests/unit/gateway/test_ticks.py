@@ -7,8 +7,11 @@ import pytest
 
 from momentum_lab.gateway.market_events import Trade
 from momentum_lab.gateway.refusal import RefusedError
-from momentum_lab.gateway.ticks import Generics, Message, QuoteLine, VolumeUnit, parse_generics
+from momentum_lab.gateway.ticks import Generics, QuoteLine, VolumeUnit, parse_generics
+from momentum_lab.gateway.voice import Message, by_message
 from tests.gateway_factories import NOON
+
+MESSAGES = by_message(lambda _: None)
 
 
 def trade(price: float = 100.0, *, size: int = 250, day_volume: int = 12_345) -> Trade:
@@ -55,25 +58,25 @@ def test_before_the_first_trade_of_the_day_only_the_old_close_is_known() -> None
 
 
 def test_volume_is_told_in_whole_lots_by_default() -> None:
-    assert by_type(line().trade(trade()))[8] == 123
-    assert by_type(line("shares").trade(trade()))[8] == 12_345
+    assert by_type(line().tell(trade(), MESSAGES))[8] == 123
+    assert by_type(line("shares").tell(trade(), MESSAGES))[8] == 12_345
 
 
 def test_rt_volume_is_stamped_inside_the_second_it_tells_of() -> None:
-    text = by_type(line().trade(trade()))[48]
+    text = by_type(line().tell(trade(), MESSAGES))[48]
     assert text == f"100;2.5;{NOON // 1_000_000 - 1};123;99.50000000;false"
-    text = by_type(line("shares").trade(trade()))[48]
+    text = by_type(line("shares").tell(trade(), MESSAGES))[48]
     assert text == f"100;250;{NOON // 1_000_000 - 1};12345;99.50000000;false"
 
 
 def test_rt_volume_comes_only_if_asked_for() -> None:
-    assert 48 not in by_type(line(rt_volume=False).trade(trade()))
+    assert 48 not in by_type(line(rt_volume=False).tell(trade(), MESSAGES))
 
 
 def test_an_unchanged_quote_is_not_told_again_but_every_trade_is() -> None:
     found = line()
-    list(found.trade(trade()))
-    assert set(by_type(found.trade(trade()))) == {4, 8, 48}
+    list(found.tell(trade(), MESSAGES))
+    assert set(by_type(found.tell(trade(), MESSAGES))) == {4, 8, 48}
 
 
 def test_a_generic_list_is_read_by_its_tokens() -> None:
