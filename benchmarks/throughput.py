@@ -1,6 +1,6 @@
 """How many messages the paper gateway serves, beside how many one client can decode.
 
-Run:  python benchmarks/throughput.py [--rounds 5] [--seconds 2]
+Run:  python benchmarks/throughput.py [--rounds 5] [--seconds 1]
 
 Ten symbols of a seeded day are played as fast as they go. In each round, one after the other:
 
@@ -61,6 +61,8 @@ NOISE = 7e-5
 N_CLIENTS = 8
 WARM_UP_S = 0.5
 LOOK_S = 0.002
+# Afterwards there must still be something to hear.
+LOOK_ON_S = 0.1
 # Messages that are sent again to the decoding client.
 N_CANNED = 150_000
 
@@ -69,7 +71,7 @@ def main() -> None:
     """Print the figures."""
     options = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     options.add_argument("--rounds", type=int, default=5)
-    options.add_argument("--seconds", type=float, default=2.0)
+    options.add_argument("--seconds", type=float, default=1.0)
     asked = options.parse_args()
     logging.disable(logging.CRITICAL)
     with tempfile.TemporaryDirectory() as place:
@@ -120,6 +122,9 @@ def serve(
         before = [len(client.heard) for client in clients]
         took_s = receive_for(seconds, clients)
         after = [len(client.heard) for client in clients]
+        receive_for(LOOK_ON_S, clients)
+        if len(clients[0].heard) == after[0]:
+            raise AssertionError("the tape has ended in the time window; choose fewer --seconds")
         for client in clients:
             client.socket.close()
     rates = []
