@@ -38,15 +38,14 @@ class Streaming:
         """Tell a trade or a quote."""
         symbol = event.symbol
         for session in self._hub.sessions.values():
-            wanted = session.subscriptions
-            for line in wanted.quotes.of(symbol):
-                if line.generics.has_prices and not line.is_delayed:
-                    self._tell_line(session, line, event)
-            for ticks in wanted.ticks.of(symbol):
+            quotes, every_tick, depths = session.subscriptions.followers(symbol)
+            for line in quotes:
+                self._tell_line(session, line, event)
+            for ticks in every_tick:
                 mask = PAST_LIMIT if self._hub.market.is_at_limit(symbol) else 0
                 voice = session.voice
                 voice.send(ticks.hear(event, mask, voice))
-            for depth in wanted.depths.of(symbol):
+            for depth in depths:
                 session.send_all(depth.hear(event))
 
     def tell_halt(self, change: HaltChange) -> None:
