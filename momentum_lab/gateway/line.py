@@ -25,7 +25,9 @@ from momentum_lab.records.tape import Tape
 
 Array = np.ndarray[Any, Any]
 DAY_S = 86_400
-_CHUNK_ROWS = 4_096
+_CHUNK_ROWS = 1_024
+# Two readers may be at work: live lines, and those that are told a quarter of an hour later.
+_MAX_CHUNKS = 2
 
 
 class BestQuote(NamedTuple):
@@ -151,7 +153,7 @@ class Line:
         self.hours = hours
         self._modelled: dict[float, BestQuote] = {}
         self._totals = self._day_totals()
-        self._chunk, self._trades = -1, list[Trade]()
+        self._chunks: dict[int, list[Trade]] = {}
 
     @property
     def has_extended_hours(self) -> bool:
@@ -174,7 +176,7 @@ class Line:
     def recount(self) -> None:
         """Count the day's totals anew, after rows were hidden."""
         self._totals = self._day_totals()
-        self._chunk, self._trades = -1, list[Trade]()
+        self._chunks.clear()
 
     def quote_at(self, now_ns: int, price_usd: float | None) -> BestQuote:
         """Return the quote at an instant, `NO_QUOTE` where none is known.
@@ -199,9 +201,13 @@ class Line:
     def trade(self, index: int) -> Trade:
         """Return what a row tells at its end."""
         chunk, place = divmod(index, _CHUNK_ROWS)
-        if chunk != self._chunk:
-            self._chunk, self._trades = chunk, self._trades_of(chunk)
-        return self._trades[place]
+        found = self._chunks.get(chunk)
+        if found is None:
+            found = self._trades_of(chunk)
+            if len(self._chunks) == _MAX_CHUNKS:
+                del self._chunks[next(iter(self._chunks))]
+            self._chunks[chunk] = found
+        return found[place]
 
     def latest(self, now_ns: int) -> Trade | None:
         """Return the last known trade of whatever date, with the quote of `now_ns`."""

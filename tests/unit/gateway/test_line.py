@@ -44,6 +44,17 @@ def test_each_trade_is_told_beside_the_quote_of_its_own_instant() -> None:
     assert (expected[0], expected[-1]) == (NO_QUOTE, (99.4, 99.5, 5, 6))
 
 
+def test_rows_are_told_in_any_order_as_the_tape_has_them() -> None:
+    n_rows = 5_000
+    prices = [100 + n % 977 / 100 for n in range(n_rows)]
+    line = Market(second_tape(seconds(prices))).lines["SPY"]
+    turns = [n for late in range(1_500, n_rows, 7) for n in (late, late - 1_500)]
+    for index in (*turns, n_rows - 1, 0):
+        told = line.trade(index)
+        assert (told.at_ns, told.price) == (line.end_ns[index], prices[index])
+        assert told.day_volume == 200 * (index + 1)
+
+
 def test_a_quote_changes_what_the_last_trade_is_shown_with() -> None:
     market = Market(tick_tape(trades=TRADES, quotes=QUOTES))
     (change,) = (e for e in played(market, 2.5) if isinstance(e, QuoteChange) and e.at_ns > at(0))
