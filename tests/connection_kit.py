@@ -102,10 +102,20 @@ class Witness:
         n_exits: exits that arrived.
         connects_ns: market time of each start of a connection.
         n_requests: requests that arrived.
+        n_in_flight: orders that had left before the gateway said what would have stopped them.
+        sent_ns: market time at which the tempter sent each order.
     """
 
-    def __init__(self) -> None:
-        """Begin with a clean record."""
+    def __init__(self, is_writing: Callable[[], bool]) -> None:
+        """Begin with a clean record.
+
+        Args:
+            is_writing: whether what the gateway says leaves it, or piles up unwritten.
+        """
+        self._is_writing = is_writing
+        self.sent_ns: dict[str, int] = {}
+        self.n_in_flight = 0
+        self._told_ns = -1
         self.violations: list[str] = []
         self.n_entries = self.n_exits = 0
         self.connects_ns: list[int] = []
@@ -131,10 +141,15 @@ class Witness:
         if any(code in fields for code in _LOST):
             if self._lost_ns is None:
                 self._lost_ns = at_ns
-            self._asked.clear()
+            self._forget(at_ns)
         elif any(code in fields for code in _RESTORED):
             self._lost_ns = None
-            self._asked.clear()
+            self._forget(at_ns)
+
+    def _forget(self, at_ns: int) -> None:
+        """Everything has to be asked again by who has heard of it."""
+        self._told_ns = at_ns
+        self._asked.clear()
 
     def _hear(self, at_ns: int, name: str, values: dict[str, Any]) -> None:
         self.n_requests += 1
@@ -148,13 +163,18 @@ class Witness:
             self._asked.add(name)
 
     def _judge(self, at_ns: int, order_ref: str) -> None:
+        sent_ns = self.sent_ns.pop(order_ref, at_ns)
         is_exit = "-t" in order_ref
         self.n_exits += is_exit
         self.n_entries += not is_exit
         missing = (BEFORE_EXIT if is_exit else BEFORE_ENTRY) - self._asked
-        # What was told in the same instant may not have been heard yet.
-        is_lost = self._lost_ns is not None and at_ns > self._lost_ns
-        if is_lost or (missing and self._lost_ns is None):
+        if not missing and self._lost_ns is None:
+            return
+        if sent_ns <= self._told_ns or not self._is_writing():
+            # It was in the pipe, or what would have stopped it still is.
+            self.n_in_flight += 1
+        else:
+            is_lost = self._lost_ns is not None
             self.violations.append(f"{at_ns} {order_ref}: lost={is_lost} missing={sorted(missing)}")
 
 
@@ -221,10 +241,11 @@ class Patient:
                     created_ns=self.clock.now_ns(),
                     trade_id=None if purpose == "d" else 1,
                 )
+                self.witness.sent_ns[intent.order_ref] = self.clock.now_ns()
                 try:
                     await self.connector.place_order(intent)
                 except ConnectionLostError:
-                    continue
+                    del self.witness.sent_ns[intent.order_ref]
             await anyio.sleep(every_s)
 
 
@@ -249,7 +270,9 @@ async def patient(
     settings = GatewaySettings(tape=tape, start_ns=start_ns, fast=1, slow=1, hold=False, opened_s=0)
     async with paper_gateway(settings, report=lambda _text: None) as gateway:
         clock = LoopClock(gateway.now_ns)
-        witness = Witness()
+        witness = Witness(
+            lambda: all(fault.name != "stalled_writer" for fault in gateway.hub.faults.active)
+        )
         # What a gateway remembers for people must not hide what a connector forgets to forget.
         gateway.hub.journal.records = deque(maxlen=1000)
         gateway.hub._wire_log = witness  # type: ignore[assignment]

@@ -84,6 +84,7 @@ class Outcome:
         names: how often each fault was drawn.
         n_entries: entries that reached the gateway.
         n_exits: exits that reached it.
+        n_in_flight: of both, those that had left before what would have stopped them was said.
         n_attempts: connection attempts.
         most_attempts_per_hour: in the busiest hour.
         growth: of tasks, sockets and memory from after the first faults to the end.
@@ -96,6 +97,7 @@ class Outcome:
     names: Counter[str] = field(default_factory=Counter)
     n_entries: int = 0
     n_exits: int = 0
+    n_in_flight: int = 0
     n_attempts: int = 0
     most_attempts_per_hour: int = 0
     growth: dict[str, float] = field(default_factory=dict)
@@ -125,6 +127,7 @@ async def _soak(tape: Path, n_faults: int, seed: int) -> Outcome:
         group.cancel_scope.cancel()
     found.violations += lab.witness.violations
     found.n_entries, found.n_exits = lab.witness.n_entries, lab.witness.n_exits
+    found.n_in_flight = lab.witness.n_in_flight
     attempts = Counter(
         int(step.at_s // _HOUR_S) for step in lab.steps if step.event is ConnectionEvent.ATTEMPT
     )
@@ -226,7 +229,8 @@ def main() -> None:
         f"OPERATIONAL again after the broker was well: median {back[len(back) // 2]:.1f} s,"
         f" p99 {back[int(len(back) * 0.99)]:.1f} s, longest {back[-1]:.1f} s\n"
         f"{found.n_attempts} connection attempts, {found.most_attempts_per_hour} in the busiest"
-        f" hour; {found.n_entries} entries and {found.n_exits} exits reached the gateway\n"
+        f" hour; {found.n_entries} entries and {found.n_exits} exits reached the gateway,"
+        f" {found.n_in_flight} of them already in the pipe when it said stop\n"
         f"growth after the first {WARM_UP_FAULTS} faults:"
         f" {', '.join(f'{name} {value:+.0f}' for name, value in found.growth.items())}\n"
         f"faults: {', '.join(f'{name} {n}' for name, n in sorted(found.names.items()))}\n"

@@ -278,7 +278,7 @@ async def test_a_fill_while_synchronising_blocks_no_symbol(
             assert found.session._execution.blocked == {}
             # The rest of the entry may fill while the part of it that was open is being closed.
             with anyio.fail_after(10):
-                while not await found.close(trade["trade_id"]):
+                while not await found.close(trade["trade_id"]):  # noqa: ASYNC110 - sets no event
                     await anyio.sleep(0.1)
             assert found.held_shares() == {}
 
