@@ -179,10 +179,13 @@ class ReplayClock:
         """
         if self._anchor_ns is None:
             raise DataError("the replay clock has no anchor yet: connect first")
-        ahead_ns = int((transport_s() - self._anchored_s) * self._speed * NS_PER_S)
-        found = self._anchor_ns + min(ahead_ns, _LONGEST_AHEAD_NS)
-        self._last_ns = max(self._last_ns, found)
+        self._last_ns = max(self._last_ns, self._running_ns(self._anchor_ns))
         return self._last_ns
+
+    def _running_ns(self, anchor_ns: int) -> int:
+        """Return where the anchor has run to, which may lie before what has been told already."""
+        ahead_ns = int((transport_s() - self._anchored_s) * self._speed * NS_PER_S)
+        return anchor_ns + min(ahead_ns, _LONGEST_AHEAD_NS)
 
     def observe(self, server_ns: int) -> None:
         """Anchor the clock on a server-given stamp; an older one than the anchor is ignored."""
@@ -212,7 +215,9 @@ class ReplayClock:
         """Return how long to sleep if no stamp comes; for ever where only a stamp gets there."""
         if self._anchor_ns is None or until_ns > self._anchor_ns + _LONGEST_AHEAD_NS:
             return math.inf
-        return (until_ns - self.now_ns()) / (self._speed * NS_PER_S) + _SHORTEST_NAP_S
+        # Not from the time that is told: it stands still until a later anchor has caught up.
+        left_ns = until_ns - self._running_ns(self._anchor_ns)
+        return max(0.0, left_ns / (self._speed * NS_PER_S)) + _SHORTEST_NAP_S
 
     def _wake_until(self, near_ns: int) -> None:
         """Let those look again whose instant the clock can reach by itself from here, or has."""

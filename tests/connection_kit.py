@@ -155,7 +155,8 @@ class Witness:
         self.n_requests += 1
         if name == "startApi":
             self.connects_ns.append(at_ns)
-            self._asked.clear()
+            # What the lost connection had sent may only be read now.
+            self._forget(at_ns)
             self._lost_ns = None
         elif name == "placeOrder":
             self._judge(at_ns, str(values.get("order_ref", "")))

@@ -10,9 +10,10 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from momentum_lab.clock import ReplayClock, SystemClock, transport_s, utc, wall_ns
+from momentum_lab.clock import Alarm, ReplayClock, SystemClock, transport_s, utc, wall_ns
 from momentum_lab.core.market import NS_PER_S
 from momentum_lab.errors import DataError
+from momentum_lab.gateway.virtual import run_virtual
 from tests.factories import NOON
 
 # Any step of the machine's clock is more than a second of market time.
@@ -254,3 +255,34 @@ def test_nanoseconds_are_cut_to_microseconds_and_never_rounded_up() -> None:
 
 def test_an_instant_before_1970_is_possible() -> None:
     assert utc(-1) == datetime(1969, 12, 31, 23, 59, 59, 999_999, tzinfo=timezone.utc)
+
+
+class _CountingAlarm(Alarm):
+    """Counts how often somebody lies down on it."""
+
+    __slots__ = ("n_rests",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.n_rests = 0
+
+    async def rest(self, at_most_s: float) -> None:
+        self.n_rests += 1
+        await super().rest(at_most_s)
+
+
+def test_a_stamp_behind_the_time_that_was_told_is_slept_through_and_not_polled_for() -> None:
+    async def main() -> tuple[int, int]:
+        clock, alarm = ReplayClock(1), _CountingAlarm()
+        clock.observe(NOON)
+        await anyio.sleep(0.9)
+        told_ns = clock.now_ns()
+        # Later than the anchor, earlier than what has been told: time stands still for a while.
+        clock.observe(NOON + NS_PER_S // 10)
+        await clock.wait_for(alarm, until_ns=told_ns + 1000)
+        return clock.now_ns() - told_ns, alarm.n_rests
+
+    late_ns, n_rests = run_virtual(main)
+
+    assert 0 <= late_ns - 1000 < NS_PER_S // 1000
+    assert n_rests <= 2
