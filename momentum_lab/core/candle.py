@@ -9,8 +9,9 @@ the historical bar of the same minute. Neither 1 nor 100: unknown, and nothing i
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from momentum_lab.core.market import NS_PER_S, Bar
 
@@ -20,8 +21,7 @@ _KEPT = 5
 _UNITS = (1.0, 100.0)
 
 
-@dataclass(frozen=True, slots=True)
-class Trade:
+class Trade(NamedTuple):
     """One report of a trade on a line.
 
     Attributes:
@@ -76,6 +76,57 @@ def add_trade(candles: LiveCandles, trade: Trade) -> LiveCandles:
         return LiveCandles(forming, closed[-_KEPT:], minute_ns, trade.day_volume)
     forming_now = _extended(candles.forming, trade.price, volume)
     return LiveCandles(forming_now, candles.closed, minute_ns, trade.day_volume)
+
+
+def add_trades(candles: LiveCandles, trades: Sequence[Trade]) -> LiveCandles:
+    """Return the candles after some more trades, as `add_trade` makes them one by one.
+
+    Trades that merely go on with the forming candle are taken together: a burst costs one candle.
+    """
+    at = 0
+    while at < len(trades):
+        end = _run_end(candles, trades, at)
+        if end == at:
+            candles = add_trade(candles, trades[at])
+            at += 1
+            continue
+        prices = [trade.price for trade in trades[at:end]]
+        last = trades[end - 1]
+        forming = candles.forming
+        if forming is not None:
+            forming = Bar(
+                forming.start_ns,
+                forming.seconds,
+                forming.open,
+                max(forming.high, *prices),
+                min(forming.low, *prices),
+                last.price,
+                # One difference after the other, so that the sum is the same to the last bit.
+                _summed(forming.volume, candles.day_volume, trades[at:end]),
+            )
+        candles = LiveCandles(forming, candles.closed, candles.minute_ns, last.day_volume)
+        at = end
+    return candles
+
+
+def _run_end(candles: LiveCandles, trades: Sequence[Trade], at: int) -> int:
+    """Return the end of the run of trades that go on in the minute that the candles are in."""
+    day_volume, end_ns = candles.day_volume, candles.minute_ns + MINUTE_NS
+    while at < len(trades):
+        trade = trades[at]
+        is_same = candles.minute_ns <= trade.at_ns < end_ns and trade.day_volume >= day_volume
+        if not (candles.minute_ns and is_same):
+            break
+        day_volume = trade.day_volume
+        at += 1
+    return at
+
+
+def _summed(volume: float, day_volume: float, trades: Sequence[Trade]) -> float:
+    for trade in trades:
+        volume += trade.day_volume - day_volume
+        day_volume = trade.day_volume
+    return volume
 
 
 def latest(candles: LiveCandles, *, ending_after_ns: int) -> tuple[Bar, ...]:

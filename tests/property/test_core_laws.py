@@ -24,6 +24,7 @@ from momentum_lab.core.candle import (
     LiveCandles,
     Trade,
     add_trade,
+    add_trades,
     volume_unit_shares,
 )
 from momentum_lab.core.connection import (
@@ -427,6 +428,28 @@ def test_a_line_that_tells_only_the_last_trade_of_a_second_has_the_same_volumes_
     assert [(b.start_ns, b.close, b.volume) for b in coarse] == [
         (b.start_ns, b.close, b.volume) for b in fine
     ]
+
+
+reports = st.lists(
+    st.tuples(st.integers(0, 4 * MINUTE_S), st.integers(1, 50), st.integers(0, 400)), max_size=60
+)
+
+
+@law
+@given(reports, st.lists(st.integers(1, 20), max_size=20))
+def test_trades_taken_together_make_the_candles_that_they_make_one_by_one(
+    drawn: list[tuple[int, int, int]], sizes: list[int]
+) -> None:
+    # In any order, with volumes that fall: late reports and new days are among them.
+    trades = [Trade(NOON + s * NS_PER_S, price / 7, volume / 3) for s, price, volume in drawn]
+    one_by_one = together = LiveCandles()
+    for trade in trades:
+        one_by_one = add_trade(one_by_one, trade)
+    left = iter(trades)
+    for size in (*sizes, len(trades)):
+        together = add_trades(together, list(itertools.islice(left, size)))
+
+    assert together == one_by_one
 
 
 @law

@@ -17,8 +17,10 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from momentum_lab.clock import Alarm, Clock, transport_s
-from momentum_lab.core.candle import LiveCandles, Trade, add_trade
+from momentum_lab.core.candle import LiveCandles, Trade, add_trades
 from momentum_lab.core.market import DataType, Instrument, Quote
+
+_MOST_TRADES = 256
 
 
 class LineStatus(str, Enum):
@@ -46,7 +48,6 @@ class Line:
         heard_s: transport time of its last tick, -inf before the first of the connection.
         used_s: transport time at which somebody last wanted it.
         data_type: what kind of data it brings.
-        candles: the candles of this connection, volume in the line's own unit.
         streams: who listens.
     """
 
@@ -60,7 +61,6 @@ class Line:
     heard_s: float = -math.inf
     used_s: float = 0.0
     data_type: DataType = DataType.UNKNOWN
-    candles: LiveCandles = field(default_factory=LiveCandles)
     streams: set[QuoteStream] = field(default_factory=set)
     _bid: float | None = None
     _ask: float | None = None
@@ -73,7 +73,17 @@ class Line:
     _trade_at_ns: int = 0
     _halted: bool = False
     _suspicion: str = ""
+    # Put together when somebody looks, as the quote is.
+    _trades: list[Trade] = field(default_factory=list)
+    _candles: LiveCandles = field(default_factory=LiveCandles)
     _quote: Quote | None = None
+
+    @property
+    def candles(self) -> LiveCandles:
+        """The candles of this connection, volume in the line's own unit."""
+        if self._trades:
+            self._fold()
+        return self._candles
 
     @property
     def quote(self) -> Quote | None:
@@ -116,8 +126,10 @@ class Line:
 
     def hear_trade(self, trade: Trade, at_ns: int) -> None:
         """Take in one trade; `at_ns` is its arrival."""
-        self.candles = add_trade(self.candles, trade)
+        self._trades.append(trade)
         self._trade_at_ns = at_ns
+        if len(self._trades) >= _MOST_TRADES:
+            self._fold()
 
     def settle(self, heard_s: float) -> None:
         """End of what came together: whoever listens looks again.
@@ -174,11 +186,16 @@ class Line:
 
     def _forget(self) -> None:
         self.heard_s = -math.inf
-        self.candles = LiveCandles()
+        self._trades.clear()
+        self._candles = LiveCandles()
         self._bid = self._ask = self._last = self._bid_size = self._ask_size = None
         self._bid_at_ns = self._ask_at_ns = self._last_at_ns = self._trade_at_ns = 0
         self._halted, self.data_type, self._suspicion = False, DataType.UNKNOWN, ""
         self._quote = None
+
+    def _fold(self) -> None:
+        self._candles = add_trades(self._candles, self._trades)
+        self._trades.clear()
 
     def _put_together(self) -> Quote:
         return Quote(
@@ -253,11 +270,12 @@ class Lines:
     def __init__(self) -> None:
         """Start empty."""
         self._by_symbol: dict[str, Line] = {}
+        self._in_order: list[Line] = []
         self.listening, self.answered = Alarm(), Alarm()
 
     def __iter__(self) -> Iterator[Line]:
         """Iterate in order of contract id, so that equal inputs give equal runs."""
-        return iter(sorted(self._by_symbol.values(), key=lambda line: line.instrument.con_id))
+        return iter(self._in_order)
 
     def get(self, symbol: str) -> Line | None:
         """Return the line of a symbol, None when it is not desired."""
@@ -269,6 +287,8 @@ class Lines:
             instrument.symbol, Line(instrument, self.listening, self.answered)
         )
         line.instrument = instrument
+        # A new list: somebody may be on the way through the old one.
+        self._in_order = sorted(self._by_symbol.values(), key=lambda one: one.instrument.con_id)
         return line
 
     @property

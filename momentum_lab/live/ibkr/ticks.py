@@ -146,8 +146,12 @@ class TickEars:
         trade = translate.trade_of(fields[4]) if fields[3] == _RT_VOLUME else None
         if trade is None:
             return False
+        at_ns = self._now_ns or self._read_clock()
         self._clock.observe(trade.at_ns)
-        line.hear_trade(trade, self._read_clock())
+        if self._clock.is_replay and trade.at_ns > at_ns:
+            # A replayed time has just been moved on by it.
+            self._now_ns = at_ns = trade.at_ns
+        line.hear_trade(trade, at_ns)
         return True
 
     def _hear_data_type(self, line: Line, fields: Fields) -> bool:
