@@ -87,7 +87,7 @@ def ours() -> IB:
     ears.attach(ib, on_code=lambda *_: None, on_loss=lambda *_: None, on_doubt=lambda *_: None)
     for number in range(N_LINES):
         line = lines.want(Instrument(f"S{number}", 1000 + number))
-        line.ask(1 + number)
+        line.begin(1 + number)
         ears.expect_line(1 + number, line)
     found = list(lines)
 

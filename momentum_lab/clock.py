@@ -97,6 +97,8 @@ class SystemClock:
 
     is_replay = False
     is_anchored = True
+    # No stamp moves it.
+    observed_s = -math.inf
 
     def now_ns(self) -> int:
         """Return market time, UTC epoch nanoseconds."""
@@ -150,6 +152,9 @@ class ReplayClock:
 
     is_replay = True
 
+    # Transport time of the last stamp that moved the clock, -inf before the first.
+    observed_s = -math.inf
+
     def __init__(self, speed: float) -> None:
         """Make a clock without an anchor.
 
@@ -192,7 +197,7 @@ class ReplayClock:
         if self._anchor_ns is not None and server_ns <= self._anchor_ns:
             return
         self._anchor_ns = server_ns
-        self._anchored_s = transport_s()
+        self._anchored_s = self.observed_s = transport_s()
         self._wake_until(server_ns + _LONGEST_AHEAD_NS)
 
     async def wait_for(self, alarm: Alarm, *, until_ns: int) -> bool:

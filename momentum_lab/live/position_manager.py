@@ -33,6 +33,9 @@ from momentum_lab.records.trade_store import TradeStore
 _log = logging.getLogger(__name__)
 
 
+_DAY_NS = 86_400 * NS_PER_S
+
+
 class PositionManager:
     """Closes each open trade for the first reason that comes."""
 
@@ -102,6 +105,7 @@ class PositionManager:
             # An adopted trade may be known before its line is open.
             await self._connector.wait_changed()
         n_read, trade, flipped = -1, Row(), None
+        day, position = -1, None
         with self._connector.stream_quotes(symbol) as stream:
             while True:
                 if n_read != self._store.n_changes:
@@ -110,8 +114,10 @@ class PositionManager:
                     trade = self._store.trade(trade_id)
                     if trade["state"] == "CLOSED":
                         return
-                    flipped = self._flipped(trade)
-                position = self._position(trade)
+                    flipped, position = self._flipped(trade), None
+                today = self._clock.now_ns() // _DAY_NS
+                if position is None or today != day:
+                    day, position = today, self._position(trade)
                 due = flipped or self._due(position, stream.quote)
                 if due is None:
                     await stream.wait(until_ns=self._next_ns(position))

@@ -327,8 +327,8 @@ class LiveSession:
             now_ns = self._clock.now_ns()
             try:
                 for line in self._connector.lines:
-                    if line.quote is not None:
-                        self._capture.add(line.quote)
+                    if line.at_ns:
+                        self._capture.add(line)
                 if now_ns >= next_equity_ns:
                     next_equity_ns = now_ns + _EQUITY_EVERY_NS
                     self._record_equity(now_ns)

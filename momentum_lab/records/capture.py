@@ -8,15 +8,28 @@ from __future__ import annotations
 
 from operator import attrgetter
 from pathlib import Path
+from typing import Protocol
 
 import pandas as pd
 
-from momentum_lab.core.market import NS_PER_S, Quote
+from momentum_lab.core.market import NS_PER_S
 from momentum_lab.errors import RecordError
 
 COLUMNS = ("symbol", "at_ns", "bid", "ask", "bid_size", "ask_size", "last")
 _ROWS_PER_PART = 20_000
 _values = attrgetter(*COLUMNS)
+
+
+class Shown(Protocol):
+    """What shows a quote: prices in US dollars, sizes in shares, None while unknown."""
+
+    @property
+    def symbol(self) -> str:
+        """The broker's spelling."""
+
+    @property
+    def at_ns(self) -> int:
+        """Market time, UTC epoch nanoseconds."""
 
 
 class QuoteCapture:
@@ -33,8 +46,12 @@ class QuoteCapture:
         self._last_s: dict[str, int] = {}
         self._parts: list[Path] = []
 
-    def add(self, quote: Quote) -> None:
-        """Keep a quote, unless its symbol has one of the same second already."""
+    def add(self, quote: Shown) -> None:
+        """Keep what is shown, unless its symbol has a row of the same second already.
+
+        Args:
+            quote: a quote, or a line; its values are found by the names of `COLUMNS`.
+        """
         second = quote.at_ns // NS_PER_S
         if self._last_s.get(quote.symbol) == second:
             return

@@ -132,7 +132,7 @@ class TradeStore:
     def update_run(self, run_id: str, **values: object) -> None:
         """Change columns of a run's row."""
         with self._write() as db:
-            db.table("runs").update(run_id, values)
+            _set(db, "runs", "run_id", run_id, values)
 
     def end_run(self, run_id: str, *, reason: str, market_end_ns: int | None = None) -> None:
         """Write how a run ended."""
@@ -268,7 +268,7 @@ class TradeStore:
         """
         with self._write() as db:
             state = advance_order(self.order_state(order_ref), event)
-            db.table("orders").update(order_ref, {"state": state.value, **values})
+            _set(db, "orders", "order_ref", order_ref, {"state": state.value, **values})
         return state
 
     def order_state(self, order_ref: str) -> OrderState:
@@ -386,14 +386,20 @@ class TradeStore:
         filled = self.filled_shares(order["order_ref"])
         event = OrderEvent.FILL_ALL if filled >= order["shares"] else OrderEvent.FILL_PART
         state = advance_order(OrderState(order["state"]), event)
-        db.table("orders").update(order["order_ref"], {"state": state.value})
+        _set(db, "orders", "order_ref", order["order_ref"], {"state": state.value})
 
     # --- trades ---------------------------------------------------------------------------
 
     def set_levels(self, trade_id: int, levels: Levels) -> None:
         """Replace stop and target of a trade, once its average fill is known."""
         with self._write() as db:
-            db.table("trades").update(trade_id, {"stop": levels.stop, "target": levels.target})
+            _set(
+                db,
+                "trades",
+                "trade_id",
+                trade_id,
+                {"stop": levels.stop, "target": levels.target},
+            )
 
     def trade(self, trade_id: int) -> Row:
         """Return the row of a trade.
@@ -436,7 +442,7 @@ class TradeStore:
         if values["state"] == "CLOSED":
             last = [fill for fill in fills if fill.side is not side][-1]
             values["exit_reason"] = self.order(last.order_ref)["exit_reason"]
-        db.table("trades").update(trade_id, values)
+        _set(db, "trades", "trade_id", trade_id, values)
         return self.trade(trade_id)
 
     def _trade_of_decision(self, decision_id: int) -> int | None:
@@ -504,3 +510,14 @@ def masked(account: str) -> str:
     if len(account) <= 2 * keep:
         return "*" * len(account)
     return account[:keep] + "*" * (len(account) - 2 * keep) + account[-keep:]
+
+
+def _set(
+    db: Database, table: str, key: str, key_value: object, values: Mapping[str, object]
+) -> None:
+    """Change columns of one row; the library reads the whole schema anew for each update."""
+    columns = ", ".join(f"[{name}] = ?" for name in values)
+    db.execute(
+        f"UPDATE [{table}] SET {columns} WHERE [{key}] = ?",  # noqa: S608 - our own names
+        [*values.values(), key_value],
+    )

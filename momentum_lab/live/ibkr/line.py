@@ -48,6 +48,8 @@ class Line:
         heard_s: transport time of its last tick, -inf before the first of the connection.
         used_s: transport time at which somebody last wanted it.
         data_type: what kind of data it brings.
+        bid: US dollars, None while unknown; the same of ask and last.
+        bid_size: shares at the bid, None while unknown; the same of ask_size.
         streams: who listens.
     """
 
@@ -62,11 +64,11 @@ class Line:
     used_s: float = 0.0
     data_type: DataType = DataType.UNKNOWN
     streams: set[QuoteStream] = field(default_factory=set)
-    _bid: float | None = None
-    _ask: float | None = None
-    _last: float | None = None
-    _bid_size: float | None = None
-    _ask_size: float | None = None
+    bid: float | None = None
+    ask: float | None = None
+    last: float | None = None
+    bid_size: float | None = None
+    ask_size: float | None = None
     _bid_at_ns: int = 0
     _ask_at_ns: int = 0
     _last_at_ns: int = 0
@@ -77,6 +79,19 @@ class Line:
     _trades: list[Trade] = field(default_factory=list)
     _candles: LiveCandles = field(default_factory=LiveCandles)
     _quote: Quote | None = None
+
+    @property
+    def symbol(self) -> str:
+        """The broker's spelling."""
+        return self.instrument.symbol
+
+    @property
+    def at_ns(self) -> int:
+        """Arrival of the newest word on bid, ask or a trade, market time; 0 before the first.
+
+        A quote that did not change is not sent again: a trade says that the line lives.
+        """
+        return max(self._bid_at_ns, self._ask_at_ns, self._last_at_ns, self._trade_at_ns)
 
     @property
     def candles(self) -> LiveCandles:
@@ -96,23 +111,23 @@ class Line:
 
     def hear_bid(self, price: float | None, size: float | None, at_ns: int) -> None:
         """Take in the bid: US dollars and shares, None for none."""
-        self._bid, self._bid_size, self._bid_at_ns = price, size, at_ns
+        self.bid, self.bid_size, self._bid_at_ns = price, size, at_ns
 
     def hear_ask(self, price: float | None, size: float | None, at_ns: int) -> None:
         """Take in the ask: US dollars and shares, None for none."""
-        self._ask, self._ask_size, self._ask_at_ns = price, size, at_ns
+        self.ask, self.ask_size, self._ask_at_ns = price, size, at_ns
 
     def hear_bid_size(self, size: float | None, at_ns: int) -> None:
         """Take in the size at the bid, shares."""
-        self._bid_size, self._bid_at_ns = size, at_ns
+        self.bid_size, self._bid_at_ns = size, at_ns
 
     def hear_ask_size(self, size: float | None, at_ns: int) -> None:
         """Take in the size at the ask, shares."""
-        self._ask_size, self._ask_at_ns = size, at_ns
+        self.ask_size, self._ask_at_ns = size, at_ns
 
     def hear_last(self, price: float | None, at_ns: int) -> None:
         """Take in the price of the last trade, US dollars."""
-        self._last, self._last_at_ns = price, at_ns
+        self.last, self._last_at_ns = price, at_ns
 
     def hear_halted(self, halted: bool) -> None:
         """Take in whether trading stands still; alone it is no sign that quotes flow."""
@@ -146,7 +161,7 @@ class Line:
 
     # --- what we know about it -------------------------------------------------------------
 
-    def ask(self, request: int) -> None:
+    def begin(self, request: int) -> None:
         """It has been asked for: what was heard before is no base for a decision."""
         self._forget()
         self.request, self.status, self.asked_s = request, LineStatus.ASKED, transport_s()
@@ -188,7 +203,7 @@ class Line:
         self.heard_s = -math.inf
         self._trades.clear()
         self._candles = LiveCandles()
-        self._bid = self._ask = self._last = self._bid_size = self._ask_size = None
+        self.bid = self.ask = self.last = self.bid_size = self.ask_size = None
         self._bid_at_ns = self._ask_at_ns = self._last_at_ns = self._trade_at_ns = 0
         self._halted, self.data_type, self._suspicion = False, DataType.UNKNOWN, ""
         self._quote = None
@@ -200,13 +215,12 @@ class Line:
     def _put_together(self) -> Quote:
         return Quote(
             symbol=self.instrument.symbol,
-            # A quote that did not change is not sent again: a trade says that the line lives.
-            at_ns=max(self._bid_at_ns, self._ask_at_ns, self._last_at_ns, self._trade_at_ns),
-            bid=self._bid,
-            ask=self._ask,
-            bid_size=self._bid_size,
-            ask_size=self._ask_size,
-            last=self._last,
+            at_ns=self.at_ns,
+            bid=self.bid,
+            ask=self.ask,
+            bid_size=self.bid_size,
+            ask_size=self.ask_size,
+            last=self.last,
             halted=self._halted,
             data_type=self.data_type,
             bid_at_ns=self._bid_at_ns,

@@ -194,9 +194,14 @@ class Liveness:
     async def _wait_for_next_probe(self) -> None:
         while True:
             every_s, _ = self._limits.probe_s(is_watched=self._lines.are_watched)
+            due_s = self._last_asked_s + every_s
             if self._clock.is_replay:
-                every_s = min(every_s, _REPLAY_PROBE_MARKET_S / self._parameters.replay.speed)
-            left_s = self._last_asked_s + every_s - transport_s()
+                # Only where no trade carries the clock.
+                carried_s = max(self._clock.observed_s, self._last_asked_s)
+                due_s = min(
+                    due_s, carried_s + _REPLAY_PROBE_MARKET_S / self._parameters.replay.speed
+                )
+            left_s = due_s - transport_s()
             if left_s <= 0:
                 return
             # Whoever begins to listen ends the nap: the next probe may be due sooner.

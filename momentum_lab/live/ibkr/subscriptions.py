@@ -271,7 +271,7 @@ class Subscriptions:
 
     def _ask(self, ib: ib_insync.IB, line: Line) -> None:
         request = ib.client.getReqId()
-        line.ask(request)
+        line.begin(request)
         self._ears.expect_line(request, line)
         contract = _contract(line.instrument)
         ib.client.reqMktData(request, contract, _LINE_TICKS, False, False, [])
