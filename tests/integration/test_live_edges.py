@@ -314,7 +314,7 @@ async def test_an_exit_leaves_once_reconciled_although_the_lines_are_not_back(
 ) -> None:
     async with floor(tmp_path) as found:
         trade_id = await found.enter()
-        monkeypatch.setitem(ANSWERS, "reqContractDetails", no_answer)
+        monkeypatch.setitem(ANSWERS, "reqMktData", no_answer)
         found.say(1102)
         await until(lambda: found.state is ConnectionState.SYNCHRONIZING)
         await anyio.sleep(0.5)
