@@ -1,9 +1,9 @@
 """YAML -> checked, frozen `Parameters`.
 
-A file is a mapping of sections. What a rule owns (shock, sizing, exits, backoff) is declared
-beside the rule; what no rule owns (mode, connection, news, guards, engine, execution, records) is
-declared here. A key that is left out takes its declared default; an unknown key, a wrong type or
-a value out of range stops the program before anything connects.
+A file is a mapping of sections. What a rule owns (shock, sizing, exits, backoff, pacing) is
+declared beside the rule; what no rule owns (mode, connection, news, guards, engine, execution,
+records) is declared here. A key that is left out takes its declared default; an unknown key, a
+wrong type or a value out of range stops the program before anything connects.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import yaml
 
 from momentum_lab.core.connection import BackoffParameters
 from momentum_lab.core.liveness import LivenessParameters
+from momentum_lab.core.pacing import PacingParameters
 from momentum_lab.core.position import ExitParameters
 from momentum_lab.core.risk import GuardParameters
 from momentum_lab.core.shock import ShockParameters, check_choice
@@ -231,6 +232,7 @@ class Parameters:
     execution: ExecutionParameters = field(default_factory=ExecutionParameters)
     backoff: BackoffParameters = field(default_factory=BackoffParameters)
     liveness: LivenessParameters = field(default_factory=LivenessParameters)
+    pacing: PacingParameters = field(default_factory=PacingParameters)
     replay: ReplayParameters = field(default_factory=ReplayParameters)
     records: RecordParameters = field(default_factory=RecordParameters)
 

@@ -22,7 +22,7 @@ NAMES: dict[str, Any] = {
     **dict.fromkeys(
         (
             "connection", "news", "shock", "sizing", "exits", "guards", "windows", "engine",
-            "execution", "backoff", "liveness", "replay", "records",
+            "execution", "backoff", "liveness", "pacing", "replay", "records",
         )
     ),
 }  # fmt: skip
