@@ -19,12 +19,17 @@ import anyio
 import pytest
 
 from momentum_lab.core.connection import ConnectionState
-from momentum_lab.core.market import NS_PER_S
+from momentum_lab.core.market import NS_PER_S, Side
+from momentum_lab.core.order import OrderIntent
+from momentum_lab.errors import BrokerError, ConnectionLostError
 from momentum_lab.gateway.faults.catalog import CATALOG
 from momentum_lab.gateway.faults.orders import FAULTS as ORDER_FAULTS
 from momentum_lab.gateway.virtual import run_virtual
+from momentum_lab.live.ibkr.candles import CandleOutcome
 from momentum_lab.live.ibkr.line import LineStatus
-from tests.connection_kit import Patient, make_tape, patient
+from momentum_lab.parameters import Parameters
+from tests.connection_kit import Patient, make_tape, patient, patient_parameters
+from tests.gateway_factories import SPY
 
 NOON_NS = 1_381_334_400 * NS_PER_S
 HALF_DAY_NS = 12 * 3600 * NS_PER_S
@@ -360,3 +365,118 @@ def test_a_quiet_line_is_proven_alive_before_an_entry(is_dead: bool, tape: Path)
 
     found = live_through(tape, scenario)
     check_gate(found)
+
+
+def test_an_order_never_waits_behind_its_gate(tape: Path) -> None:
+    async def scenario(found: Patient) -> None:
+        budget = found.connector._parameters.pacing.messages_per_s
+        refused = 0
+        for number in range(2 * budget):
+            intent = OrderIntent(
+                f"ml-x-d9{number:03d}", "SPY", SPY.con_id, Side.BUY, 1, found.clock.now_ns()
+            )
+            try:
+                await found.connector.place_order(intent)
+            except ConnectionLostError as error:
+                refused += 1
+                assert "messages a second" in str(error)
+        assert 0 < refused < 2 * budget
+        assert found.connector._line.limiter.n_waiting == 0
+        # What is left of the budget belongs to exits and cancels.
+        exit_ = OrderIntent(
+            "ml-x-t9999", "SPY", SPY.con_id, Side.SELL, 1, found.clock.now_ns(), trade_id=1
+        )
+        await found.connector.place_order(exit_)
+        await anyio.sleep(60)
+
+    check_gate(live_through(tape, scenario))
+
+
+def test_executions_and_positions_are_asked_for_and_not_remembered(tape: Path) -> None:
+    async def scenario(found: Patient) -> None:
+        # Between two orders of the tempter.
+        await anyio.sleep(1)
+        fills = await found.connector.executions_since(0)
+        held = await found.connector.positions()
+        assert fills
+        assert [fill.at_ns for fill in fills] == sorted(fill.at_ns for fill in fills)
+        assert sum(fill.side.sign * fill.shares for fill in fills) == held.get(SPY.con_id, 0)
+        later = await found.connector.executions_since(fills[-1].at_ns + 1)
+        assert later == ()
+        found.gateway.inject("lost_answer", {"request": "reqPositions"}, for_s=60)
+        with pytest.raises(ConnectionLostError, match="positions: no answer"):
+            await found.connector.positions()
+        await anyio.sleep(60)
+
+    check_gate(live_through(tape, scenario))
+
+
+def test_steps_are_an_asynchronous_stream(tape: Path) -> None:
+    heard: list[ConnectionState] = []
+
+    async def scenario(found: Patient) -> None:
+        with found.connector.transitions() as stream:
+            found.gateway.inject("1100", for_s=30)
+            with anyio.move_on_after(90):
+                async for step in stream:
+                    heard.append(step.state)  # noqa: PERF401 - it is cut off
+        found.gateway.inject("1100", for_s=30)
+        await anyio.sleep(60)
+
+    check_gate(live_through(tape, scenario))
+    assert heard == [_S.DEGRADED, _S.SYNCHRONIZING, _S.OPERATIONAL]
+
+
+@pytest.mark.parametrize(
+    ("fault", "outcome"),
+    [
+        (None, CandleOutcome.BARS),
+        ("2105", CandleOutcome.UNKNOWN),
+        ("tcp_reset", CandleOutcome.UNKNOWN),
+    ],
+)
+def test_candles_are_bars_or_not_known(
+    fault: str | None, outcome: CandleOutcome, tape: Path
+) -> None:
+    async def scenario(found: Patient) -> None:
+        if fault is not None:
+            found.gateway.inject(fault, for_s=30)
+            await anyio.sleep(0.2)
+        candles = await found.connector.fetch_candles("SPY", duration="1800 S")
+        assert candles.outcome is outcome
+        assert bool(candles.bars) is (outcome is CandleOutcome.BARS)
+        assert bool(candles.words) is (outcome is not CandleOutcome.BARS)
+        await anyio.sleep(60)
+
+    check_gate(live_through(tape, scenario))
+
+
+def test_more_symbols_than_lines_take_turns(tape: Path) -> None:
+    def narrow(port: int) -> Parameters:
+        # Two lines in all: one for the news tape, one for a symbol.
+        return patient_parameters(port, pacing={"market_data_lines": 100, "spare_lines": 98})
+
+    async def main() -> Patient:
+        async with patient(tape, start_ns=NOON_NS, parameters=narrow) as found:
+            lines = {line.symbol: line for line in found.connector.lines}
+
+            def status(symbol: str) -> LineStatus:
+                return lines[symbol].status
+
+            assert [name for name, line in lines.items() if line.request] == ["SPY"]
+            await found.connector.open_line("IBM")
+            await anyio.sleep(15)
+            assert status("IBM") is LineStatus.FLOWING
+            assert status("SPY") is LineStatus.PARKED
+            listening = found.connector.stream_quotes("IBM")
+            with listening, pytest.raises(BrokerError, match="no market data line is free"):
+                await found.connector.open_line("SPY")
+            await found.connector.open_line("SPY")
+            assert status("IBM") is LineStatus.PARKED
+            found.gateway.inject("tcp_reset")
+            await anyio.sleep(5)
+            # The last one that was wanted has its line again.
+            assert lines["SPY"].request is not None
+        return found
+
+    run_virtual(main)

@@ -15,6 +15,7 @@ from typing import Any
 import ib_insync
 
 from momentum_lab.core.candle import MINUTE_S
+from momentum_lab.core.history_pacing import HistoryKey
 from momentum_lab.core.market import Bar, Instrument
 from momentum_lab.errors import BrokerError, ParameterError
 from momentum_lab.live.ibkr import translate
@@ -75,6 +76,16 @@ def size_words(seconds: int) -> str:
         raise ParameterError(
             f"candles: expected a bar size of {known} seconds, found {seconds}"
         ) from None
+
+
+def key_of(instrument: Instrument, *, duration: str, seconds: int) -> HistoryKey:
+    """Return what makes a request for candles the same as another one.
+
+    Raises:
+        ParameterError: no such bar size.
+    """
+    size_words(seconds)
+    return HistoryKey(instrument.con_id, "SMART", "TRADES", seconds, (duration,))
 
 
 async def fetch(

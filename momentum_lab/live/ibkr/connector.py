@@ -11,6 +11,8 @@ any session there is `momentum_lab.live.ibkr.look`.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
+
 import ib_insync
 from anyio.streams.memory import MemoryObjectReceiveStream
 
@@ -19,6 +21,7 @@ from momentum_lab.core.candle import MINUTE_S
 from momentum_lab.core.connection import ConnectionState
 from momentum_lab.core.market import Instrument
 from momentum_lab.core.order import OrderIntent
+from momentum_lab.core.pacing import Priority
 from momentum_lab.core.position import Fill
 from momentum_lab.errors import BrokerError, ConnectionLostError, ParameterError
 from momentum_lab.live.ibkr import candles, translate
@@ -200,13 +203,19 @@ class IBKRConnector:
             instrument = await self._subscriptions.contracts.look_up(ib, ticker)
         except (BrokerError, ParameterError) as error:
             return Candles(CandleOutcome.UNKNOWN, words=str(error))
-        return await candles.fetch(
-            ib,
-            instrument,
-            duration=duration,
-            seconds=seconds,
-            timeout_s=self._parameters.connection.request_timeout_s,
-        )
+
+        def request() -> Awaitable[Candles]:
+            return candles.fetch(
+                ib, instrument, duration=duration, seconds=seconds, timeout_s=self._request_s
+            )
+
+        try:
+            # Who asks for what is already under way gets the same answer.
+            return await self._line.desk.ask(
+                candles.key_of(instrument, duration=duration, seconds=seconds), request
+            )
+        except ConnectionLostError as error:
+            return Candles(CandleOutcome.UNKNOWN, words=str(error))
 
     async def positions(self) -> dict[int, float]:
         """Return con_id -> signed shares of the account, asked for now.
@@ -236,20 +245,30 @@ class IBKRConnector:
     async def place_order(self, order: OrderIntent) -> int:
         """Send a market order and return the broker's order id; the outcome comes as reports.
 
-        The gate is looked at and the order leaves without anything in between.
+        The gate is looked at and the order leaves without anything in between; it never waits.
 
         Raises:
-            ConnectionLostError: not OPERATIONAL (an exit: not reconciled); nothing has been sent.
+            ConnectionLostError: not OPERATIONAL (an exit: not reconciled), or too many messages
+                have just left; nothing has been sent.
         """
         allowed = self.may_exit() if order.trade_id is not None else self.is_operational()
         if not allowed:
             raise ConnectionLostError(f"order {order.order_ref}: state is {self.state.value}")
+        priority = Priority.ENTRY if order.trade_id is None else Priority.EXIT
+        wait_s = self._line.limiter.wait_s(priority)
+        if wait_s > 0:
+            # An order that waited would leave after its gate had been looked at.
+            raise ConnectionLostError(
+                f"order {order.order_ref}: no message may leave for {wait_s:.2f} s, the limit of"
+                " messages a second is used up"
+            )
         ib = self._connected()
         order_id = ib.client.getReqId()
         self._ears.expect_order(order_id, order.order_ref)
         message = translate.market_order(order, account=self._ears.account)
         message.orderId = order_id
-        ib.placeOrder(translate.stock(order.symbol, order.con_id), message)
+        with self._line.limiter.speaking(priority):
+            ib.placeOrder(translate.stock(order.symbol, order.con_id), message)
         return order_id
 
     async def cancel_order(self, order_ref: str) -> bool:

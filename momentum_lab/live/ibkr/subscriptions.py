@@ -84,7 +84,8 @@ class Subscriptions:
         # In the order of the universe: the first are the last to give up their line.
         self._symbols: dict[str, None] = dict.fromkeys(parameters.universe)
         self._wants_news = False
-        self._capacity = 95
+        pacing = parameters.pacing
+        self._capacity = max(1, pacing.market_data_lines - pacing.spare_lines)
         # Whoever opens lines at the same time must not count the same free one.
         self._opening = anyio.Lock()
 

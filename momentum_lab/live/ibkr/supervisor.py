@@ -34,7 +34,9 @@ from momentum_lab.errors import (
 )
 from momentum_lab.live.ibkr.codes import CODES, Reaction, code_of
 from momentum_lab.live.ibkr.hearing import Ears
+from momentum_lab.live.ibkr.history_desk import HistoryDesk
 from momentum_lab.live.ibkr.incidents import FloodGate, OnIncident
+from momentum_lab.live.ibkr.limiter import Limiter
 from momentum_lab.live.ibkr.line import Lines
 from momentum_lab.live.ibkr.liveness import Liveness, is_session_open
 from momentum_lab.live.ibkr.outage import OutageAlarm
@@ -90,6 +92,8 @@ class Supervisor:
         liveness: watches over the present connection, None while there is none.
         asking: whoever asks for positions or orders holds it: the library loses the first of two
             equal requests that overlap.
+        limiter: sends what the broker's limits allow, the most urgent first.
+        desk: where history is asked for.
     """
 
     def __init__(
@@ -109,6 +113,8 @@ class Supervisor:
         self.ib: ib_insync.IB | None = None
         self.liveness: Liveness | None = None
         self.asking = anyio.Lock()
+        self.limiter = Limiter(parameters.pacing)
+        self.desk = HistoryDesk(self.limiter, parameters.pacing)
         self.ears = Ears(clock, on_incident)
         self.subscriptions = Subscriptions(
             self.lines, self.ears, clock=clock, parameters=parameters, on_incident=on_incident
@@ -198,6 +204,7 @@ class Supervisor:
         failure: MomentumLabError | None = None
         async with anyio.create_task_group() as group:
             group.start_soon(self._outage.run, name="outage alarm")
+            group.start_soon(self.limiter.run, name="limiter")
             try:
                 failure = await self._connect_for_ever(reconcile)
             finally:
@@ -242,6 +249,7 @@ class Supervisor:
                 self._step(ConnectionEvent.UPSTREAM_LOST, self.ears.last_error)
             async with anyio.create_task_group() as group:
                 group.start_soon(self._watch_loss, group.cancel_scope, name="watch loss")
+                await group.start(self.desk.run)
                 liveness = self._watch_over(ib)
                 await self._synchronise(ib, liveness, reconcile)
                 if not self._lost.is_set():
@@ -258,6 +266,7 @@ class Supervisor:
         ib = ib_insync.IB()
         ib.RaiseRequestErrors = True
         self.ib = ib
+        self.limiter.attach(ib)
         self.ears.attach(ib, on_code=self._hear_code, on_loss=self._lose, on_doubt=self._hear_doubt)
         settings = self._parameters.connection
         ib.wrapper.clientId = settings.client_id
@@ -459,6 +468,7 @@ class Supervisor:
             try:
                 follower.send_nowait(Transition(transport_s(), self.state, event, cause))
             except anyio.BrokenResourceError:  # noqa: PERF203 - who listened has left
+                follower.close()
                 self._followers = [one for one in self._followers if one is not follower]
         self._tell_changed()
         for line in self.lines:
@@ -495,6 +505,7 @@ class Supervisor:
         ib, self.ib = self.ib, None
         self.liveness = None
         self.ears.detach()
+        self.limiter.detach()
         if ib is not None:
             ib.disconnect()
         self.subscriptions.park()
