@@ -4,6 +4,7 @@
 PY ?= python3
 VENV ?= .venv
 FRAMES ?= 1000000
+FAULTS ?= 2000
 SEED ?= 1
 OTHER_PYTHONS := 3.10 3.11 3.12 3.13
 
@@ -12,7 +13,7 @@ SHELL := bash
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-fast test-browser test-clients test-all fuzz lint format lock clean
+.PHONY: help demo test test-fast test-browser test-clients test-all fuzz soak lint format lock clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -45,6 +46,9 @@ test-all: test test-browser test-clients ## the same, then the tests on every ot
 
 fuzz: $(VENV)/.ok ## send a million broken frames to the paper gateway (FRAMES=n SEED=n)
 	@$(VENV)/bin/python -m tests.fuzz.gateway --frames $(FRAMES) --seed $(SEED)
+
+soak: $(VENV)/.ok ## live through thousands of connection faults in simulated weeks (FAULTS=n SEED=n)
+	@$(VENV)/bin/python -m tests.soak --faults $(FAULTS) --seed $(SEED)
 
 lint: $(VENV)/.ok ## check format, style, types and the directions of imports
 	@$(VENV)/bin/ruff format --check --quiet . || { echo "Not formatted: run 'make format'."; exit 1; }
