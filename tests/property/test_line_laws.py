@@ -1,0 +1,140 @@
+"""A line against the library's own ticker: the same frames, the same quote, and what ours adds."""
+
+from __future__ import annotations
+
+import math
+import struct
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from ib_insync import IB, Stock, Ticker
+
+from momentum_lab.clock import SystemClock
+from momentum_lab.core.market import DataType, Instrument
+from momentum_lab.live.ibkr.hearing import Ears
+from momentum_lab.live.ibkr.line import Line, Lines, LineStatus
+
+REQUEST = 7
+prices = st.integers(1, 30_000).map(lambda cents: cents / 100)
+sizes = st.integers(0, 100_000)
+price_ticks = st.tuples(st.sampled_from((1, 2, 4)), prices, sizes).map(
+    lambda tick: (1, 6, REQUEST, tick[0], tick[1], tick[2], 1)
+)
+size_ticks = st.tuples(st.sampled_from((0, 3)), sizes).map(
+    lambda tick: (2, 6, REQUEST, tick[0], tick[1])
+)
+others = st.sampled_from(
+    (
+        (1, 6, REQUEST, 6, 120.5, 0, 1),
+        (1, 6, REQUEST, 9, 99.5, 0, 1),
+        (2, 6, REQUEST, 8, 123_456),
+        (46, 6, REQUEST, 45, "1700000000"),
+        (46, 6, REQUEST, 84, "ARCA"),
+        (1, 6, REQUEST + 1, 1, 5.0, 100, 1),
+    )
+)
+frames = st.lists(st.one_of(price_ticks, size_ticks, others), max_size=40)
+
+
+def _feed(ib: IB, messages: list[tuple[Any, ...]], *, chunk: int) -> None:
+    packed = []
+    for fields in messages:
+        payload = "".join(f"{field}\0" for field in fields).encode()
+        packed.append(struct.pack(">I", len(payload)) + payload)
+    for at in range(0, len(packed), chunk):
+        ib.client._onSocketHasData(b"".join(packed[at : at + chunk]))
+
+
+def _client() -> IB:
+    ib = IB()
+    ib.client._serverVersion = 176
+    ib.client.decoder.serverVersion = 176
+    ib.client._apiReady = True
+    return ib
+
+
+def _line(messages: list[tuple[Any, ...]], *, chunk: int = 3) -> tuple[Line, list[str]]:
+    """A line that has heard some messages, and the incidents it made."""
+    ib, told = _client(), list[str]()
+    ears = Ears(SystemClock(), lambda kind, text: told.append(f"{kind}: {text}"))
+    ears.attach(ib, on_code=lambda *_: None, on_loss=lambda _: None, on_doubt=told.append)
+    line = Lines().want(Instrument("SPY", 756733))
+    line.begin(REQUEST)
+    ears.expect_line(REQUEST, line)
+    _feed(ib, messages, chunk=chunk)
+    ears.close()
+    return line, told
+
+
+def _ticker(messages: list[tuple[Any, ...]]) -> Ticker:
+    ib = _client()
+    found: Ticker = ib.wrapper.startTicker(REQUEST, Stock("SPY", "SMART", "USD"), "mktData")
+    _feed(ib, messages, chunk=3)
+    return found
+
+
+def _or_none(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+@given(frames, st.integers(1, 7))
+def test_a_line_shows_what_the_librarys_ticker_shows(
+    messages: list[tuple[Any, ...]], chunk: int
+) -> None:
+    ticker = _ticker(messages)
+    line, told = _line(messages, chunk=chunk)
+
+    shown = (line.bid, line.ask, line.last, line.bid_size, line.ask_size)
+    assert shown == tuple(
+        _or_none(value)
+        for value in (ticker.bid, ticker.ask, ticker.last, ticker.bidSize, ticker.askSize)
+    )
+    assert told == []
+
+
+@given(frames)
+def test_only_words_about_bid_ask_and_trades_make_a_line_flow(
+    messages: list[tuple[Any, ...]],
+) -> None:
+    line, _ = _line(messages)
+
+    spoke = any(
+        fields[2] == REQUEST and fields[0] in (1, 2) and fields[3] in (0, 1, 2, 3, 4)
+        for fields in messages
+    )
+    assert (line.status is LineStatus.FLOWING) is spoke
+    assert (line.quote is not None) is spoke
+
+
+@given(frames, st.sampled_from((66, 67)))
+def test_one_delayed_tick_makes_the_line_delayed_until_the_broker_says_otherwise(
+    messages: list[tuple[Any, ...]], kind: int
+) -> None:
+    delayed = (1, 6, REQUEST, kind, 50.0, 100, 1)
+    line, _ = _line([*messages, delayed, *messages])
+    assert line.data_type is DataType.DELAYED
+    assert line.quote is not None
+    assert "delayed" in str(line.quote.why_not_tradable(now_ns=line.at_ns, max_age_s=60))
+
+    again, _ = _line([delayed, (58, 1, REQUEST, 1), (1, 6, REQUEST, 1, 50.0, 100, 1)])
+    assert again.data_type is DataType.LIVE
+
+
+@given(frames, st.sampled_from(("x", "1e", "--1")))
+def test_a_message_with_ill_formed_numbers_changes_nothing_and_is_told(
+    messages: list[tuple[Any, ...]], rubbish: str
+) -> None:
+    line, told = _line([*messages, (1, 6, REQUEST, 1, rubbish, 100, 1)])
+    clean, _ = _line(messages)
+
+    assert (line.bid, line.bid_size, line.ask) == (clean.bid, clean.bid_size, clean.ask)
+    assert len(told) == 1
+    assert told[0].startswith("bad datum: SPY")
+
+
+@given(st.sampled_from((-1.0, 0.0, 1.7976931348623157e308)), sizes)
+def test_the_brokers_ways_to_say_no_price_leave_a_side_empty(price: float, size: int) -> None:
+    line, _ = _line([(1, 6, REQUEST, 1, 50.0, 100, 1), (1, 6, REQUEST, 1, price, size, 1)])
+
+    assert (line.bid, line.bid_size) == (None, None)
