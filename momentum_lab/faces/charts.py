@@ -6,6 +6,7 @@ is nothing to draw the chart says so in a sentence.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pandas as pd
@@ -22,6 +23,8 @@ __all__ = ["connection_chart", "decisions_chart", "equity_chart", "trade_chart",
 
 Row = Any
 _LONGEST_BAR = 2.5
+# Of the time axis, for the words of one cause.
+_CAUSE_WIDTH_RATIO = 0.3
 _STATES = ("DISCONNECTED", "CONNECTING", "SYNCHRONIZING", "DEGRADED", "OPERATIONAL")
 _STATE_COLOURS = {
     "DISCONNECTED": theme.VERMILION,
@@ -250,8 +253,34 @@ def connection_chart(record: RunRecord) -> go.Figure:
     )
     figure.update_xaxes(title="the computer's clock, New York time", tickformat=theme.SECONDS)
     figure.update_layout(margin={"l": 130})
-    theme.add_footnote(figure, f"Orders leave in OPERATIONAL only. {theme.source_of(record.run)}")
+    _write_losses(figure, steps)
+    theme.add_footnote(
+        figure,
+        f"Entries leave in OPERATIONAL only; each step has a cause. {theme.source_of(record.run)}",
+    )
     return figure
+
+
+def _write_losses(figure: go.Figure, steps: pd.DataFrame) -> None:
+    """Write the causes of losses, where there is room; the last step is the end of the run."""
+    lost = steps.iloc[:-1]
+    lost = lost[lost["state"].isin(("DISCONNECTED", "DEGRADED"))]
+    room_ns = _CAUSE_WIDTH_RATIO * (steps["wall_ns"].max() - steps["wall_ns"].min())
+    written_ns: dict[str, float] = {}
+    for _, step in lost.iterrows():
+        if step["wall_ns"] - written_ns.get(step["state"], -math.inf) < room_ns:
+            continue
+        written_ns[step["state"]] = step["wall_ns"]
+        figure.add_annotation(
+            x=theme.stamp(theme.wall_of(step["wall_ns"])),
+            y=str(step["state"]),
+            text=theme.wrapped(str(step["cause"]), width=44, lines=1),
+            showarrow=False,
+            xanchor="left",
+            xshift=10,
+            yshift=-16,
+            font={"size": 11, "color": theme.FAINT},
+        )
 
 
 def _ends_of(record: RunRecord) -> list[int]:

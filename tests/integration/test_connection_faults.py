@@ -286,6 +286,17 @@ def test_a_loss_while_synchronising_begins_anew(tape: Path) -> None:
     check_gate(live_through(tape, scenario))
 
 
+def test_an_absent_broker_is_told_in_its_own_words(tape: Path) -> None:
+    async def scenario(found: Patient) -> None:
+        found.gateway.inject("1100", for_s=120)
+        await anyio.sleep(200)
+
+    found = live_through(tape, scenario)
+
+    (text,) = [text for _, kind, text in found.incidents if kind == "connection down"]
+    assert "DEGRADED for 90 s: 1100 " in text
+
+
 def test_an_outage_outside_of_the_quiet_windows_is_told_once(tape: Path) -> None:
     async def scenario(found: Patient) -> None:
         found.gateway.inject("restart", for_s=1800)

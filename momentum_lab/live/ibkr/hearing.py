@@ -32,6 +32,7 @@ from momentum_lab.live.ibkr.translate import Account, RawHeadline, Report
 _log = logging.getLogger(__name__)
 
 _MOST_WORDS = 300
+_JUST_S = 5.0
 
 
 OnWords = Callable[[str], None]
@@ -63,7 +64,6 @@ class Ears:
         news: stream of raw headlines.
         reports: stream of executions, commissions and order messages.
         subscribed_ns: market time at which the news was last subscribed to.
-        last_error: the broker's last words that belong to no order, for the cause of a loss.
         account: the account that is traded; empty before it has been chosen.
         account_heard_s: transport time of the account's last word, -inf before the first of the
             connection.
@@ -80,7 +80,7 @@ class Ears:
         self._order_refs: dict[int, str] = {}
         self._commissions: dict[str, float] = {}
         self.subscribed_ns = 0
-        self.last_error = ""
+        self._last_words, self._last_words_s = "", -math.inf
         self.account = ""
         self._account_values: dict[tuple[str, str], str] = {}
         self.account_heard_s = -math.inf
@@ -93,6 +93,18 @@ class Ears:
     def heard_s(self) -> float:
         """Transport time of the last bytes of the connection, -inf while there is none."""
         return self._ticks.heard_s if self._ticks is not None else -math.inf
+
+    @property
+    def last_words(self) -> str:
+        """What the broker just said that belongs to no order; empty when it was silent.
+
+        For the cause of a loss: what was said minutes ago did not end the connection.
+        """
+        return self._last_words if transport_s() - self._last_words_s <= _JUST_S else ""
+
+    def note(self, words: str) -> None:
+        """Remember what the broker said, in case the connection ends right after it."""
+        self._last_words, self._last_words_s = words, transport_s()
 
     def account_values(self) -> Account:
         """Return what the account said in this connection; only US dollars are read."""
@@ -111,7 +123,7 @@ class Ears:
         """
         self.detach()
         self._ib = ib
-        self.last_error = ""
+        self._last_words = ""
 
         def only_mine(handler: Callable[..., None]) -> Callable[..., None]:
             def guarded(*values: Any) -> None:
@@ -143,11 +155,11 @@ class Ears:
         decoder.logger = _Doubts(decoder.logger, only_mine(on_doubt))  # type: ignore[assignment]
         ib.errorEvent += only_mine(hear_error)
         ib.disconnectedEvent += only_mine(
-            lambda: on_loss(self.last_error or "the gateway closed the socket")
+            lambda: on_loss(self.last_words or "the gateway closed the socket")
         )
         # Before the handshake is over the library says nothing but this.
         ib.client.apiError += only_mine(
-            lambda words: on_loss(self.last_error or words) if ib.client.isConnected() else None
+            lambda words: on_loss(self.last_words or words) if ib.client.isConnected() else None
         )
 
     def detach(self) -> None:

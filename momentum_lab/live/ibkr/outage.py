@@ -25,7 +25,7 @@ class Connection(Protocol):
     """What is watched."""
 
     state: ConnectionState
-    last_loss: str
+    last_trouble: str
 
     async def wait_changed(self) -> None:
         """Return after the next step of the life cycle."""
@@ -87,6 +87,6 @@ class OutageAlarm:
         return window_at(self._clock.now_ns(), self._parameters.windows)
 
     def _text(self, down_s: float, window: QuietWindow | None) -> str:
-        cause = self._connection.last_loss or "no answer yet"
+        cause = self._connection.last_trouble or "no answer yet"
         text = f"{self._connection.state.value} for {down_s:.0f} s: {cause}"
         return text if window is None else f"{text}; not back after the {window.name}"

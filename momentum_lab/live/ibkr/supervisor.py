@@ -84,6 +84,7 @@ class Supervisor:
     Attributes:
         state: where the connection stands.
         last_loss: why the last connection or attempt ended; empty before the first.
+        last_trouble: why it was last not OPERATIONAL any more, the broker's absence included.
         checklist: the items of the last synchronisation, with their times and what failed.
         ears: everything that is heard.
         lines: the registry of desired market data lines.
@@ -108,6 +109,7 @@ class Supervisor:
         on_incident = FloodGate(on_incident)
         self.state = ConnectionState.DISCONNECTED
         self.last_loss = ""
+        self.last_trouble = ""
         self.checklist: tuple[Checked, ...] = ()
         self.lines = Lines()
         self.ib: ib_insync.IB | None = None
@@ -246,7 +248,7 @@ class Supervisor:
             ib = await self._open_socket()
             self._step(ConnectionEvent.SOCKET_READY, self._address)
             if self._is_broker_away():
-                self._step(ConnectionEvent.UPSTREAM_LOST, self.ears.last_error)
+                self._step(ConnectionEvent.UPSTREAM_LOST, self.last_trouble)
             async with anyio.create_task_group() as group:
                 group.start_soon(self._watch_loss, group.cancel_scope, name="watch loss")
                 await group.start(self.desk.run)
@@ -394,16 +396,17 @@ class Supervisor:
             self._record(code, words)
 
     def _record(self, code: int, words: str) -> None:
-        self.ears.last_error = words
+        self.ears.note(words)
         if code not in CODES and code not in self._unknown_codes:
             self._unknown_codes.add(code)
             self._on_incident("unknown code", words)
 
     def _hear_upstream_lost(self, _code: int, words: str) -> None:
         self._is_upstream_lost = True
-        self.ears.last_error = words
+        self.ears.note(words)
         if self.liveness is not None:
             self.liveness.upstream_lost_s = transport_s()
+        self.last_trouble = words
         # It repeats every few seconds: one entry in the record is enough.
         if self.state is not ConnectionState.DEGRADED:
             self._step(ConnectionEvent.UPSTREAM_LOST, words)
@@ -417,7 +420,7 @@ class Supervisor:
         self._resync.set()
 
     def _hear_end(self, code: int, words: str) -> None:
-        self.ears.last_error = words
+        self.ears.note(words)
         self._is_client_id_taken = code == _CLIENT_ID_TAKEN
         self._lose(words)
 
@@ -433,7 +436,7 @@ class Supervisor:
             self.liveness.check_lines()
 
     def _hear_too_fast(self, _code: int, words: str) -> None:
-        self.ears.last_error = words
+        self.ears.note(words)
         self._on_incident("too many messages", words)
 
     def _hear_account_taken(self, _code: int, words: str) -> None:
@@ -458,6 +461,8 @@ class Supervisor:
 
     def _step(self, event: ConnectionEvent, cause: str) -> None:
         self.state = advance_connection(self.state, event)
+        if event in (ConnectionEvent.LOST, ConnectionEvent.UPSTREAM_LOST):
+            self.last_trouble = cause
         self._time_operational()
         is_operational = self.state is ConnectionState.OPERATIONAL
         self._is_reconciled = is_operational
