@@ -6,6 +6,7 @@ anything flows. A contract that a line was refused for is asked for anew.
 
 from __future__ import annotations
 
+import anyio
 import ib_insync
 
 from momentum_lab.core.market import Instrument
@@ -25,6 +26,8 @@ class ContractBook:
         """
         self._known: dict[str, Instrument] = {}
         self._timeout_s = timeout_s
+        # Who asks for a symbol that is being asked for waits for that answer.
+        self._asking = anyio.Lock()
 
     def get(self, symbol: str) -> Instrument | None:
         """Return the instrument of a symbol that has been looked up, else None."""
@@ -41,22 +44,23 @@ class ContractBook:
             ParameterError: the broker knows none, or more than one.
             ConnectionLostError: no answer.
         """
-        known = self._known.get(symbol)
-        if known is not None:
-            return known
-        try:
-            found = await ask(
-                f"contract of {symbol}",
-                lambda: ib.reqContractDetailsAsync(translate.stock(symbol)),
-                timeout_s=self._timeout_s,
-            )
-        except ConnectionLostError:
-            raise
-        except BrokerError as error:
-            raise ParameterError(f"universe: {error}") from error
-        if len(found) != 1:
-            raise ParameterError(
-                f"universe: expected one US stock for {symbol!r}, the broker knows {len(found)}"
-            )
-        self._known[symbol] = translate.instrument_of(found[0])
-        return self._known[symbol]
+        async with self._asking:
+            known = self._known.get(symbol)
+            if known is not None:
+                return known
+            try:
+                found = await ask(
+                    f"contract of {symbol}",
+                    lambda: ib.reqContractDetailsAsync(translate.stock(symbol)),
+                    timeout_s=self._timeout_s,
+                )
+            except ConnectionLostError:
+                raise
+            except BrokerError as error:
+                raise ParameterError(f"universe: {error}") from error
+            if len(found) != 1:
+                raise ParameterError(
+                    f"universe: expected one US stock for {symbol!r}, the broker knows {len(found)}"
+                )
+            self._known[symbol] = translate.instrument_of(found[0])
+            return self._known[symbol]

@@ -13,7 +13,7 @@ import logging
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio
 import ib_insync
@@ -45,7 +45,14 @@ class OnCode(Protocol):
         """Take in one code with the request it belongs to, -1 for none."""
 
 
-class _Doubts(logging.LoggerAdapter[logging.Logger]):
+if TYPE_CHECKING:
+    _Adapter = logging.LoggerAdapter[logging.Logger]
+else:
+    # Python 3.10 has no generic one.
+    _Adapter = logging.LoggerAdapter
+
+
+class _Doubts(_Adapter):
     """Stands in for the log of the library's decoder, which swallows what it cannot read."""
 
     def __init__(self, logger: logging.Logger, tell: Callable[[str], None]) -> None:
