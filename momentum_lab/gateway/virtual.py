@@ -76,6 +76,14 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         future.add_done_callback(self._thread_done)
         return future
 
+    async def shutdown_default_executor(self, *args: Any, **kwargs: Any) -> None:
+        """Wait for the threads; virtual time, and with it any limit, stands still meanwhile."""
+        self._n_threads += 1
+        try:
+            await super().shutdown_default_executor(*args, **kwargs)
+        finally:
+            self._n_threads -= 1
+
     def _thread_done(self, _future: asyncio.Future[Any]) -> None:
         self._n_threads -= 1
 
