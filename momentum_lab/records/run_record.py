@@ -71,25 +71,29 @@ class RunRecord:
     quotes: pd.DataFrame
 
 
-def read_run(database: Path, run_id: str, *, folder: Path | None = None) -> RunRecord:
+def read_run(
+    database: Path, run_id: str = "", *, folder: Path | None = None, runs: Path | None = None
+) -> RunRecord:
     """Return the record of one run.
 
     Args:
         database: the trade store's file.
-        run_id: the run.
+        run_id: the run; empty: the last one.
         folder: folder of the run, for the quotes it captured.
+        runs: folder of all runs, each in a folder of its own name; instead of `folder`.
 
     Raises:
         RecordError: no such file, not a trade store of this version, or no such run.
     """
     with _reading(database) as db:
-        runs = _table(db, "runs", "run_id = ?", run_id)
-        if runs.empty:
+        run_id = run_id or _last_run(db)
+        found = _table(db, "runs", "run_id = ?", run_id)
+        if found.empty:
             known = [row[0] for row in db.execute("SELECT run_id FROM runs ORDER BY rowid")]
             held = ", ".join(known[-3:]) or "none"
             raise RecordError(f"{database}: no run {run_id!r}; its latest runs are: {held}")
         return RunRecord(
-            run=runs.iloc[0],
+            run=found.iloc[0],
             headlines=_headlines(db, run_id),
             trades=_table(
                 db,
@@ -102,8 +106,13 @@ def read_run(database: Path, run_id: str, *, folder: Path | None = None) -> RunR
                 name: _table(db, name, "run_id = ?", run_id)
                 for name in ("orders", "fills", "equity", "connection", "incidents")
             },
-            quotes=_quotes(folder),
+            quotes=_quotes(folder if runs is None else runs / run_id),
         )
+
+
+def _last_run(db: sqlite3.Connection) -> str:
+    rows = list(db.execute("SELECT run_id FROM runs ORDER BY rowid DESC LIMIT 1"))
+    return str(rows[0][0]) if rows else ""
 
 
 def check_record(database: Path) -> list[str]:

@@ -50,7 +50,7 @@ def is_parameters(cell: nbformat.NotebookNode) -> bool:
 
 
 def test_there_are_notebooks_to_look_at() -> None:
-    assert {"live.ipynb", "tune.ipynb"} <= {path.name for path in NOTEBOOKS}
+    assert {"live.ipynb", "review.ipynb", "tune.ipynb"} <= {path.name for path in NOTEBOOKS}
 
 
 @every_notebook
