@@ -9,9 +9,8 @@ import ib_insync
 from momentum_lab.calendars import session_on_day_of
 from momentum_lab.clock import wall_ns
 from momentum_lab.live.ibkr.handshake import Visit
+from momentum_lab.live.ibkr.synchronisation import PAPER_PREFIX
 from momentum_lab.parameters import Parameters
-
-PAPER_PREFIX = "DU"
 
 
 @dataclass(slots=True)

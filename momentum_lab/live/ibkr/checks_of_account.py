@@ -11,14 +11,14 @@ from momentum_lab.errors import BrokerError, ParameterError
 from momentum_lab.live.finding import Finding, failure, fine, skipped, warning
 from momentum_lab.live.ibkr import translate
 from momentum_lab.live.ibkr.asking import ask
-from momentum_lab.live.ibkr.case import PAPER_PREFIX, Case
-from momentum_lab.live.ibkr.synchronisation import choose_account
+from momentum_lab.live.ibkr.case import Case
+from momentum_lab.live.ibkr.synchronisation import PAPER_PREFIX, choose_account
+from momentum_lab.live.ibkr.translate import UNSET
 from momentum_lab.records.trade_store import masked
 
 # The broker's defaults, TWS and gateway: a convention that anybody may have changed.
 _PAPER_PORTS, _LIVE_PORTS = (7497, 4002), (7496, 4001)
 # What the library and the broker write where a number is unknown.
-_UNSET = 1e300
 _READ_ONLY = failure(
     "orders",
     "the API is in read-only mode, so every order would be refused",
@@ -164,5 +164,5 @@ def _dollars(text: str) -> str:
         value = float(text)
     except ValueError:
         return ""
-    is_told = math.isfinite(value) and abs(value) < _UNSET
+    is_told = math.isfinite(value) and abs(value) < UNSET
     return f" (margin {value:,.2f} USD)" if is_told else ""

@@ -59,6 +59,8 @@ class Code:
     reaction: Reaction
 
 
+CLIENT_ID_TAKEN = 326
+
 _NOTE, _WARNING, _ERROR = Severity.NOTE, Severity.WARNING, Severity.ERROR
 _R = Reaction
 
@@ -71,7 +73,9 @@ CODES: Mapping[int, Code] = {
     10328: Code(_WARNING, "order data could not be resolved after a loss", _R.SYNCHRONISE),
     1300: Code(_ERROR, "the gateway's socket port has changed", _R.FOLLOW_PORT),
     # the socket between us and the gateway
-    326: Code(_ERROR, "the client id is in use, perhaps by our own lost socket", _R.TRY_LATER),
+    CLIENT_ID_TAKEN: Code(
+        _ERROR, "the client id is in use, perhaps by our own lost socket", _R.TRY_LATER
+    ),
     502: Code(_ERROR, "the socket could not be opened", _R.TRY_LATER),
     504: Code(_ERROR, "not connected", _R.TRY_LATER),
     507: Code(_ERROR, "bad message: the gateway ends the connection", _R.TRY_LATER),

@@ -16,7 +16,8 @@ from enum import Enum
 import anyio
 import ib_insync
 
-_CLIENT_ID_TAKEN = 326
+from momentum_lab.live.ibkr.codes import CLIENT_ID_TAKEN
+
 _LENGTH_BYTES = 4
 # A greeting is some forty bytes; the first bytes of another protocol read as a length of millions.
 _LONGEST_GREETING = 1000
@@ -124,7 +125,7 @@ class Visit:
         return [item for item in self.heard if item.request == request]
 
     def _stage_of_failure(self) -> Stage:
-        if any(item.code == _CLIENT_ID_TAKEN for item in self.heard):
+        if any(item.code == CLIENT_ID_TAKEN for item in self.heard):
             return Stage.CLIENT_ID_TAKEN
         # The library greets as soon as the socket is open, and counts what it sends.
         if not self.ib.client.conn.numMsgSent:
@@ -141,7 +142,7 @@ class Visit:
 
     def _hear_error(self, request: int, code: int, text: str, _contract: object) -> None:
         self.heard.append(Heard(request, code, text))
-        if code == _CLIENT_ID_TAKEN:
+        if code == CLIENT_ID_TAKEN:
             self._has_ended.set()
 
     def _hear_end(self, _cause: str) -> None:

@@ -310,11 +310,6 @@ class Lines:
         """Whether somebody listens: a watch or a position is open."""
         return any(line.streams for line in self._by_symbol.values())
 
-    @property
-    def heard_s(self) -> float:
-        """Transport time of the last tick on any line, -inf before the first."""
-        return max((line.heard_s for line in self._by_symbol.values()), default=-math.inf)
-
     def park(self) -> None:
         """The connection is gone; the wishes stay."""
         for line in self:

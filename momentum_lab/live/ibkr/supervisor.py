@@ -32,7 +32,7 @@ from momentum_lab.errors import (
     MomentumLabError,
     ParameterError,
 )
-from momentum_lab.live.ibkr.codes import CODES, Reaction, code_of
+from momentum_lab.live.ibkr.codes import CLIENT_ID_TAKEN, CODES, Reaction, code_of
 from momentum_lab.live.ibkr.hearing import Ears
 from momentum_lab.live.ibkr.history_desk import HistoryDesk
 from momentum_lab.live.ibkr.incidents import FloodGate, OnIncident
@@ -54,7 +54,6 @@ _log = logging.getLogger(__name__)
 
 _PORT = re.compile(r"\b(\d{2,5})\D*$")
 _MAX_PORT = 65_535
-_CLIENT_ID_TAKEN = 326
 _DOUBTS_APART_S = 60.0
 
 Reconcile = Callable[[BrokerSnapshot], Awaitable[None]]
@@ -374,7 +373,9 @@ class Supervisor:
 
     def _set_reconciled(self) -> None:
         """Let exits leave from here on; the lines may take their time."""
-        self._is_reconciled = self.state is ConnectionState.SYNCHRONIZING
+        # Where the broker was away meanwhile the snapshot may be older than its absence.
+        is_current = not (self._is_broker_away() or self._resync.is_set())
+        self._is_reconciled = is_current and self.state is ConnectionState.SYNCHRONIZING
         self._tell_changed()
 
     async def _watch_loss(self, scope: anyio.CancelScope) -> None:
@@ -421,7 +422,7 @@ class Supervisor:
 
     def _hear_end(self, code: int, words: str) -> None:
         self.ears.note(words)
-        self._is_client_id_taken = code == _CLIENT_ID_TAKEN
+        self._is_client_id_taken = code == CLIENT_ID_TAKEN
         self._lose(words)
 
     def _hear_port(self, code: int, words: str) -> None:

@@ -22,7 +22,7 @@ from momentum_lab.live.ibkr.liveness import Liveness
 from momentum_lab.live.ibkr.translate import fill_of, is_ours
 from momentum_lab.parameters import Parameters
 
-_PAPER_PREFIX = "DU"
+PAPER_PREFIX = "DU"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +113,9 @@ def choose_account(managed: list[str], parameters: Parameters) -> str:
             f"account: this login has {len(accounts)} accounts, expected one to be named"
         )
     account = wanted or accounts[0]
-    if parameters.mode != "live" and not account.startswith(_PAPER_PREFIX):
+    if parameters.mode != "live" and not account.startswith(PAPER_PREFIX):
         raise ParameterError(
-            f"mode {parameters.mode} trades only in a paper account ({_PAPER_PREFIX}...): the"
+            f"mode {parameters.mode} trades only in a paper account ({PAPER_PREFIX}...): the"
             f" gateway at {parameters.connection.host}:{parameters.connection.port} is logged in"
             f" to an account that begins with {account[:1]!r}"
         )
