@@ -297,6 +297,24 @@ def test_an_absent_broker_is_told_in_its_own_words(tape: Path) -> None:
     assert "DEGRADED for 90 s: 1100 " in text
 
 
+def test_a_snapshot_that_an_absence_has_overtaken_lets_no_exit_leave(tape: Path) -> None:
+    async def scenario(found: Patient) -> None:
+        # Each answer takes a second; the broker goes and comes back in the middle of asking.
+        found.gateway.inject("slow_answers", {"delay_s": 1}, for_s=60)
+        n_before = found.n_reconciled
+        found.gateway.inject("1102")
+        await anyio.sleep(4)
+        found.gateway.inject("1100", for_s=1)
+        await anyio.sleep(0.2)
+        assert not found.connector.may_exit()
+        await found.until(found.connector.may_exit, patience_s=60)
+        # The first was overtaken; what may be acted on is the second.
+        assert found.n_reconciled == n_before + 2
+        await anyio.sleep(90)
+
+    check_gate(live_through(tape, scenario))
+
+
 def test_an_outage_outside_of_the_quiet_windows_is_told_once(tape: Path) -> None:
     async def scenario(found: Patient) -> None:
         found.gateway.inject("restart", for_s=1800)
