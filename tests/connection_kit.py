@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -21,7 +22,7 @@ import numpy as np
 import pandas as pd
 
 from momentum_lab.calendars import session_on_day_of
-from momentum_lab.clock import LoopClock
+from momentum_lab.clock import LoopClock, transport_s
 from momentum_lab.core.connection import ConnectionEvent, ConnectionState
 from momentum_lab.core.fills import SpreadModel
 from momentum_lab.core.market import NS_PER_S, Side
@@ -102,8 +103,10 @@ class Witness:
         n_exits: exits that arrived.
         connects_ns: market time of each start of a connection.
         n_requests: requests that arrived.
+        n_said: messages that the gateway said.
         n_in_flight: orders that had left before the gateway said what would have stopped them.
-        sent_ns: market time at which the tempter sent each order.
+        sent_s: time of the loop at which the tempter sent each order; the gateway's own market time
+            moves in steps, and cannot be compared with it.
     """
 
     def __init__(self, is_writing: Callable[[], bool]) -> None:
@@ -113,13 +116,13 @@ class Witness:
             is_writing: whether what the gateway says leaves it, or piles up unwritten.
         """
         self._is_writing = is_writing
-        self.sent_ns: dict[str, int] = {}
+        self.sent_s: dict[str, float] = {}
         self.n_in_flight = 0
-        self._told_ns = -1
+        self._told_s = -math.inf
         self.violations: list[str] = []
         self.n_entries = self.n_exits = 0
         self.connects_ns: list[int] = []
-        self.n_requests = 0
+        self.n_requests = self.n_said = 0
         self._asked: set[str] = set()
         self._lost_ns: int | None = None
 
@@ -128,8 +131,10 @@ class Witness:
         direction, _client, at_ns, content = json.loads(line)
         if direction == "<":
             self._hear(int(at_ns), content[0], content[1] if len(content) > 1 else {})
-        elif content[0] == _ERROR:
-            self._hear_told(int(at_ns), content)
+        else:
+            self.n_said += 1
+            if content[0] == _ERROR:
+                self._hear_told(int(at_ns), content)
 
     def flush(self) -> None:
         """There is nothing to write."""
@@ -141,14 +146,14 @@ class Witness:
         if any(code in fields for code in _LOST):
             if self._lost_ns is None:
                 self._lost_ns = at_ns
-            self._forget(at_ns)
+            self._forget()
         elif any(code in fields for code in _RESTORED):
             self._lost_ns = None
-            self._forget(at_ns)
+            self._forget()
 
-    def _forget(self, at_ns: int) -> None:
+    def _forget(self) -> None:
         """Everything has to be asked again by who has heard of it."""
-        self._told_ns = at_ns
+        self._told_s = transport_s()
         self._asked.clear()
 
     def _hear(self, at_ns: int, name: str, values: dict[str, Any]) -> None:
@@ -156,7 +161,7 @@ class Witness:
         if name == "startApi":
             self.connects_ns.append(at_ns)
             # What the lost connection had sent may only be read now.
-            self._forget(at_ns)
+            self._forget()
             self._lost_ns = None
         elif name == "placeOrder":
             self._judge(at_ns, str(values.get("order_ref", "")))
@@ -164,14 +169,14 @@ class Witness:
             self._asked.add(name)
 
     def _judge(self, at_ns: int, order_ref: str) -> None:
-        sent_ns = self.sent_ns.pop(order_ref, at_ns)
+        sent_s = self.sent_s.pop(order_ref, math.inf)
         is_exit = "-t" in order_ref
         self.n_exits += is_exit
         self.n_entries += not is_exit
         missing = (BEFORE_EXIT if is_exit else BEFORE_ENTRY) - self._asked
         if not missing and self._lost_ns is None:
             return
-        if sent_ns <= self._told_ns or not self._is_writing():
+        if sent_s <= self._told_s or not self._is_writing():
             # It was in the pipe, or what would have stopped it still is.
             self.n_in_flight += 1
         else:
@@ -242,11 +247,11 @@ class Patient:
                     created_ns=self.clock.now_ns(),
                     trade_id=None if purpose == "d" else 1,
                 )
-                self.witness.sent_ns[intent.order_ref] = self.clock.now_ns()
+                self.witness.sent_s[intent.order_ref] = transport_s()
                 try:
                     await self.connector.place_order(intent)
                 except ConnectionLostError:
-                    del self.witness.sent_ns[intent.order_ref]
+                    del self.witness.sent_s[intent.order_ref]
             await anyio.sleep(every_s)
 
 
@@ -277,6 +282,8 @@ async def patient(
         # What a gateway remembers for people must not hide what a connector forgets to forget.
         gateway.hub.journal.records = deque(maxlen=1000)
         gateway.hub._wire_log = witness  # type: ignore[assignment]
+        # Without it the gateway writes down what it hears, and not what it says.
+        gateway.hub.logs_wire = True
         found: Patient
 
         def step(state: ConnectionState, event: ConnectionEvent, cause: str) -> None:

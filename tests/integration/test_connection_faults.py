@@ -129,6 +129,8 @@ def live_through(
 def check_gate(found: Patient) -> None:
     """Nothing reached the gateway that should not have, and the tempter did try."""
     assert found.witness.violations == []
+    # A witness that hears one side only sees nothing wrong.
+    assert found.witness.n_said > found.witness.n_requests > 0
     assert found.witness.n_entries > 20
     assert found.witness.n_exits > 20
 

@@ -160,6 +160,9 @@ class Ears:
         translate.tap(ib.wrapper, "updateAccountTime", only_mine(self._hear_account_time))
         decoder = ib.client.decoder
         decoder.logger = _Doubts(decoder.logger, only_mine(on_doubt))  # type: ignore[assignment]
+        # The library reacts to a 1102 by subscribing to the account's summary, once more each time;
+        # the broker allows two.
+        ib.errorEvent.clear()
         ib.errorEvent += only_mine(hear_error)
         ib.disconnectedEvent += only_mine(
             lambda: on_loss(self.last_words or "the gateway closed the socket")
