@@ -48,6 +48,7 @@ BEFORE_EXIT = frozenset(
 BEFORE_ENTRY = BEFORE_EXIT | {"reqMktData"}
 _LOST, _RESTORED = ("1100", "2110"), ("1101", "1102")
 _ERROR = "4"
+_CODE_FIELD = 3
 
 
 def weeks_tape(first_ns: int, n_days: int, *, symbols: Sequence[str] = ("SPY", "IBM")) -> Tape:
@@ -143,11 +144,13 @@ class Witness:
         """There is nothing to close."""
 
     def _hear_told(self, at_ns: int, fields: list[str]) -> None:
-        if any(code in fields for code in _LOST):
+        # Version, request, code: a request may have the number of a code.
+        code = fields[_CODE_FIELD] if len(fields) > _CODE_FIELD else ""
+        if code in _LOST:
             if self._lost_ns is None:
                 self._lost_ns = at_ns
             self._forget()
-        elif any(code in fields for code in _RESTORED):
+        elif code in _RESTORED:
             self._lost_ns = None
             self._forget()
 
