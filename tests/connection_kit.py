@@ -26,7 +26,7 @@ from momentum_lab.clock import LoopClock, transport_s
 from momentum_lab.core.connection import ConnectionEvent, ConnectionState
 from momentum_lab.core.fills import SpreadModel
 from momentum_lab.core.market import NS_PER_S, Side
-from momentum_lab.core.order import OrderIntent
+from momentum_lab.core.order import OrderIntent, OrderPurpose
 from momentum_lab.errors import ConnectionLostError
 from momentum_lab.gateway.server import Gateway, GatewaySettings, paper_gateway
 from momentum_lab.live.ibkr.connector import IBKRConnector
@@ -249,6 +249,7 @@ class Patient:
                     shares=1,
                     created_ns=self.clock.now_ns(),
                     trade_id=None if purpose == "d" else 1,
+                    purpose=OrderPurpose.EXIT,
                 )
                 self.witness.sent_s[intent.order_ref] = transport_s()
                 try:

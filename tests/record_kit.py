@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 
 from momentum_lab.core.market import NS_PER_S, Quote, Side
-from momentum_lab.core.order import OrderEvent, OrderIntent
+from momentum_lab.core.order import OrderEvent, OrderIntent, OrderPurpose
 from momentum_lab.core.position import ExitReason, Fill, Levels
 from momentum_lab.core.signal import Decision, Outcome, Reason, passed
 from momentum_lab.parameters import load_parameters
@@ -158,6 +158,7 @@ def _enter(store: TradeStore) -> None:
             bid=165.73,
             ask=165.74,
             signal_price=165.73,
+            purpose=OrderPurpose.ENTRY,
         ),
     )
     _fill(store, order.order_ref, Side.SELL, 165.72, at_ns=ENTERED)
@@ -176,6 +177,7 @@ def _leave(store: TradeStore) -> None:
         exit_reason=ExitReason.STOP_LOSS,
         bid=165.96,
         ask=165.97,
+        purpose=OrderPurpose.EXIT,
     )
     store.add_exit(RUN_ID, order)
     _fill(store, order.order_ref, Side.BUY, 165.98, at_ns=LEFT)

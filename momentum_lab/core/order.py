@@ -12,13 +12,32 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
+from typing import Literal
 
 from momentum_lab.core.lifecycle import advance
 from momentum_lab.core.market import Side
 from momentum_lab.core.position import ExitReason, Levels
 
+TimeInForce = Literal["DAY", "GTC"]
 # Every reference of ours begins so; the broker keeps it on the order and on its executions.
 ORDER_REF_PREFIX = "ml-"
+
+
+class OrderPurpose(str, Enum):
+    """What an order is for."""
+
+    ENTRY = "entry"
+    STOP = "stop"
+    TARGET = "target"
+    EXIT = "exit"
+
+
+class OrderType(str, Enum):
+    """How an order is executed, in the broker's words."""
+
+    MARKET = "MKT"
+    LIMIT = "LMT"
+    STOP = "STP"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +51,8 @@ class OrderIntent:
         side: BUY or SELL.
         shares: whole shares, > 0.
         created_ns: market time.
-        decision_id: of an entry, the decision it carries out.
+        purpose: entry, protective stop, target, or the client's own exit.
+        decision_id: the decision it carries out; of a stop or target that of its entry.
         levels: of an entry, stop and target that its size was computed with.
         atr: of an entry, the baseline's average true range, US dollars.
         trade_id: of an exit, the trade it closes.
@@ -40,6 +60,13 @@ class OrderIntent:
         bid: quote seen when it was decided.
         ask: quote seen when it was decided.
         signal_price: of an entry, price at which the shock was seen.
+        order_type: MKT, LMT or STP.
+        tif: DAY, or GTC for what must outlive the day and the client.
+        limit_price: of a LMT, US dollars.
+        stop_price: of a STP, US dollars.
+        oca_group: orders of one group reduce each other at the broker.
+        parent_ref: the order at whose fill the broker makes this one live.
+        size_json: of an entry, every cap of its size.
     """
 
     order_ref: str
@@ -48,6 +75,7 @@ class OrderIntent:
     side: Side
     shares: int
     created_ns: int
+    purpose: OrderPurpose
     decision_id: int | None = None
     levels: Levels | None = None
     atr: float | None = None
@@ -56,6 +84,13 @@ class OrderIntent:
     bid: float | None = None
     ask: float | None = None
     signal_price: float | None = None
+    order_type: OrderType = OrderType.MARKET
+    tif: TimeInForce = "DAY"
+    limit_price: float | None = None
+    stop_price: float | None = None
+    oca_group: str | None = None
+    parent_ref: str | None = None
+    size_json: str | None = None
 
 
 class OrderState(str, Enum):

@@ -11,22 +11,24 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import anyio
 
-from momentum_lab.calendars import session_on_day_of
 from momentum_lab.clock import Clock, transport_s
-from momentum_lab.core import windows
 from momentum_lab.core.connection import ConnectionState
 from momentum_lab.core.market import Quote, Side
-from momentum_lab.core.order import ORDER_REF_PREFIX, OrderEvent, OrderIntent, OrderState
-from momentum_lab.core.position import ExitReason, Fill, Levels, exit_levels
-from momentum_lab.core.risk import far_side, refuse_quote, refuse_time
+from momentum_lab.core.order import (
+    ORDER_REF_PREFIX,
+    OrderEvent,
+    OrderIntent,
+    OrderPurpose,
+    OrderState,
+)
+from momentum_lab.core.position import ExitReason, Fill, exit_levels
 from momentum_lab.core.signal import Decision, Outcome, Reason, TradeSignal, passed
-from momentum_lab.core.sizing import size_position
 from momentum_lab.errors import ConnectionLostError, DataError, IllegalTransitionError, RecordError
 from momentum_lab.live.decisions import DecisionBook
+from momentum_lab.live.entry_planner import EntryPlan, EntryPlanner
 from momentum_lab.live.ibkr.connector import IBKRConnector
 from momentum_lab.live.ibkr.translate import CommissionReport, FillReport, OrderReport, Report
 from momentum_lab.parameters import Parameters
@@ -37,16 +39,6 @@ _log = logging.getLogger(__name__)
 _SECOND_LOOK_S = 3.0
 
 OnIncident = Callable[[str, str, str | None], None]
-
-
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """An entry that passed every guard."""
-
-    shares: int
-    levels: Levels
-    quote: Quote
-    con_id: int
 
 
 class ExecutionService:
@@ -76,6 +68,9 @@ class ExecutionService:
         self._clock = clock
         self._parameters = parameters
         self._on_incident = on_incident
+        self._planner = EntryPlanner(
+            connector, store=book.store, clock=clock, parameters=parameters
+        )
         self._settled: dict[str, anyio.Event] = {}
         self._entering: set[str] = set()
         self._unrecorded_exits: dict[str, OrderIntent] = {}
@@ -106,7 +101,7 @@ class ExecutionService:
         # A line that was quiet may be dead without anybody having noticed.
         if not await self._connector.prove_alive():
             return self._pass(signal, self._not_operational())
-        plan = self._plan(signal)
+        plan = self._refuse_symbol(signal.symbol) or self._planner.plan(signal)
         if isinstance(plan, Decision):
             return self._pass(signal, plan)
         decision = Decision(
@@ -146,39 +141,7 @@ class ExecutionService:
 
     def refuse_window(self, now_ns: int) -> Decision | None:
         """Return the decision not to enter at this time of day, None when entries are allowed."""
-        session = session_on_day_of(now_ns)
-        bells_ns = session.bells_ns if session else None
-        return refuse_time(
-            now_ns, session_ns=bells_ns, parameters=self._parameters.guards
-        ) or windows.refuse_window(now_ns, self._parameters.windows)
-
-    def _plan(self, signal: TradeSignal) -> _Plan | Decision:
-        now_ns = self._clock.now_ns()
-        instrument = self._connector.instrument(signal.symbol)
-        with self._connector.stream_quotes(signal.symbol) as stream:
-            quote = stream.quote
-        refusal = (
-            self._refuse_symbol(signal.symbol)
-            or self.refuse_window(now_ns)
-            or refuse_quote(quote, now_ns=now_ns, parameters=self._parameters.guards)
-        )
-        price = far_side(quote, signal.side) if quote is not None else None
-        if refusal is not None or quote is None or price is None or instrument is None:
-            return refusal or passed(Reason.QUOTE_NOT_TRADABLE, "the line is silent")
-        try:
-            levels = exit_levels(
-                signal.side,
-                entry_usd=price,
-                atr_usd=signal.atr,
-                instrument=instrument,
-                parameters=self._parameters.exits,
-            )
-        except DataError as error:
-            return passed(Reason.SIZE_ZERO, str(error))
-        shares = self._shares(price, levels)
-        if isinstance(shares, Decision):
-            return shares
-        return _Plan(shares, levels, quote, instrument.con_id)
+        return self._planner.refuse_window(now_ns)
 
     def _refuse_symbol(self, symbol: str) -> Decision | None:
         if not self.accepts_entries:
@@ -192,27 +155,11 @@ class ExecutionService:
             return passed(Reason.SYMBOL_BUSY, f"{symbol} has a position or an order already")
         return None
 
-    def _shares(self, price: float, levels: Levels) -> int | Decision:
-        account = self._connector.account()
-        if account.equity_usd is None or account.buying_power_usd is None:
-            return passed(Reason.NO_EQUITY, "the account has not reported its equity in USD")
-        size = size_position(
-            equity_usd=account.equity_usd,
-            buying_power_usd=account.buying_power_usd,
-            entry_usd=price,
-            stop_usd=levels.stop,
-            parameters=self._parameters.sizing,
-        )
-        if size.shares < 1:
-            return passed(Reason.SIZE_ZERO, size.text, observed=0, limit=1, unit="shares")
-        _log.info("size: %s", size.text)
-        return size.shares
-
     def _pass(self, signal: TradeSignal, decision: Decision) -> Decision:
         self._book.decide(signal.headline_key, decision, symbol=signal.symbol)
         return decision
 
-    def _entry_intent(self, signal: TradeSignal, plan: _Plan, decision_id: int) -> OrderIntent:
+    def _entry_intent(self, signal: TradeSignal, plan: EntryPlan, decision_id: int) -> OrderIntent:
         return OrderIntent(
             order_ref=f"{ORDER_REF_PREFIX}{self._book.run_id}-d{decision_id}",
             symbol=signal.symbol,
@@ -220,6 +167,7 @@ class ExecutionService:
             side=signal.side,
             shares=plan.shares,
             created_ns=self._clock.now_ns(),
+            purpose=OrderPurpose.ENTRY,
             decision_id=decision_id,
             levels=plan.levels,
             atr=signal.atr,
@@ -256,6 +204,7 @@ class ExecutionService:
             side=Side.SELL if shares > 0 else Side.BUY,
             shares=round(abs(shares)),
             created_ns=self._clock.now_ns(),
+            purpose=OrderPurpose.EXIT,
             trade_id=trade_id,
             exit_reason=reason,
             bid=quote.bid if quote else None,

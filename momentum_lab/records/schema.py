@@ -13,12 +13,12 @@ from pathlib import Path
 
 from sqlite_utils import Database
 
-VERSION = 1
+VERSION = 2
 
 _SQL = """
 CREATE TABLE runs (
     run_id TEXT PRIMARY KEY,
-    mode TEXT NOT NULL CHECK (mode IN ('replay', 'paper', 'live')),
+    mode TEXT NOT NULL CHECK (mode IN ('replay', 'paper', 'shadow', 'live')),
     account TEXT NOT NULL,              -- masked
     strategy TEXT NOT NULL,
     params_hash TEXT NOT NULL,
@@ -74,12 +74,14 @@ CREATE TABLE trades (
     gross_usd REAL,
     costs_usd REAL NOT NULL,
     net_usd REAL,
+    stop_kind TEXT NOT NULL DEFAULT 'STOP_LOSS',    -- exit reason that the stop stands for now
+    unprotected_ns INTEGER,             -- first fill to a working stop, NULL: none yet
     CHECK ((state = 'CLOSED') = (closed_ns IS NOT NULL))
 );
 CREATE TABLE orders (
     order_ref TEXT PRIMARY KEY,
     run_id TEXT NOT NULL REFERENCES runs (run_id),
-    purpose TEXT NOT NULL CHECK (purpose IN ('entry', 'exit')),
+    purpose TEXT NOT NULL CHECK (purpose IN ('entry', 'stop', 'target', 'exit')),
     decision_id INTEGER REFERENCES decisions (decision_id),
     trade_id INTEGER REFERENCES trades (trade_id),
     exit_reason TEXT,
@@ -95,11 +97,20 @@ CREATE TABLE orders (
     bid REAL,
     ask REAL,
     signal_price REAL,
+    order_type TEXT NOT NULL DEFAULT 'MKT' CHECK (order_type IN ('MKT', 'LMT', 'STP')),
+    tif TEXT NOT NULL DEFAULT 'DAY' CHECK (tif IN ('DAY', 'GTC')),
+    limit_price REAL,                   -- as meant now, the broker may not have heard of it yet
+    stop_price REAL,
+    oca_group TEXT,
+    parent_ref TEXT REFERENCES orders (order_ref),
+    acknowledged_ns INTEGER,            -- when the broker first confirmed it
+    size_json TEXT,                     -- of an entry: every cap of its size
     order_id INTEGER,
     perm_id INTEGER,
     message TEXT,
     CHECK (
         (purpose = 'entry' AND decision_id IS NOT NULL AND trade_id IS NULL AND stop IS NOT NULL)
+        OR (purpose IN ('stop', 'target') AND decision_id IS NOT NULL AND trade_id IS NULL)
         OR (purpose = 'exit' AND trade_id IS NOT NULL AND exit_reason IS NOT NULL)
     )
 );
@@ -113,7 +124,8 @@ CREATE TABLE fills (
     shares REAL NOT NULL CHECK (shares > 0),
     price REAL NOT NULL CHECK (price > 0),
     filled_ns INTEGER NOT NULL,
-    commission_usd REAL
+    commission_usd REAL,
+    is_inferred INTEGER NOT NULL DEFAULT 0  -- made from a position that no execution explains
 );
 CREATE TABLE equity (
     run_id TEXT NOT NULL REFERENCES runs (run_id),
@@ -137,6 +149,27 @@ CREATE TABLE incidents (
     at_ns INTEGER,
     kind TEXT NOT NULL,
     symbol TEXT,
+    text TEXT NOT NULL
+);
+CREATE TABLE risk_states (
+    id INTEGER PRIMARY KEY,
+    run_id TEXT NOT NULL REFERENCES runs (run_id),
+    wall_ns INTEGER NOT NULL,
+    at_ns INTEGER,
+    state TEXT NOT NULL CHECK (state IN ('ACTIVE', 'REDUCING', 'HALTED')),
+    cause TEXT NOT NULL
+);
+CREATE TABLE differences (              -- between the broker and this record, found by reconciling
+    id INTEGER PRIMARY KEY,
+    run_id TEXT NOT NULL REFERENCES runs (run_id),
+    wall_ns INTEGER NOT NULL,
+    at_ns INTEGER,
+    kind TEXT NOT NULL,
+    action TEXT NOT NULL,
+    symbol TEXT,
+    order_ref TEXT,
+    broker_value REAL,
+    our_value REAL,
     text TEXT NOT NULL
 );
 CREATE INDEX fills_of_order ON fills (order_ref);

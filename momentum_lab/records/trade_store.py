@@ -200,7 +200,7 @@ class TradeStore:
                 db, headline_id, decision, at_ns=at_ns, symbol=draft.symbol
             )
             final = intent(decision_id)
-            self._insert_order(db, run_id, "entry", final)
+            self._insert_order(db, run_id, final)
         return final
 
     def undecided(self, run_id: str) -> list[str]:
@@ -252,7 +252,7 @@ class TradeStore:
     def add_exit(self, run_id: str, intent: OrderIntent) -> None:
         """Write an order that closes a trade, before it is sent."""
         with self._write() as db:
-            self._insert_order(db, run_id, "exit", intent)
+            self._insert_order(db, run_id, intent)
 
     def advance_order(self, order_ref: str, event: OrderEvent, **values: object) -> OrderState:
         """Move an order on in its life cycle; return its new state.
@@ -357,13 +357,13 @@ class TradeStore:
         return float(sum({without_revision(r["exec_id"]): r["shares"] for r in rows}.values()))
 
     @staticmethod
-    def _insert_order(db: Database, run_id: str, purpose: str, intent: OrderIntent) -> None:
+    def _insert_order(db: Database, run_id: str, intent: OrderIntent) -> None:
         levels = intent.levels
         db.table("orders").insert(
             {
                 "order_ref": intent.order_ref,
                 "run_id": run_id,
-                "purpose": purpose,
+                "purpose": intent.purpose.value,
                 "decision_id": intent.decision_id,
                 "trade_id": intent.trade_id,
                 "exit_reason": intent.exit_reason.value if intent.exit_reason else None,
@@ -379,6 +379,13 @@ class TradeStore:
                 "bid": intent.bid,
                 "ask": intent.ask,
                 "signal_price": intent.signal_price,
+                "order_type": intent.order_type.value,
+                "tif": intent.tif,
+                "limit_price": intent.limit_price,
+                "stop_price": intent.stop_price,
+                "oca_group": intent.oca_group,
+                "parent_ref": intent.parent_ref,
+                "size_json": intent.size_json,
             }
         )
 

@@ -20,7 +20,7 @@ import pytest
 
 from momentum_lab.core.connection import ConnectionState
 from momentum_lab.core.market import NS_PER_S, Side
-from momentum_lab.core.order import OrderIntent
+from momentum_lab.core.order import OrderIntent, OrderPurpose
 from momentum_lab.errors import BrokerError, ConnectionLostError
 from momentum_lab.gateway.faults.catalog import CATALOG
 from momentum_lab.gateway.faults.orders import FAULTS as ORDER_FAULTS
@@ -404,7 +404,13 @@ def test_an_order_never_waits_behind_its_gate(tape: Path) -> None:
         refused = 0
         for number in range(2 * budget):
             intent = OrderIntent(
-                f"ml-x-d9{number:03d}", "SPY", SPY.con_id, Side.BUY, 1, found.clock.now_ns()
+                f"ml-x-d9{number:03d}",
+                "SPY",
+                SPY.con_id,
+                Side.BUY,
+                1,
+                found.clock.now_ns(),
+                purpose=OrderPurpose.ENTRY,
             )
             try:
                 await found.connector.place_order(intent)
@@ -415,7 +421,14 @@ def test_an_order_never_waits_behind_its_gate(tape: Path) -> None:
         assert found.connector._line.limiter.n_waiting == 0
         # What is left of the budget belongs to exits and cancels.
         exit_ = OrderIntent(
-            "ml-x-t9999", "SPY", SPY.con_id, Side.SELL, 1, found.clock.now_ns(), trade_id=1
+            "ml-x-t9999",
+            "SPY",
+            SPY.con_id,
+            Side.SELL,
+            1,
+            found.clock.now_ns(),
+            trade_id=1,
+            purpose=OrderPurpose.EXIT,
         )
         await found.connector.place_order(exit_)
         await anyio.sleep(60)

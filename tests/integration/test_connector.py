@@ -16,7 +16,7 @@ import pytest
 from momentum_lab.clock import ReplayClock, transport_s
 from momentum_lab.core.connection import BackoffParameters, ConnectionEvent, ConnectionState
 from momentum_lab.core.market import NS_PER_S, Side
-from momentum_lab.core.order import OrderIntent, OrderState
+from momentum_lab.core.order import OrderIntent, OrderPurpose, OrderState
 from momentum_lab.core.position import ExitReason
 from momentum_lab.core.signal import Decision, Outcome, Reason, TradeSignal
 from momentum_lab.errors import BrokerError, ConnectionLostError, ParameterError, RecordError
@@ -294,7 +294,7 @@ async def test_nothing_leaves_without_a_connection(tmp_path: Path) -> None:
         assert not await found.execution.close(trade_id, ExitReason.STOP_LOSS, None)
         with pytest.raises(ConnectionLostError):
             await found.connector.place_order(
-                OrderIntent("x", "SPY", 756733, Side.BUY, 1, START_NS)
+                OrderIntent("x", "SPY", 756733, Side.BUY, 1, START_NS, purpose=OrderPurpose.ENTRY)
             )
         assert [row["purpose"] for row in found.store.table("orders", RUN)] == ["entry"]
 

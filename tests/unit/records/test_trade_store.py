@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from momentum_lab.core.market import Side
-from momentum_lab.core.order import OrderEvent, OrderIntent, OrderState
+from momentum_lab.core.order import OrderEvent, OrderIntent, OrderPurpose, OrderState
 from momentum_lab.core.position import ExitReason, Fill, Levels
 from momentum_lab.core.signal import Decision, Outcome, Reason, passed
 from momentum_lab.errors import IllegalTransitionError, RecordError
+from momentum_lab.records import schema
 from momentum_lab.records.trade_store import TradeStore, masked
 from tests.factories import NOON, headline
 
@@ -47,6 +48,7 @@ def enter(store: TradeStore, number: int = 1, *, shares: int = 100) -> OrderInte
             decision_id=decision_id,
             levels=Levels(99, 102),
             atr=0.1,
+            purpose=OrderPurpose.ENTRY,
         )
 
     return store.add_entry(item.key, RUN, ENTER, at_ns=NOON, intent=intent)
@@ -62,6 +64,7 @@ def leave(store: TradeStore, trade_id: int, *, shares: int = 100) -> OrderIntent
         NOON + 1,
         trade_id=trade_id,
         exit_reason=ExitReason.STOP_LOSS,
+        purpose=OrderPurpose.EXIT,
     )
     store.add_exit(RUN, intent)
     return intent
@@ -92,7 +95,9 @@ def test_an_entry_is_written_whole_or_not_at_all(store: TradeStore) -> None:
     store.add_headline(item.key, RUN, item)
 
     def bad(decision_id: int) -> OrderIntent:
-        return OrderIntent("ref", "SPY", 1, Side.BUY, 0, NOON, decision_id=decision_id)
+        return OrderIntent(
+            "ref", "SPY", 1, Side.BUY, 0, NOON, decision_id=decision_id, purpose=OrderPurpose.ENTRY
+        )
 
     with pytest.raises(RecordError):
         store.add_entry(item.key, RUN, ENTER, at_ns=NOON, intent=bad)
@@ -150,7 +155,9 @@ def test_a_commission_is_booked_when_it_comes(store: TradeStore) -> None:
 
 
 def test_an_execution_of_a_foreign_order_is_refused(store: TradeStore) -> None:
-    foreign = OrderIntent("not ours", "SPY", 756733, Side.BUY, 100, NOON)
+    foreign = OrderIntent(
+        "not ours", "SPY", 756733, Side.BUY, 100, NOON, purpose=OrderPurpose.ENTRY
+    )
     with pytest.raises(RecordError, match="no order 'not ours'"):
         store.book_fill(fill(foreign, "e1"))
     assert store.table("fills", RUN) == []
@@ -178,7 +185,10 @@ def test_an_order_without_an_end_is_unsettled(store: TradeStore) -> None:
 
 def test_an_exit_must_say_what_and_why(store: TradeStore) -> None:
     with pytest.raises(RecordError, match="CHECK"):
-        store.add_exit(RUN, OrderIntent("x", "SPY", 1, Side.SELL, 1, NOON, trade_id=1))
+        store.add_exit(
+            RUN,
+            OrderIntent("x", "SPY", 1, Side.SELL, 1, NOON, trade_id=1, purpose=OrderPurpose.EXIT),
+        )
 
 
 def test_the_account_is_masked(store: TradeStore) -> None:
@@ -198,7 +208,7 @@ def test_what_was_written_is_there_after_a_reopen(store: TradeStore) -> None:
 
 
 def test_the_file_says_its_version_and_keeps_a_write_ahead_log(store: TradeStore) -> None:
-    assert next(iter(store.db.execute("PRAGMA user_version")))[0] == 1
+    assert next(iter(store.db.execute("PRAGMA user_version")))[0] == 2
     assert store.db.journal_mode == "wal"
 
 
@@ -219,7 +229,7 @@ def test_a_later_version_is_refused(tmp_path: Path) -> None:
     connection = sqlite3.connect(path)
     connection.execute("PRAGMA user_version = 99")
     connection.close()
-    with pytest.raises(RecordError, match="expected a trade store of version 1, found version 99"):
+    with pytest.raises(RecordError, match="expected a trade store of version 2, found version 99"):
         TradeStore(path)
 
 
@@ -262,4 +272,4 @@ def test_many_may_make_the_same_file_at_once(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         counts = {job.result() for job in [pool.submit(make) for _ in range(8)]}
 
-    assert counts == {9}
+    assert counts == {len([one for one in schema.TABLES if one.startswith("CREATE TABLE")])}
