@@ -29,6 +29,13 @@ class ExitReason(str, Enum):
     FLAT_BY_CLOSE = "FLAT_BY_CLOSE"
     SESSION_END = "SESSION_END"
     FLIPPED = "FLIPPED"
+    BREAK_EVEN = "BREAK_EVEN"
+    TRAIL = "TRAIL"
+    VOL_DECAY = "VOL_DECAY"
+    OPPOSITE = "OPPOSITE"
+    NO_PROTECTION = "NO_PROTECTION"
+    FLATTEN = "FLATTEN"
+    MANUAL = "MANUAL"
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,8 @@ from momentum_lab.core.position import (
 )
 from momentum_lab.core.risk import flat_by_ns
 from momentum_lab.errors import MomentumLabError
-from momentum_lab.live.execution_service import ExecutionService, OnIncident
+from momentum_lab.live.decisions import OnIncident
+from momentum_lab.live.execution_service import ExecutionService
 from momentum_lab.live.ibkr.connector import IBKRConnector
 from momentum_lab.parameters import Parameters
 from momentum_lab.records.ledger import Row

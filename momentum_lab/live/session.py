@@ -31,7 +31,7 @@ from momentum_lab.live.ibkr.connector import IBKRConnector
 from momentum_lab.live.ibkr.synchronisation import BrokerSnapshot
 from momentum_lab.live.news_handler import Assignment, NewsHandler
 from momentum_lab.live.position_manager import PositionManager
-from momentum_lab.live.reconcile import reconcile
+from momentum_lab.live.reconcile import Difference, DifferenceKind, reconcile
 from momentum_lab.live.run_identity import check_run_id, new_run_id, revision
 from momentum_lab.parameters import Parameters, refuse_live
 from momentum_lab.records.capture import QuoteCapture
@@ -41,6 +41,7 @@ from momentum_lab.records.trade_store import TradeStore, masked
 
 _log = logging.getLogger(__name__)
 
+_ALARMING = (DifferenceKind.CLOSED_ELSEWHERE, DifferenceKind.UNKNOWN_ORDER)
 _EQUITY_EVERY_NS = 60 * NS_PER_S
 _REPORT_EVERY_NS = 1800 * NS_PER_S
 
@@ -300,14 +301,36 @@ class LiveSession:
         for row in self._store.open_trades():
             self._connector.follow(row["symbol"])
         for found in reconcile(snapshot, self._store, self._execution):
-            symbol = self._symbol_of(found.con_id)
+            self._note_difference(found)
+        self._is_ready.set()
+
+    def _note_difference(self, found: Difference) -> None:
+        """Record a difference; block its symbol and call a person where that is the action."""
+        symbol = self._symbol_of(found.con_id) if found.con_id else None
+        text = found.text
+        if symbol is not None and found.blocks:
             text = (
-                f"{symbol}: the broker holds {found.broker_shares:g} shares,"
-                f" our fills make {found.store_shares:g}"
+                f"{symbol}: the broker holds {found.broker_value:g} shares,"
+                f" our fills make {found.our_value:g}; {found.text}"
             )
             self._execution.blocked[symbol] = text
-            self._record_incident("position differs", text, symbol)
-        self._is_ready.set()
+        try:
+            self._store.add_difference(
+                self.run_id,
+                at_ns=self._now_or_none(),
+                kind=found.kind.value,
+                action=found.action,
+                symbol=symbol,
+                order_ref=found.order_ref,
+                broker_value=found.broker_value,
+                our_value=found.our_value,
+                text=text,
+            )
+        except RecordError as error:
+            _log.warning("difference not recorded: %s", error)
+        if found.blocks or found.kind in _ALARMING:
+            kind = found.kind.value.lower().replace("_", " ")
+            self._record_incident("position differs" if found.blocks else kind, text, symbol)
 
     def _symbol_of(self, con_id: int) -> str:
         known = {line.instrument.con_id: line.instrument.symbol for line in self._connector.lines}

@@ -37,6 +37,7 @@ class BrokerSnapshot:
         open_orders: our reference -> status text, all clients.
         completed_orders: our reference -> status text, today.
         fills: our executions since the broker's midnight, which is as far back as it remembers.
+        foreign_fills: those of the same account that carry no reference of ours, e.g. by hand.
     """
 
     account: str
@@ -46,6 +47,7 @@ class BrokerSnapshot:
     open_orders: dict[str, str]
     completed_orders: dict[str, str]
     fills: tuple[Fill, ...]
+    foreign_fills: tuple[Fill, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +178,11 @@ async def take_snapshot(
         open_orders=_by_ref(open_orders),
         completed_orders=_by_ref(completed),
         fills=tuple(fill_of(fill) for fill in fills if is_ours(fill)),
+        foreign_fills=tuple(
+            fill_of(fill)
+            for fill in fills
+            if not is_ours(fill) and fill.execution.acctNumber == account
+        ),
     )
 
 
