@@ -24,7 +24,7 @@ from momentum_lab.core.position import ExitReason
 from momentum_lab.core.signal import TradeSignal
 from momentum_lab.gateway.answers import ANSWERS
 from momentum_lab.gateway.exchange import Exchange
-from momentum_lab.gateway.orders import CommissionCharged, ExchangeEvent, Executed
+from momentum_lab.gateway.orders import CommissionCharged, ExchangeEvent, Executed, Order
 from momentum_lab.gateway.server import Gateway, GatewaySettings, paper_gateway
 from momentum_lab.gateway.session import Session
 from momentum_lab.gateway.wire import Request
@@ -89,7 +89,12 @@ class Floor:
             store.close()
 
     def purposes(self) -> list[str]:
-        return [row["purpose"] for row in self.rows("orders")]
+        """What the client itself sent, in order; stop and target go along with each entry."""
+        found = [row["purpose"] for row in self.rows("orders")]
+        return [purpose for purpose in found if purpose in ("entry", "exit")]
+
+    def market_orders(self) -> list[Order]:
+        return [o for o in self.exchange.live_orders() if o.ticket.order_type == "MKT"]
 
     def held_shares(self) -> dict[str, int]:
         positions = self.exchange.account.ledger.positions
@@ -345,7 +350,7 @@ async def test_a_late_fill_that_flips_a_closed_trade_is_taken_back(
             monkeypatch.setitem(ANSWERS, "reqAllOpenOrders", none_open)
             assert not await found.close(trade_id)
             await until(found.is_operational)
-        (late,) = found.exchange.live_orders()
+        (late,) = found.market_orders()
         # Off the book while the second exit fills, then back on it.
         found.exchange.books._live["SPY"].remove(late.key)
         with anyio.fail_after(15):
@@ -382,7 +387,7 @@ async def test_a_correction_of_a_partial_fill_does_not_complete_the_order(tmp_pa
     async with floor(tmp_path) as found:
         with held_orders(found.exchange):
             await found.session._execution.enter(await found.signal())
-            (order,) = found.exchange.live_orders()
+            (order,) = found.market_orders()
             told = replace(
                 execution(order.ticket.side, 70, 165.7),
                 exec_id=found.exchange.books.next_exec_id(),
@@ -396,7 +401,7 @@ async def test_a_correction_of_a_partial_fill_does_not_complete_the_order(tmp_pa
             found.gateway.hub.publish([Executed(again)])
             await until(lambda: len(found.rows("fills")) == 2)
 
-            (row,) = found.rows("orders")
+            row = found.rows("orders")[0]
             assert row["shares"] == 120
             assert OrderState(row["state"]) is OrderState.PARTIAL
 

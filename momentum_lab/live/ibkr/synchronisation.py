@@ -9,14 +9,14 @@ OPERATIONAL and is named; how long each item took is kept.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import ib_insync
 
 from momentum_lab.clock import transport_s
 from momentum_lab.core.position import Fill
-from momentum_lab.errors import BrokerError, ParameterError
+from momentum_lab.errors import BrokerError, DataError, ParameterError
 from momentum_lab.live.ibkr.asking import ask
 from momentum_lab.live.ibkr.liveness import Liveness
 from momentum_lab.live.ibkr.translate import fill_of, is_ours
@@ -178,11 +178,7 @@ async def take_snapshot(
         open_orders=_by_ref(open_orders),
         completed_orders=_by_ref(completed),
         fills=tuple(fill_of(fill) for fill in fills if is_ours(fill)),
-        foreign_fills=tuple(
-            fill_of(fill)
-            for fill in fills
-            if not is_ours(fill) and fill.execution.acctNumber == account
-        ),
+        foreign_fills=_foreign(fills, account),
     )
 
 
@@ -191,6 +187,17 @@ def held(rows: list[ib_insync.Position], account: str) -> dict[int, float]:
     return {
         row.contract.conId: row.position for row in rows if row.account == account and row.position
     }
+
+
+def _foreign(fills: list[ib_insync.Fill], account: str) -> tuple[Fill, ...]:
+    """Return the account's executions that are not ours; what makes no sense is left out."""
+    found = []
+    for fill in fills:
+        if is_ours(fill) or fill.execution.acctNumber != account:
+            continue
+        with suppress(DataError):
+            found.append(fill_of(fill))
+    return tuple(found)
 
 
 def _by_ref(trades: list[ib_insync.Trade]) -> dict[str, str]:
