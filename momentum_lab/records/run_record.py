@@ -253,7 +253,7 @@ def _stray_orders(db: sqlite3.Connection) -> Iterator[str]:
     for row in _rows(
         db,
         "SELECT order_ref, purpose, decision_id, trade_id FROM orders"
-        " WHERE NOT (purpose = 'entry' AND decision_id IN"
+        " WHERE NOT (purpose IN ('entry', 'stop', 'target') AND decision_id IN"
         "   (SELECT decision_id FROM decisions WHERE outcome = 'enter'))"
         " AND NOT (purpose = 'exit' AND trade_id IN (SELECT trade_id FROM trades))"
         " ORDER BY order_ref",
