@@ -14,14 +14,9 @@ import anyio.abc
 
 from momentum_lab.calendars import session_on_day_of
 from momentum_lab.clock import Clock
+from momentum_lab.core.exits import ExitSignal, OpenPosition, decide_exit
 from momentum_lab.core.market import NS_PER_S, Quote, Side
-from momentum_lab.core.position import (
-    ExitReason,
-    ExitSignal,
-    Levels,
-    OpenPosition,
-    decide_exit,
-)
+from momentum_lab.core.position import ExitReason, Levels
 from momentum_lab.core.risk import flat_by_ns
 from momentum_lab.errors import MomentumLabError
 from momentum_lab.live.execution_service import ExecutionService, OnIncident

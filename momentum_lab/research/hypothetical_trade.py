@@ -11,17 +11,10 @@ from itertools import islice
 from typing import Any
 
 from momentum_lab.core import windows
+from momentum_lab.core.exits import OpenPosition, decide_exit
 from momentum_lab.core.fills import FillModel
 from momentum_lab.core.market import Instrument, Quote, Side
-from momentum_lab.core.position import (
-    ExitReason,
-    Fill,
-    Levels,
-    OpenPosition,
-    decide_exit,
-    exit_levels,
-    summarise,
-)
+from momentum_lab.core.position import ExitReason, Fill, Levels, exit_levels, summarise
 from momentum_lab.core.risk import far_side, flat_by_ns, refuse_quote, refuse_time
 from momentum_lab.core.signal import Decision, Reason, TradeSignal, passed
 from momentum_lab.core.sizing import size_position
