@@ -77,6 +77,8 @@ class ExecutionService:
         self.blocked: dict[str, str] = {}
         self._missing_since_s: dict[str, float] = {}
         self.accepts_entries = True
+        # Hears every signal; True: it contradicts a position, which is closed and not turned round.
+        self.on_signal: Callable[[TradeSignal], bool] = lambda _: False
         self._opened_in, self.opened = anyio.create_memory_object_stream[int](float("inf"))
 
     async def run(self) -> None:
@@ -96,6 +98,9 @@ class ExecutionService:
 
         Returns once the order is filled, refused, or its outcome is unknown.
         """
+        if self.on_signal(signal):
+            text = f"{signal.symbol} is held the other way: it is closed, never turned round"
+            return self._pass(signal, passed(Reason.SYMBOL_BUSY, text))
         if not self._connector.is_operational():
             return self._pass(signal, self._not_operational())
         # A line that was quiet may be dead without anybody having noticed.
@@ -218,6 +223,14 @@ class ExecutionService:
             return False
         await self._send(intent)
         return not self._store.open_shares(trade_id)
+
+    async def move_stop(self, trade_id: int, stop_usd: float, kind: ExitReason) -> None:
+        """Move the stop of an open trade; `kind` says which rule has drawn it there."""
+        self._store.set_stop(trade_id, stop_usd, kind)
+
+    def is_protected(self, trade_id: int) -> bool:
+        """Whether stop and target of a trade work at the broker."""
+        return False
 
     async def _exit_unrecorded(self, intent: OrderIntent, error: RecordError) -> None:
         """Send an exit that could not be written down: once, and never again in this session.

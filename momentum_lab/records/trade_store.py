@@ -20,7 +20,7 @@ from momentum_lab.clock import wall_ns
 from momentum_lab.core.market import Side
 from momentum_lab.core.news import Headline
 from momentum_lab.core.order import OrderEvent, OrderIntent, OrderState, advance_order
-from momentum_lab.core.position import Fill, Levels, without_revision
+from momentum_lab.core.position import ExitReason, Fill, Levels, without_revision
 from momentum_lab.core.signal import Decision
 from momentum_lab.errors import RecordError
 from momentum_lab.records import ledger, schema
@@ -407,6 +407,12 @@ class TradeStore:
                 trade_id,
                 {"stop": levels.stop, "target": levels.target},
             )
+
+    def set_stop(self, trade_id: int, stop_usd: float, kind: ExitReason) -> None:
+        """Move the stop of a trade, and say which rule has drawn it there."""
+        with self._write() as db:
+            values = {"stop": stop_usd, "stop_kind": kind.value}
+            _set(db, "trades", "trade_id", trade_id, values)
 
     def trade(self, trade_id: int) -> Row:
         """Return the row of a trade.
