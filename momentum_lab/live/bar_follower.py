@@ -78,8 +78,12 @@ class Held:
 
 
 def is_tighter(ratchet: Ratchet, trade: Row) -> bool:
-    """Whether a ratchet has drawn the stop beyond the recorded one."""
-    return bool(ratchet.side.sign * (ratchet.stop_usd - trade["stop"]) > EPSILON)
+    """Whether a rule has drawn the stop beyond the recorded one.
+
+    The first stop is the record's: it follows the average of an entry that fills in parts.
+    """
+    is_moved = ratchet.stop_kind is not ExitReason.STOP_LOSS
+    return is_moved and bool(ratchet.side.sign * (ratchet.stop_usd - trade["stop"]) > EPSILON)
 
 
 @dataclass(slots=True, eq=False)
@@ -91,6 +95,8 @@ class _Bars:
         heard: closed candles by start, volume in the line's own unit.
         unit_shares: shares per unit of the line's volume, None while it is not known.
         lacks_history: something is missing that history may know.
+        may_ask: it was not asked since the last closed candle; an answer that lacks something still
+            is no reason to ask at once again.
         is_asking: it is being asked.
         has_news: something is known that has not been looked at.
     """
@@ -99,6 +105,7 @@ class _Bars:
     heard: dict[int, Bar] = field(default_factory=dict)
     unit_shares: float | None = None
     lacks_history: bool = True
+    may_ask: bool = True
     is_asking: bool = False
     has_news: bool = True
 
@@ -110,7 +117,8 @@ class _Bars:
             # A minute without a trade, or an outage: only history can tell.
             self.lacks_history = True
         self.heard.update((bar.start_ns, bar) for bar in fresh)
-        self.has_news = self.has_news or bool(fresh)
+        if fresh:
+            self.has_news = self.may_ask = True
 
 
 class BarFollower:
@@ -144,9 +152,9 @@ class BarFollower:
                     if bars.has_news:
                         bars.has_news = False
                         await self._look_safely(trade_id, held, bars, stream)
-                        if bars.lacks_history and not bars.is_asking:
+                        if bars.lacks_history and bars.may_ask and not bars.is_asking:
                             # Not waited for: the broker may hold it back, and bars go on.
-                            bars.is_asking = True
+                            bars.may_ask, bars.is_asking = False, True
                             group.start_soon(self._ask_history, trade_id, bars, stream)
                     await stream.wait(until_ns=self._clock.now_ns() + MINUTE_NS)
 
