@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Callable
 
 import anyio
 
@@ -88,6 +89,8 @@ class ExecutionService:
         self.blocked: dict[str, str] = {}
         self._missing_since_s: dict[str, float] = {}
         self.accepts_entries = True
+        # Hears every signal; True: it contradicts a position, which is closed and not turned round.
+        self.on_signal: Callable[[TradeSignal], bool] = lambda _: False
         self._opened_in, self.opened = anyio.create_memory_object_stream[int](float("inf"))
 
     async def run(self) -> None:
@@ -142,6 +145,9 @@ class ExecutionService:
 
         Returns once the order is filled, refused, or its outcome is unknown.
         """
+        if self.on_signal(signal):
+            text = f"{signal.symbol} is held the other way: it is closed, never turned round"
+            return self._pass(signal, passed(Reason.SYMBOL_BUSY, text))
         if not self._connector.is_operational():
             return self._pass(signal, self._not_operational())
         # A line that was quiet may be dead without anybody having noticed.
@@ -293,7 +299,7 @@ class ExecutionService:
         trade = self._store.trade(trade_id)
         if Side(trade["side"]).tighter(stop_usd, trade["stop"]) == trade["stop"]:
             return
-        self._store.change_trade(trade_id, stop=stop_usd, stop_kind=kind.value)
+        self._store.set_stop(trade_id, stop_usd, kind)
         self.guard()
 
     def is_protected(self, trade_id: int) -> bool:

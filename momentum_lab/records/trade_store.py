@@ -26,7 +26,7 @@ from momentum_lab.core.order import (
     OrderState,
     advance_order,
 )
-from momentum_lab.core.position import Fill, Levels, without_revision
+from momentum_lab.core.position import ExitReason, Fill, Levels, without_revision
 from momentum_lab.core.signal import Decision
 from momentum_lab.errors import RecordError
 from momentum_lab.records import ledger, schema
@@ -437,6 +437,10 @@ class TradeStore:
         """Set columns of a trade that do not follow from its fills."""
         with self._write() as db:
             _set(db, "trades", "trade_id", trade_id, values)
+
+    def set_stop(self, trade_id: int, stop_usd: float, kind: ExitReason) -> None:
+        """Move the stop of a trade, and say which rule has drawn it there."""
+        self.change_trade(trade_id, stop=stop_usd, stop_kind=kind.value)
 
     def trade(self, trade_id: int) -> Row:
         """Return the row of a trade.

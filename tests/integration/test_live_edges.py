@@ -21,7 +21,7 @@ from momentum_lab.core.connection import ConnectionEvent, ConnectionState
 from momentum_lab.core.market import NS_PER_S, Side
 from momentum_lab.core.order import OrderState
 from momentum_lab.core.position import ExitReason
-from momentum_lab.core.signal import TradeSignal
+from momentum_lab.core.signal import Reason, TradeSignal
 from momentum_lab.gateway.answers import ANSWERS
 from momentum_lab.gateway.exchange import Exchange
 from momentum_lab.gateway.orders import CommissionCharged, ExchangeEvent, Executed, Order
@@ -135,7 +135,8 @@ def calm(port: int, **changes: Any) -> Parameters:
         found.exits, stop_loss_ratio=FAR, take_profit_ratio=FAR, time_stop_s=23_400
     )
     quick = replace(found.execution, fill_timeout_s=0.5, exit_retry_s=0.1, drain_s=5)
-    return replace(found, exits=calm_exits, execution=quick, **changes)
+    values: dict[str, Any] = {"exits": calm_exits, "execution": quick, **changes}
+    return replace(found, **values)
 
 
 @asynccontextmanager
@@ -226,6 +227,75 @@ def fail_on(store: TradeStore, what: str) -> None:
 
 def heal(store: TradeStore) -> None:
     store.db.execute("DROP TRIGGER broken")
+
+
+# --- signals that contradict a position ----------------------------------------------------
+
+
+async def test_an_opposite_signal_closes_a_position_and_never_turns_it_round(
+    tmp_path: Path,
+) -> None:
+    async with floor(tmp_path) as found:
+        trade_id = await found.enter()
+        other = replace(await found.signal(2), side=Side.BUY)
+
+        decision = await found.session._execution.enter(other)
+
+        assert decision.reason is Reason.SYMBOL_BUSY
+        await until(lambda: found.store.trade(trade_id)["state"] == "CLOSED")
+        assert found.store.trade(trade_id)["exit_reason"] == "OPPOSITE"
+        assert found.purposes() == ["entry", "exit"]
+        assert found.held_shares() == {}
+
+
+async def test_a_signal_that_agrees_or_is_not_listened_to_closes_nothing(tmp_path: Path) -> None:
+    deaf = replace(calm(4002).exits, on_opposite_signal="hold")
+    async with floor(tmp_path, exits=deaf) as found:
+        trade_id = await found.enter()
+        for number, side in ((2, Side.SELL), (3, Side.BUY)):
+            signal = replace(await found.signal(number), side=side)
+            decision = await found.session._execution.enter(signal)
+            assert decision.reason is Reason.SYMBOL_BUSY
+        await anyio.sleep(0.3)
+
+        assert found.store.trade(trade_id)["state"] == "OPEN"
+        assert found.purposes() == ["entry"]
+
+
+# --- who closes when a price is reached -----------------------------------------------------
+
+
+async def test_while_orders_work_at_the_broker_it_has_the_first_word_about_a_price(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # At 60x a minute of the market is a second here.
+    patient = replace(calm(4002).exits, native_grace_s=60)
+    async with floor(tmp_path, exits=patient) as found:
+        monkeypatch.setattr(found.session._execution, "is_protected", lambda _: True)
+        trade_id = await found.enter()
+
+        await found.session._execution.move_stop(trade_id, 100.0, ExitReason.TRAIL)
+        await anyio.sleep(0.5)
+
+        assert found.purposes() == ["entry"]
+        await until(lambda: found.store.trade(trade_id)["state"] == "CLOSED")
+        assert found.store.trade(trade_id)["exit_reason"] == "TRAIL"
+
+
+async def test_in_a_halt_nothing_leaves_not_even_by_time(tmp_path: Path) -> None:
+    short = replace(calm(4002).exits, time_stop_s=60)
+    async with floor(tmp_path, exits=short) as found:
+        trade_id = await found.enter()
+        line = found.session._connector.lines.get("SPY")
+        assert line is not None
+        line.hear_halted(True)
+        await anyio.sleep(1.5)
+        assert found.purposes() == ["entry"]
+
+        line.hear_halted(False)
+
+        await until(lambda: found.store.trade(trade_id)["state"] == "CLOSED")
+        assert found.store.trade(trade_id)["exit_reason"] == "TIME_STOP"
 
 
 # --- positions that are left without an exit ------------------------------------------------
