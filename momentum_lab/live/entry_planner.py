@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from momentum_lab.calendars import session_on_day_of
 from momentum_lab.clock import Clock
 from momentum_lab.core import windows
-from momentum_lab.core.market import Quote
+from momentum_lab.core.market import Instrument, Quote
 from momentum_lab.core.position import Levels, exit_levels
 from momentum_lab.core.risk import far_side, refuse_quote, refuse_time
 from momentum_lab.core.signal import Decision, Reason, TradeSignal, passed
-from momentum_lab.core.sizing import size_position
+from momentum_lab.core.sizing import Size, SizingInputs, size_position
 from momentum_lab.errors import DataError
 from momentum_lab.live.ibkr.connector import IBKRConnector
 from momentum_lab.parameters import Parameters
@@ -26,12 +26,29 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class EntryPlan:
-    """An entry that passed every guard."""
+    """An entry that passed every guard.
 
-    shares: int
+    Attributes:
+        size: how many shares, and why not more.
+        levels: where the position will be left.
+        quote: what the market showed.
+        con_id: the broker's contract id.
+    """
+
+    size: Size
     levels: Levels
     quote: Quote
     con_id: int
+
+    @property
+    def shares(self) -> int:
+        """Whole shares, > 0."""
+        return self.size.shares
+
+    @property
+    def size_json(self) -> str:
+        """The size with every cap, for the record."""
+        return self.size.as_json()
 
 
 class EntryPlanner:
@@ -88,23 +105,38 @@ class EntryPlanner:
             )
         except DataError as error:
             return passed(Reason.SIZE_ZERO, str(error))
-        shares = self._shares(price, levels)
-        if isinstance(shares, Decision):
-            return shares
-        return EntryPlan(shares, levels, quote, instrument.con_id)
+        size = self._size(signal, price, levels, quote, instrument)
+        if isinstance(size, Decision):
+            return size
+        return EntryPlan(size, levels, quote, instrument.con_id)
 
-    def _shares(self, price: float, levels: Levels) -> int | Decision:
+    def _size(
+        self,
+        signal: TradeSignal,
+        price: float,
+        levels: Levels,
+        quote: Quote,
+        instrument: Instrument,
+    ) -> Size | Decision:
         account = self._connector.account()
         if account.equity_usd is None or account.buying_power_usd is None:
             return passed(Reason.NO_EQUITY, "the account has not reported its equity in USD")
         size = size_position(
-            equity_usd=account.equity_usd,
-            buying_power_usd=account.buying_power_usd,
-            entry_usd=price,
-            stop_usd=levels.stop,
-            parameters=self._parameters.sizing,
+            SizingInputs(
+                side=signal.side,
+                equity_usd=account.equity_usd,
+                buying_power_usd=account.buying_power_usd,
+                entry_usd=price,
+                stop_usd=levels.stop,
+                spread_usd=quote.spread or 0.0,
+                tick_usd=instrument.tick_usd,
+                recent_volume_shares=signal.recent_volume_shares,
+            ),
+            self._parameters.sizing,
+            risk=self._parameters.risk,
+            guards=self._parameters.guards,
         )
         if size.shares < 1:
             return passed(Reason.SIZE_ZERO, size.text, observed=0, limit=1, unit="shares")
         _log.info("size: %s", size.text)
-        return size.shares
+        return size

@@ -174,6 +174,7 @@ class ExecutionService:
             bid=plan.quote.bid,
             ask=plan.quote.ask,
             signal_price=signal.price,
+            size_json=plan.size_json,
         )
 
     # --- exits -----------------------------------------------------------------------------
