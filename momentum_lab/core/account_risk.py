@@ -63,7 +63,7 @@ class RiskParameters:
         3, unit="entries", low=1, high=100, step=1, meaning="entries within sixty seconds"
     )
     max_entries_per_day: int = tunable(
-        20, unit="entries", low=1, high=500, step=1, meaning="entries of one New York day"
+        20, unit="entries", low=1, high=200, step=1, meaning="entries of one New York day"
     )
     max_symbol_entries_per_day: int = tunable(
         3, unit="entries", low=1, high=100, step=1, meaning="entries of one symbol in one day"

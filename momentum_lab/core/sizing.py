@@ -38,6 +38,8 @@ _SPREADS = 2
 _PRICE_RATIO = 0.001
 # What a gap or a halt may cost: a loss beyond any stop.
 _GAP_RATIO = 0.10
+_ATR_SIGMAS = 1.6
+_S_PER_MIN = 60
 _COSTS = FillModel()
 
 
@@ -400,6 +402,14 @@ def stop_size(entry_usd: float, stop_usd: float, *, spread_usd: float, tick_usd:
         _TICKS * tick_usd,
         _PRICE_RATIO * entry_usd,
     )
+
+
+def sigma_of_atr(atr_usd: float, *, price_usd: float, hold_s: float) -> float:
+    """Return the standard deviation of the return over `hold_s`, from one-minute true ranges.
+
+    The range of a minute of a Brownian path is sqrt(8 / pi) = 1.6 of its standard deviations.
+    """
+    return atr_usd / _ATR_SIGMAS * math.sqrt(hold_s / _S_PER_MIN) / price_usd
 
 
 def _gate(inputs: SizingInputs, risk: RiskParameters, guards: GuardParameters) -> SizeReason | None:

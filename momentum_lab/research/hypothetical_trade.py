@@ -24,7 +24,7 @@ from momentum_lab.core.position import (
 )
 from momentum_lab.core.risk import far_side, flat_by_ns, refuse_quote, refuse_time
 from momentum_lab.core.signal import Decision, Reason, TradeSignal, passed
-from momentum_lab.core.sizing import SizingInputs, size_position
+from momentum_lab.core.sizing import SizingInputs, sigma_of_atr, size_position
 from momentum_lab.errors import DataError
 from momentum_lab.parameters import Parameters
 from momentum_lab.research.episodes import Episode
@@ -88,6 +88,9 @@ def enter(
             # Each headline is judged as if it were the only one: nothing else is held.
             sector_gross_usd=0.0,
             recent_volume_shares=signal.recent_volume_shares,
+            sigma_hold_ratio=sigma_of_atr(
+                signal.atr, price_usd=price, hold_s=parameters.exits.time_stop_s
+            ),
         ),
         parameters.sizing,
         risk=parameters.risk,
