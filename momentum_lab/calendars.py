@@ -54,6 +54,13 @@ def _year(year: int) -> Any:
         )
 
 
+def day_start_ns(at_ns: int) -> int:
+    """Return the New York midnight with which the day of an instant begins."""
+    at = datetime.fromtimestamp(at_ns // NS_PER_S, tz=_NEW_YORK)
+    midnight = at.replace(hour=0, minute=0, second=0, fold=0)
+    return int(midnight.timestamp()) * NS_PER_S
+
+
 def session_on_day_of(at_ns: int) -> TradingSession | None:
     """Return the New York session on the New York date of an instant; None on a holiday.
 

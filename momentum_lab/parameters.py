@@ -21,6 +21,7 @@ from typing import Any, Literal
 
 import yaml
 
+from momentum_lab.core.account_risk import RiskParameters
 from momentum_lab.core.connection import BackoffParameters
 from momentum_lab.core.liveness import LivenessParameters
 from momentum_lab.core.pacing import PacingParameters
@@ -37,7 +38,6 @@ Mode = Literal["replay", "paper", "live"]
 # What a live session still needs; the list is the refusal of `mode: live`.
 MISSING_FOR_LIVE = (
     "stop and target orders that rest at the broker and outlive a dead client",
-    "account-wide limits: daily loss, concurrent positions, orders per minute",
     "kill switches from outside the session (stop, flatten, halt)",
     "adoption of positions and orders that another program left in the account",
     "a heartbeat that tells a hung session from a dead one",
@@ -225,6 +225,7 @@ class Parameters:
     news: NewsParameters = field(default_factory=NewsParameters)
     shock: ShockParameters = field(default_factory=ShockParameters)
     sizing: SizingParameters = field(default_factory=SizingParameters)
+    risk: RiskParameters = field(default_factory=RiskParameters)
     exits: ExitParameters = field(default_factory=ExitParameters)
     guards: GuardParameters = field(default_factory=GuardParameters)
     windows: WindowParameters = field(default_factory=WindowParameters)

@@ -135,6 +135,24 @@ def latest(candles: LiveCandles, *, ending_after_ns: int) -> tuple[Bar, ...]:
     return tuple(bar for bar in found if bar is not None and bar.end_ns > ending_after_ns)
 
 
+def recent_volume(candles: LiveCandles, *, unit_shares: float) -> float | None:
+    """Return the volume of the last whole minutes, shares; None before the first of them.
+
+    Of a line that has heard fewer than five it is less than five minutes' volume, so that what is
+    derived from it is on the careful side.
+    """
+    if not candles.closed:
+        return None
+    return unit_shares * sum(bar.volume for bar in candles.closed)
+
+
+def mean_close(candles: LiveCandles) -> float | None:
+    """Return the mean closing price of the last whole minutes, US dollars; None before them."""
+    if not candles.closed:
+        return None
+    return sum(bar.close for bar in candles.closed) / len(candles.closed)
+
+
 def volume_unit_shares(
     live: Iterable[Bar], historical: Iterable[Bar], *, tolerance_ratio: float
 ) -> tuple[float | None, float | None]:

@@ -20,7 +20,14 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from momentum_lab.core.candle import MINUTE_NS, LiveCandles, latest, volume_unit_shares
+from momentum_lab.core.candle import (
+    MINUTE_NS,
+    LiveCandles,
+    latest,
+    mean_close,
+    recent_volume,
+    volume_unit_shares,
+)
 from momentum_lab.core.indicators import AtrKind, atr, sma
 from momentum_lab.core.market import EPSILON, NS_PER_S, Bar, Side
 from momentum_lab.core.signal import Decision, Reason, TradeSignal, passed
@@ -270,7 +277,7 @@ def look(
         reading = _read(watch, bar, now_ns)
         watch = replace(watch, best=_nearer(watch.best, reading, parameters))
         if _fires(reading, parameters):
-            return watch, _signal(watch, reading, parameters)
+            return watch, _signal(watch, reading, candles, parameters)
     return watch, None
 
 
@@ -306,7 +313,9 @@ def _allows(direction: Direction, side: Side) -> bool:
     return direction in ("both", "long" if side is Side.BUY else "short")
 
 
-def _signal(watch: Watch, reading: Reading, parameters: ShockParameters) -> TradeSignal | Decision:
+def _signal(
+    watch: Watch, reading: Reading, candles: LiveCandles, parameters: ShockParameters
+) -> TradeSignal | Decision:
     side = Side.BUY if reading.move_atr > 0 else Side.SELL
     k, m = parameters.price_atr_multiple, parameters.volume_multiple
     text = (
@@ -331,6 +340,8 @@ def _signal(watch: Watch, reading: Reading, parameters: ShockParameters) -> Trad
         observed=abs(reading.move_atr),
         limit=parameters.price_atr_multiple,
         text=text,
+        recent_volume_shares=recent_volume(candles, unit_shares=watch.unit_shares),
+        reference_usd=mean_close(candles),
     )
 
 

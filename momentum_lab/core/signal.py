@@ -47,6 +47,19 @@ class Reason(str, Enum):
     TOO_MANY_WATCHES = "TOO_MANY_WATCHES"
     NO_EQUITY = "NO_EQUITY"
     SIZE_ZERO = "SIZE_ZERO"
+    # the account as a whole
+    RISK_BRAKE = "RISK_BRAKE"
+    DAILY_LOSS_LIMIT = "DAILY_LOSS_LIMIT"
+    TOO_MANY_REJECTS = "TOO_MANY_REJECTS"
+    TOO_MANY_POSITIONS = "TOO_MANY_POSITIONS"
+    OPEN_RISK_LIMIT = "OPEN_RISK_LIMIT"
+    GROSS_LIMIT = "GROSS_LIMIT"
+    TOO_MANY_ENTRIES = "TOO_MANY_ENTRIES"
+    COOLING_DOWN = "COOLING_DOWN"
+    PRICE_BELOW_MIN = "PRICE_BELOW_MIN"
+    CHASING = "CHASING"
+    NEAR_PRICE_BAND = "NEAR_PRICE_BAND"
+    # the record
     RECORD_FAILED = "RECORD_FAILED"
     INTERNAL_ERROR = "INTERNAL_ERROR"
 
@@ -98,6 +111,9 @@ class TradeSignal:
         observed: move in ATR.
         limit: threshold it passed, in ATR.
         text: the shock in one sentence.
+        recent_volume_shares: traded in the last complete minutes of the line, five at most, shares;
+            None while unknown.
+        reference_usd: mean of their closing prices, US dollars; None while unknown.
     """
 
     headline_key: str
@@ -109,3 +125,5 @@ class TradeSignal:
     observed: float
     limit: float
     text: str
+    recent_volume_shares: float | None = None
+    reference_usd: float | None = None

@@ -1,17 +1,97 @@
-"""Position sizing: a risk budget and a stop distance -> whole shares, capped, the cap named."""
+"""Position sizing: gates, a budget of risk, a stop size, then caps; the one that binds is named.
+
+Theory. The size is what the budget buys at the distance of the stop, and never more than any cap.
+A gate gives no size at all, for a reason that has a name. Whatever is not known - the average daily
+volume, the sector, whether a share can be borrowed - leaves its cap out, and the answer says so by
+name; a cap is never filled in by a guess.
+
+The plain formula, equity x risk / stop distance within a largest position and the buying power, is
+one configuration of it: `max_notional_usd`, `max_shares` and the ratios of volume at their upper
+ends. What is left of the rest is on the careful side: the stop size counts half the spread and a
+tick on top of the distance, and a share of the buying power is kept back.
+
+Kelly's fraction and a target of volatility can only make a size smaller. Both are off unless
+their inputs are given: an edge that was not measured on a hundred closed trades is none.
+
+Sources: fixed-fractional risk is the convention of the field; the square-root law of impact, Toth
+et al., "Anomalous price impact", Physical Review X, 2011; Kelly, "A new interpretation of
+information rate", 1956, used in quarters as MacLean, Thorp and Ziemba advise, 2011.
+"""
 
 from __future__ import annotations
 
+import json
 import math
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from enum import Enum
+from typing import Any
 
-from momentum_lab.core.market import EPSILON
+from momentum_lab.core.account_risk import RiskParameters
+from momentum_lab.core.fills import FillModel
+from momentum_lab.core.market import EPSILON, Side
+from momentum_lab.core.risk import GuardParameters
 from momentum_lab.core.tunable import check_tunables, tunable
+
+_TICKS = 5
+_SPREADS = 2
+_PRICE_RATIO = 0.001
+# What a gap or a halt may cost: a loss beyond any stop.
+_GAP_RATIO = 0.10
+_ATR_SIGMAS = 1.6
+_S_PER_MIN = 60
+_COSTS = FillModel()
+
+
+class SizeReason(str, Enum):
+    """Why a size is what it is; stable names that are stored."""
+
+    OK = "OK"
+    INVALID_INPUT = "INVALID_INPUT"
+    KILL_SWITCH = "KILL_SWITCH"
+    HALTED = "HALTED"
+    SESSION_CLOSED = "SESSION_CLOSED"
+    STOP_WRONG_SIDE = "STOP_WRONG_SIDE"
+    NOT_SHORTABLE = "NOT_SHORTABLE"
+    PRICE_BELOW_MIN = "PRICE_BELOW_MIN"
+    SPREAD_TOO_WIDE = "SPREAD_TOO_WIDE"
+    MAX_CONCURRENT = "MAX_CONCURRENT"
+    DAILY_LOSS_LIMIT = "DAILY_LOSS_LIMIT"
+    NO_EDGE = "NO_EDGE"
+    RISK_BUDGET_EXHAUSTED = "RISK_BUDGET_EXHAUSTED"
+    BELOW_MIN_SHARES = "BELOW_MIN_SHARES"
+    BELOW_MIN_NOTIONAL = "BELOW_MIN_NOTIONAL"
+    COST_TOO_HIGH = "COST_TOO_HIGH"
+
+
+class BudgetSource(str, Enum):
+    """What set the budget of risk."""
+
+    RISK_PCT = "RISK_PCT"
+    KELLY = "KELLY"
+    DAY_LOSS_ROOM = "DAY_LOSS_ROOM"
+    OPEN_RISK_ROOM = "OPEN_RISK_ROOM"
+
+
+class Cap(str, Enum):
+    """What limits the shares, in the order of evaluation."""
+
+    RISK = "RISK"
+    VOL_TARGET = "VOL_TARGET"
+    MAX_NOTIONAL = "MAX_NOTIONAL"
+    MAX_POSITION_PCT = "MAX_POSITION_PCT"
+    MAX_GROSS = "MAX_GROSS"
+    MAX_SECTOR = "MAX_SECTOR"
+    MAX_ADV = "MAX_ADV"
+    MAX_RECENT_VOLUME = "MAX_RECENT_VOLUME"
+    MAX_IMPACT = "MAX_IMPACT"
+    BUYING_POWER = "BUYING_POWER"
+    MAX_SHARES = "MAX_SHARES"
 
 
 @dataclass(frozen=True, slots=True)
 class SizingParameters:
-    """How much is put at risk."""
+    """How much is put at risk by one entry, and what it may not exceed."""
 
     risk_ratio: float = tunable(
         0.0025,
@@ -29,10 +109,185 @@ class SizingParameters:
         step=0.01,
         meaning="largest position value",
     )
+    max_notional_usd: float = tunable(
+        50_000.0,
+        unit="USD",
+        low=100,
+        high=100_000_000,
+        step=1000,
+        meaning="largest position value, whatever the equity",
+    )
+    max_adv_ratio: float = tunable(
+        0.005,
+        unit="ratio of daily volume",
+        low=0.0001,
+        high=1,
+        step=0.001,
+        meaning="largest part of the median volume of 20 days",
+    )
+    max_recent_volume_ratio: float = tunable(
+        0.05,
+        unit="ratio of volume",
+        low=0.001,
+        high=1,
+        step=0.01,
+        meaning="largest part of what was traded in the last five minutes",
+    )
+    max_impact_bps: float = tunable(
+        10.0,
+        unit="bps",
+        low=0.1,
+        high=1000,
+        step=1,
+        meaning="largest impact of the order, by the square-root law",
+    )
+    impact_multiple: float = tunable(
+        1.0, unit="x", low=0.1, high=5, step=0.1, meaning="constant of the square-root law"
+    )
+    margin_ratio: float = tunable(
+        1.0,
+        unit="ratio of value",
+        low=0.1,
+        high=3,
+        step=0.05,
+        meaning="buying power that a position takes",
+    )
+    buying_power_reserve_ratio: float = tunable(
+        0.05,
+        unit="ratio of buying power",
+        low=0,
+        high=0.9,
+        step=0.01,
+        meaning="buying power that is never used",
+    )
+    max_shares: int = tunable(
+        100_000, unit="shares", low=1, high=10_000_000, step=100, meaning="largest order"
+    )
+    lot: int = tunable(1, unit="shares", low=1, high=1000, step=1, meaning="sizes are multiples")
+    min_shares: int = tunable(
+        1, unit="shares", low=1, high=100_000, step=1, meaning="a smaller order is not sent"
+    )
+    min_notional_usd: float = tunable(
+        500.0, unit="USD", low=0, high=1_000_000, step=100, meaning="a smaller value is not traded"
+    )
+    max_cost_ratio: float = tunable(
+        0.25,
+        unit="ratio of risk",
+        low=0.01,
+        high=10,
+        step=0.01,
+        meaning="largest part of the risk that spread and commissions may take",
+    )
+    vol_target_ratio: float = tunable(
+        0.0,
+        unit="ratio of equity",
+        low=0,
+        high=0.05,
+        step=0.0001,
+        meaning="standard deviation that the position may add; 0: off",
+    )
+    kelly_fraction: float = tunable(
+        0.25,
+        unit="x Kelly",
+        low=0.01,
+        high=1,
+        step=0.05,
+        meaning="part of Kelly's fraction, where one was measured",
+    )
+    short_risk_multiple: float = tunable(
+        1.0, unit="x", low=0.05, high=1, step=0.05, meaning="budget of a short against a long's"
+    )
 
     def __post_init__(self) -> None:
         """Refuse values outside their declared range."""
         check_tunables(self, prefix="sizing.")
+
+
+@dataclass(frozen=True, slots=True)
+class SizingInputs:
+    """What one size is computed from; whatever is None is not known, and leaves its cap out.
+
+    Attributes:
+        side: direction of the entry.
+        equity_usd: net liquidation, > 0.
+        buying_power_usd: as the broker says.
+        entry_usd: the side of the quote that the order meets.
+        stop_usd: where it is left with a loss.
+        spread_usd: quoted now, >= 0.
+        tick_usd: smallest price step.
+        start_equity_usd: net liquidation when the day began; None: the same as now.
+        day_pnl_usd: since then, realised and open, after costs.
+        open_risk_usd: of what is open or on its way.
+        gross_usd: value of that, long and short added.
+        sector_gross_usd: of the sector's part; unknown sectors are one. None: not known.
+        n_open: positions and working entries.
+        adv_shares: median daily volume of 20 days.
+        recent_volume_shares: volume of the last five complete minutes.
+        sigma_daily_ratio: standard deviation of a day's return, > 0.
+        sigma_hold_ratio: standard deviation of the return over the planned time, > 0.
+        kelly_ratio: fraction of equity at risk by Kelly's criterion, None: no such cap.
+        is_shortable: whether shares can be borrowed.
+        is_killed: the brake is on.
+        is_halted: trading stands still.
+        is_session_open: entries are allowed at this time of day.
+    """
+
+    side: Side
+    equity_usd: float
+    buying_power_usd: float
+    entry_usd: float
+    stop_usd: float
+    spread_usd: float
+    tick_usd: float = 0.01
+    start_equity_usd: float | None = None
+    day_pnl_usd: float = 0.0
+    open_risk_usd: float = 0.0
+    gross_usd: float = 0.0
+    sector_gross_usd: float | None = None
+    n_open: int = 0
+    adv_shares: float | None = None
+    recent_volume_shares: float | None = None
+    sigma_daily_ratio: float | None = None
+    sigma_hold_ratio: float | None = None
+    kelly_ratio: float | None = None
+    is_shortable: bool | None = None
+    is_killed: bool = False
+    is_halted: bool = False
+    is_session_open: bool = True
+
+    @property
+    def is_valid(self) -> bool:
+        """Every number is one, and has the sign that it must have."""
+        above_zero = (
+            self.equity_usd,
+            self.entry_usd,
+            self.stop_usd,
+            self.tick_usd,
+            self._start_usd,
+            *(s for s in (self.sigma_daily_ratio, self.sigma_hold_ratio) if s is not None),
+        )
+        at_least_zero = (
+            self.spread_usd,
+            self.open_risk_usd,
+            self.gross_usd,
+            self.sector_gross_usd or 0.0,
+            self.adv_shares or 0.0,
+            self.recent_volume_shares or 0.0,
+        )
+        others = (self.buying_power_usd, self.day_pnl_usd, self.kelly_ratio or 0.0)
+        return (
+            all(math.isfinite(value) for value in (*above_zero, *at_least_zero, *others))
+            and all(value > 0 for value in above_zero)
+            and all(value >= 0 for value in at_least_zero)
+        )
+
+    @property
+    def _start_usd(self) -> float:
+        return self.equity_usd if self.start_equity_usd is None else self.start_equity_usd
+
+    def day_room_usd(self, risk: RiskParameters) -> float:
+        """Return what may still be lost today."""
+        return self._start_usd * risk.daily_loss_ratio + self.day_pnl_usd
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,42 +296,288 @@ class Size:
 
     Attributes:
         shares: whole shares, >= 0.
-        binding: name of the cap that decided: RISK, MAX_POSITION_RATIO, BUYING_POWER or INVALID.
-        caps: every cap, unrounded shares, in order of evaluation.
+        reason: OK, or why there are none.
+        binding: the cap that decided, None where a gate did.
+        budget_usd: what may be lost at the stop, None where a gate decided.
+        budget_source: what set it.
+        raw_shares: what the binding cap allows, before rounding.
+        stop_size_usd: loss per share at the stop, with spread and tick.
+        notional_usd: value of the position.
+        risk_at_stop_usd: shares x stop size.
+        cost_ratio: spread and commissions of both orders as a part of that.
+        gap_stress_usd: loss in a gap of 10 % through the stop.
+        caps: every cap that is on, in shares, in order of evaluation; None: not known.
         text: one sentence for people.
     """
 
     shares: int
-    binding: str
-    caps: tuple[tuple[str, float], ...]
+    reason: SizeReason
     text: str
+    binding: Cap | None = None
+    budget_usd: float | None = None
+    budget_source: BudgetSource | None = None
+    raw_shares: float | None = None
+    stop_size_usd: float | None = None
+    notional_usd: float = 0.0
+    risk_at_stop_usd: float = 0.0
+    cost_ratio: float | None = None
+    gap_stress_usd: float = 0.0
+    caps: tuple[tuple[Cap, float | None], ...] = ()
+
+    @property
+    def not_known(self) -> tuple[Cap, ...]:
+        """The caps that were left out because what they need is not known."""
+        return tuple(cap for cap, shares in self.caps if shares is None)
+
+    def as_json(self) -> str:
+        """Return every field as JSON; caps in order, with null for what is not known."""
+        return json.dumps(asdict(self))
 
 
 def size_position(
-    *,
-    equity_usd: float,
-    buying_power_usd: float,
-    entry_usd: float,
-    stop_usd: float,
+    inputs: SizingInputs,
     parameters: SizingParameters,
+    *,
+    risk: RiskParameters,
+    guards: GuardParameters,
 ) -> Size:
-    """Return the whole number of shares to trade: fixed-fractional risk, then two caps.
+    """Return the whole number of shares to trade.
 
-    floor(min(equity x risk / |entry - stop|, equity x max_position_ratio / entry,
-    buying power / entry)). Any number that is not finite and positive, or a stop at the entry,
-    gives 0 shares: without a stop there is no size.
+    A pure function: two simultaneous signals are sized one after the other, the first one's order
+    in the inputs of the second.
+
+    Args:
+        inputs: account, price and stop, and what is known of the market.
+        parameters: budget and caps of one entry.
+        risk: limits of the whole account.
+        guards: widest spread.
     """
-    inputs = (equity_usd, buying_power_usd, entry_usd, stop_usd)
-    if not all(math.isfinite(value) and value > 0 for value in inputs):
-        return Size(0, "INVALID", (), f"expected positive finite numbers, found {inputs}")
-    distance = abs(entry_usd - stop_usd)
-    if distance <= EPSILON:
-        return Size(0, "INVALID", (), f"the stop {stop_usd:g} lies at the entry {entry_usd:g}")
-    caps = (
-        ("RISK", equity_usd * parameters.risk_ratio / distance),
-        ("MAX_POSITION_RATIO", equity_usd * parameters.max_position_ratio / entry_usd),
-        ("BUYING_POWER", buying_power_usd / entry_usd),
+    if not inputs.is_valid:
+        return Size(0, SizeReason.INVALID_INPUT, f"impossible numbers: {inputs}")
+    gate = _gate(inputs, risk, guards)
+    if gate is not None:
+        return Size(0, gate, f"no size: {gate.value}")
+    budget_usd, source = _budget(inputs, parameters, risk)
+    if budget_usd <= EPSILON:
+        return Size(
+            0,
+            SizeReason.RISK_BUDGET_EXHAUSTED,
+            f"no size: {source.value} leaves {budget_usd:.2f} USD to risk",
+        )
+    stop_usd = stop_size(
+        inputs.entry_usd, inputs.stop_usd, spread_usd=inputs.spread_usd, tick_usd=inputs.tick_usd
     )
-    binding, least = min(caps, key=lambda cap: cap[1])
-    shares = math.floor(least + EPSILON)
-    return Size(shares, binding, caps, f"{shares} shares, bound by {binding} ({least:.1f})")
+    caps = tuple(_caps(inputs, parameters, risk, raw=budget_usd / stop_usd))
+    binding, raw = min(
+        ((cap, shares) for cap, shares in caps if shares is not None), key=lambda pair: pair[1]
+    )
+    shares = math.floor(max(0.0, raw) / parameters.lot + EPSILON) * parameters.lot
+    found = Size(
+        shares=shares,
+        reason=SizeReason.OK,
+        text="",
+        binding=binding,
+        budget_usd=budget_usd,
+        budget_source=source,
+        raw_shares=raw,
+        stop_size_usd=stop_usd,
+        notional_usd=shares * inputs.entry_usd,
+        risk_at_stop_usd=shares * stop_usd,
+        cost_ratio=_cost_ratio(shares, inputs.spread_usd, stop_usd),
+        gap_stress_usd=shares * inputs.entry_usd * _GAP_RATIO,
+        caps=caps,
+    )
+    return _told(_with_minimums(found, parameters))
+
+
+def stop_size(entry_usd: float, stop_usd: float, *, spread_usd: float, tick_usd: float) -> float:
+    """Return the loss per share to reckon with at a stop; the stop itself is not moved.
+
+    The distance, half the spread and a tick; at least two spreads, five ticks and 0.1 % of the
+    price, because a stop nearer than that is hit by noise, and its fill is not that exact.
+    """
+    return max(
+        abs(entry_usd - stop_usd) + spread_usd / 2 + tick_usd,
+        _SPREADS * spread_usd,
+        _TICKS * tick_usd,
+        _PRICE_RATIO * entry_usd,
+    )
+
+
+def sigma_of_atr(atr_usd: float, *, price_usd: float, hold_s: float) -> float:
+    """Return the standard deviation of the return over `hold_s`, from one-minute true ranges.
+
+    The range of a minute of a Brownian path is sqrt(8 / pi) = 1.6 of its standard deviations.
+    """
+    return atr_usd / _ATR_SIGMAS * math.sqrt(hold_s / _S_PER_MIN) / price_usd
+
+
+def _gate(inputs: SizingInputs, risk: RiskParameters, guards: GuardParameters) -> SizeReason | None:
+    """Return the first gate that is closed."""
+    sign = inputs.side.sign
+    mid_usd = inputs.entry_usd - sign * inputs.spread_usd / 2
+    is_short = inputs.side is Side.SELL
+    gates = (
+        (SizeReason.KILL_SWITCH, inputs.is_killed),
+        (SizeReason.HALTED, inputs.is_halted),
+        (SizeReason.SESSION_CLOSED, not inputs.is_session_open),
+        (SizeReason.STOP_WRONG_SIDE, sign * (inputs.entry_usd - inputs.stop_usd) <= EPSILON),
+        (SizeReason.NOT_SHORTABLE, is_short and inputs.is_shortable is False),
+        (SizeReason.PRICE_BELOW_MIN, inputs.entry_usd < risk.price_min_usd - EPSILON),
+        (
+            SizeReason.SPREAD_TOO_WIDE,
+            inputs.spread_usd * 1e4 > mid_usd * (guards.spread_max_bps + EPSILON),
+        ),
+        (SizeReason.MAX_CONCURRENT, inputs.n_open >= risk.max_open_positions),
+        (SizeReason.DAILY_LOSS_LIMIT, inputs.day_room_usd(risk) <= EPSILON),
+        (SizeReason.NO_EDGE, inputs.kelly_ratio is not None and inputs.kelly_ratio <= 0),
+    )
+    return next((reason for reason, is_closed in gates if is_closed), None)
+
+
+def _budget(
+    inputs: SizingInputs, parameters: SizingParameters, risk: RiskParameters
+) -> tuple[float, BudgetSource]:
+    """Return what may be lost at the stop, and what says so; ties go to the earlier."""
+    equity_usd = inputs.equity_usd
+    multiple = parameters.short_risk_multiple if inputs.side is Side.SELL else 1.0
+    sources = [(BudgetSource.RISK_PCT, equity_usd * parameters.risk_ratio * multiple)]
+    if inputs.kelly_ratio is not None:
+        kelly_usd = equity_usd * parameters.kelly_fraction * max(0.0, inputs.kelly_ratio)
+        sources.append((BudgetSource.KELLY, kelly_usd))
+    sources += [
+        (BudgetSource.DAY_LOSS_ROOM, inputs.day_room_usd(risk) - inputs.open_risk_usd),
+        (
+            BudgetSource.OPEN_RISK_ROOM,
+            equity_usd * risk.max_open_risk_ratio - inputs.open_risk_usd,
+        ),
+    ]
+    source, budget_usd = min(sources, key=lambda pair: pair[1])
+    return budget_usd, source
+
+
+def _caps(
+    inputs: SizingInputs, parameters: SizingParameters, risk: RiskParameters, *, raw: float
+) -> Iterator[tuple[Cap, float | None]]:
+    """Yield every cap that is on, in shares, in the order in which ties are broken."""
+    equity_usd, entry_usd = inputs.equity_usd, inputs.entry_usd
+    yield Cap.RISK, raw
+    if parameters.vol_target_ratio:
+        sigma = inputs.sigma_hold_ratio
+        yield (
+            Cap.VOL_TARGET,
+            equity_usd * parameters.vol_target_ratio / (entry_usd * sigma) if sigma else None,
+        )
+    yield Cap.MAX_NOTIONAL, parameters.max_notional_usd / entry_usd
+    yield Cap.MAX_POSITION_PCT, parameters.max_position_ratio * equity_usd / entry_usd
+    yield Cap.MAX_GROSS, (risk.max_gross_ratio * equity_usd - inputs.gross_usd) / entry_usd
+    sector_usd = inputs.sector_gross_usd
+    room_usd = None if sector_usd is None else risk.max_sector_ratio * equity_usd - sector_usd
+    yield Cap.MAX_SECTOR, None if room_usd is None else room_usd / entry_usd
+    yield Cap.MAX_ADV, _part(inputs.adv_shares, parameters.max_adv_ratio)
+    yield (
+        Cap.MAX_RECENT_VOLUME,
+        _part(inputs.recent_volume_shares, parameters.max_recent_volume_ratio),
+    )
+    yield Cap.MAX_IMPACT, _impact_cap(inputs, parameters)
+    yield (
+        Cap.BUYING_POWER,
+        inputs.buying_power_usd
+        * (1 - parameters.buying_power_reserve_ratio)
+        / (parameters.margin_ratio * entry_usd),
+    )
+    yield Cap.MAX_SHARES, float(parameters.max_shares)
+
+
+def _part(shares: float | None, ratio: float) -> float | None:
+    return None if shares is None else shares * ratio
+
+
+def _impact_cap(inputs: SizingInputs, parameters: SizingParameters) -> float | None:
+    """Return the shares whose impact, Y sigma sqrt(Q / ADV), is the largest allowed."""
+    if inputs.adv_shares is None or inputs.sigma_daily_ratio is None:
+        return None
+    if not inputs.adv_shares:
+        return 0.0
+    part = (
+        parameters.max_impact_bps * 1e-4 / (parameters.impact_multiple * inputs.sigma_daily_ratio)
+    )
+    # Multiplied, because a power that overflows raises where a product is infinite.
+    return inputs.adv_shares * part * part
+
+
+def _cost_ratio(shares: int, spread_usd: float, stop_usd: float) -> float | None:
+    if not shares:
+        return None
+    cost_usd = shares * spread_usd + 2 * _COSTS.commission_usd(shares)
+    return cost_usd / (shares * stop_usd)
+
+
+def _with_minimums(size: Size, parameters: SizingParameters) -> Size:
+    """Return no size where it would be too small, or would mostly pay costs."""
+    if size.shares < parameters.min_shares:
+        reason = SizeReason.BELOW_MIN_SHARES
+    elif size.notional_usd < parameters.min_notional_usd - EPSILON:
+        reason = SizeReason.BELOW_MIN_NOTIONAL
+    elif size.cost_ratio is not None and size.cost_ratio > parameters.max_cost_ratio + EPSILON:
+        reason = SizeReason.COST_TOO_HIGH
+    else:
+        return size
+    return replace(
+        size, shares=0, reason=reason, notional_usd=0.0, risk_at_stop_usd=0.0, gap_stress_usd=0.0
+    )
+
+
+def _told(size: Size) -> Size:
+    """Return a size with its sentence."""
+    cap = size.binding.value if size.binding else ""
+    words = f"{size.shares} shares, bound by {cap} ({size.raw_shares:.1f})"
+    if size.reason is not SizeReason.OK:
+        words = f"no size: {size.reason.value}, {cap} allows {size.raw_shares:.1f} shares"
+    if size.budget_source is not None:
+        words += (
+            f"; {size.budget_usd:,.2f} USD of {size.budget_source.value}"
+            f" at {size.stop_size_usd:.4f} USD a share"
+        )
+    if size.not_known:
+        words += f"; not known: {', '.join(one.value for one in size.not_known)}"
+    return replace(size, text=words)
+
+
+# --- Kelly --------------------------------------------------------------------------------
+
+
+def kelly_of_wins(
+    *, n_wins: int, n_trades: int, win_r: float, prior_trades: float = 100.0
+) -> float:
+    """Return Kelly's fraction of trades that win `win_r` or lose 1, shrunk to no edge.
+
+    Args:
+        n_wins: trades that won.
+        n_trades: all, closed and out of sample; fewer than a hundred prove nothing.
+        win_r: gain of a win in multiples of the loss, > 0.
+        prior_trades: how many trades at break-even the estimate begins with.
+    """
+    break_even = 1 / (1 + win_r)
+    win_ratio = (n_wins + prior_trades * break_even) / (n_trades + prior_trades)
+    return win_ratio - (1 - win_ratio) / win_r
+
+
+def kelly_of_multiples(
+    *, mean_r: float, sd_r: float, n_trades: int, prior_trades: float = 100.0
+) -> float:
+    """Return Kelly's fraction of trades of any result in multiples of their risk, shrunk to zero.
+
+    Args:
+        mean_r: mean result.
+        sd_r: its standard deviation, > 0.
+        n_trades: as in `kelly_of_wins`.
+        prior_trades: how many trades without a result the estimate begins with.
+    """
+    mean = mean_r * n_trades / (n_trades + prior_trades)
+    return mean / (sd_r**2 + mean**2)
+
+
+def size_as_dict(text: str) -> dict[str, Any]:
+    """Return what `Size.as_json` wrote; empty for an empty text."""
+    return dict(json.loads(text)) if text else {}

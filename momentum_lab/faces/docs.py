@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from momentum_lab.core.connection import CONNECTION_TABLE, IMPOSSIBLE, ConnectionState
 from momentum_lab.core.order import ORDER_TABLE, OrderState
+from momentum_lab.core.risk_state import RISK_TABLE, RiskState
 from momentum_lab.core.tunable import tunables_of
 from momentum_lab.faces.wire_page import wire_lines
 from momentum_lab.gateway.faults.base import Fault
@@ -180,6 +181,15 @@ def states_page() -> str:
         "them as they are, and are left out of the picture.",
         "",
         *_diagram(ORDER_TABLE, start=OrderState.INTENT),
+        "",
+        "## Brake of the account",
+        "",
+        "Entries are allowed in `ACTIVE` alone, exits and protective orders in every state.",
+        "`REDUCING` ends with the day or by hand. `HALTED` also has the entries cancelled that",
+        "still work at the broker; it outlives a restart and the day, and ends by hand alone. A",
+        "weaker brake never loosens a stronger one.",
+        "",
+        *_diagram(RISK_TABLE, start=RiskState.ACTIVE),
         "",
     ]
     return "\n".join(lines)

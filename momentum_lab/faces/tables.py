@@ -22,7 +22,7 @@ from momentum_lab.parameters import Parameters
 from momentum_lab.records.run_record import RunRecord
 
 Row = Any
-_SECTIONS_SHOWN = ("shock", "exits", "sizing", "guards", "news", "connection")
+_SECTIONS_SHOWN = ("shock", "exits", "sizing", "risk", "guards", "news", "connection")
 _WORDS = {"BUY": "long", "SELL": "short"}
 _NOT_BROKEN = 20
 _CELL = "padding:5px 14px 5px 0;vertical-align:top;border:none;border-bottom:1px solid #d9dee4;"

@@ -1,6 +1,7 @@
-"""What an entry would be: guards, exit levels, size; or the reason why there is none.
+"""What an entry would be: guards, exit levels, limits, size; or the reason why there is none.
 
-Nothing is sent and nothing is written here: the answer is a value.
+Nothing is sent here: the answer is a value. Only the brake is moved and written down, where a
+limit for the rest of the day was reached.
 """
 
 from __future__ import annotations
@@ -11,31 +12,62 @@ from dataclasses import dataclass
 from momentum_lab.calendars import session_on_day_of
 from momentum_lab.clock import Clock
 from momentum_lab.core import windows
-from momentum_lab.core.market import Quote
+from momentum_lab.core.account_risk import (
+    EntryRequest,
+    RiskSnapshot,
+    refuse_entry,
+    refuse_state,
+)
+from momentum_lab.core.market import Instrument, Quote
 from momentum_lab.core.position import Levels, exit_levels
 from momentum_lab.core.risk import far_side, refuse_quote, refuse_time
+from momentum_lab.core.risk_state import RiskEvent, RiskState
 from momentum_lab.core.signal import Decision, Reason, TradeSignal, passed
-from momentum_lab.core.sizing import size_position
+from momentum_lab.core.sizing import Size, SizingInputs, sigma_of_atr, size_position
 from momentum_lab.errors import DataError
 from momentum_lab.live.ibkr.connector import IBKRConnector
+from momentum_lab.live.risk_desk import RiskDesk
 from momentum_lab.parameters import Parameters
 from momentum_lab.records.trade_store import TradeStore
 
 _log = logging.getLogger(__name__)
 
+# What is refused until the day is over, or a hand resumes.
+_BRAKES = {
+    Reason.DAILY_LOSS_LIMIT: RiskEvent.DAILY_LOSS,
+    Reason.TOO_MANY_REJECTS: RiskEvent.REJECTS,
+}
+
 
 @dataclass(frozen=True, slots=True)
 class EntryPlan:
-    """An entry that passed every guard."""
+    """An entry that passed every guard.
 
-    shares: int
+    Attributes:
+        size: how many shares, and why not more.
+        levels: where the position will be left.
+        quote: what the market showed.
+        con_id: the broker's contract id.
+    """
+
+    size: Size
     levels: Levels
     quote: Quote
     con_id: int
 
+    @property
+    def shares(self) -> int:
+        """Whole shares, > 0."""
+        return self.size.shares
+
+    @property
+    def size_json(self) -> str:
+        """The size with every cap, for the record."""
+        return self.size.as_json()
+
 
 class EntryPlanner:
-    """Applies the guards and the sizing rule to a signal."""
+    """Applies the guards, the limits of the account and the sizing rule to a signal."""
 
     def __init__(
         self,
@@ -44,6 +76,7 @@ class EntryPlanner:
         store: TradeStore,
         clock: Clock,
         parameters: Parameters,
+        run_id: str,
     ) -> None:
         """Make a planner.
 
@@ -52,11 +85,40 @@ class EntryPlanner:
             store: what is open and what was lost today.
             clock: market time.
             parameters: the checked set.
+            run_id: the run that moves the brake.
         """
         self._connector = connector
-        self._store = store
         self._clock = clock
         self._parameters = parameters
+        self._desk = RiskDesk(
+            connector, store=store, clock=clock, parameters=parameters, run_id=run_id
+        )
+
+    # --- the brake -------------------------------------------------------------------------
+
+    @property
+    def risk_state(self) -> RiskState:
+        """Where the brake of the account stands."""
+        return self._desk.state
+
+    @property
+    def risk_cause(self) -> str:
+        """Why it stands there; empty while it was never touched."""
+        return self._desk.cause
+
+    def set_state(self, state: RiskState, *, cause: str) -> RiskState:
+        """Move the brake by hand; return where it stands then, see `RiskDesk.set_state`.
+
+        Raises:
+            RecordError: not written down; only a brake that was pulled holds all the same.
+        """
+        return self._desk.set_state(state, cause=cause)
+
+    def brake(self, event: RiskEvent, cause: str) -> None:
+        """Move the brake by what happened."""
+        self._desk.brake(event, cause)
+
+    # --- an entry --------------------------------------------------------------------------
 
     def refuse_window(self, now_ns: int) -> Decision | None:
         """Return the decision not to enter at this time of day, None when entries are allowed."""
@@ -72,8 +134,10 @@ class EntryPlanner:
         instrument = self._connector.instrument(signal.symbol)
         with self._connector.stream_quotes(signal.symbol) as stream:
             quote = stream.quote
-        refusal = self.refuse_window(now_ns) or refuse_quote(
-            quote, now_ns=now_ns, parameters=self._parameters.guards
+        refusal = (
+            refuse_state(self._desk.state, self._desk.cause)
+            or self.refuse_window(now_ns)
+            or refuse_quote(quote, now_ns=now_ns, parameters=self._parameters.guards)
         )
         price = far_side(quote, signal.side) if quote is not None else None
         if refusal is not None or quote is None or price is None or instrument is None:
@@ -88,23 +152,74 @@ class EntryPlanner:
             )
         except DataError as error:
             return passed(Reason.SIZE_ZERO, str(error))
-        shares = self._shares(price, levels)
-        if isinstance(shares, Decision):
-            return shares
-        return EntryPlan(shares, levels, quote, instrument.con_id)
+        snapshot = self._allow(signal, now_ns, price, levels)
+        if isinstance(snapshot, Decision):
+            return snapshot
+        return self._sized(signal, snapshot, levels, quote, instrument)
 
-    def _shares(self, price: float, levels: Levels) -> int | Decision:
-        account = self._connector.account()
-        if account.equity_usd is None or account.buying_power_usd is None:
-            return passed(Reason.NO_EQUITY, "the account has not reported its equity in USD")
+    def _allow(
+        self, signal: TradeSignal, now_ns: int, price: float, levels: Levels
+    ) -> RiskSnapshot | Decision:
+        """Return the account as it stands, or the limit of it that refuses the entry."""
+        snapshot = self._desk.snapshot(signal.symbol, now_ns)
+        if isinstance(snapshot, Decision):
+            return snapshot
+        request = EntryRequest(
+            symbol=signal.symbol,
+            side=signal.side,
+            at_ns=now_ns,
+            price_usd=price,
+            signal_usd=signal.price,
+            atr_usd=signal.atr,
+            target_usd=levels.target,
+            reference_usd=signal.reference_usd,
+        )
+        refusal = refuse_entry(snapshot, request, self._parameters.risk)
+        if refusal is None:
+            return snapshot
+        if refusal.reason in _BRAKES:
+            self._desk.brake(_BRAKES[refusal.reason], refusal.text)
+        return refusal
+
+    def _sized(
+        self,
+        signal: TradeSignal,
+        snapshot: RiskSnapshot,
+        levels: Levels,
+        quote: Quote,
+        instrument: Instrument,
+    ) -> EntryPlan | Decision:
+        buying_power_usd = self._connector.account().buying_power_usd
+        price = far_side(quote, signal.side)
+        if buying_power_usd is None or price is None:
+            return passed(Reason.NO_EQUITY, "the account has not reported its buying power in USD")
         size = size_position(
-            equity_usd=account.equity_usd,
-            buying_power_usd=account.buying_power_usd,
-            entry_usd=price,
-            stop_usd=levels.stop,
-            parameters=self._parameters.sizing,
+            SizingInputs(
+                side=signal.side,
+                equity_usd=snapshot.equity_usd,
+                buying_power_usd=buying_power_usd,
+                entry_usd=price,
+                stop_usd=levels.stop,
+                spread_usd=quote.spread or 0.0,
+                tick_usd=instrument.tick_usd,
+                start_equity_usd=snapshot.start_equity_usd,
+                day_pnl_usd=snapshot.day_pnl_usd,
+                open_risk_usd=snapshot.open_risk_usd,
+                gross_usd=snapshot.gross_usd,
+                # The broker's contract details are not asked for a sector, and unknown sectors
+                # are one.
+                sector_gross_usd=snapshot.gross_usd,
+                n_open=snapshot.n_open,
+                recent_volume_shares=signal.recent_volume_shares,
+                sigma_hold_ratio=sigma_of_atr(
+                    signal.atr, price_usd=price, hold_s=self._parameters.exits.time_stop_s
+                ),
+            ),
+            self._parameters.sizing,
+            risk=self._parameters.risk,
+            guards=self._parameters.guards,
         )
         if size.shares < 1:
             return passed(Reason.SIZE_ZERO, size.text, observed=0, limit=1, unit="shares")
         _log.info("size: %s", size.text)
-        return size.shares
+        return EntryPlan(size, levels, quote, instrument.con_id)

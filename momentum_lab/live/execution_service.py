@@ -26,6 +26,7 @@ from momentum_lab.core.order import (
     OrderState,
 )
 from momentum_lab.core.position import ExitReason, Fill, Levels, exit_levels
+from momentum_lab.core.risk_state import RiskEvent
 from momentum_lab.core.signal import Decision, Outcome, Reason, TradeSignal, passed
 from momentum_lab.errors import ConnectionLostError, DataError, IllegalTransitionError, RecordError
 from momentum_lab.live.decisions import DecisionBook, OnIncident
@@ -71,7 +72,7 @@ class ExecutionService:
         self._parameters = parameters
         self._on_incident = on_incident
         self._planner = EntryPlanner(
-            connector, store=book.store, clock=clock, parameters=parameters
+            connector, store=book.store, clock=clock, parameters=parameters, run_id=book.run_id
         )
         self._settled: dict[str, anyio.Event] = {}
         self._entering: set[str] = set()
@@ -181,6 +182,7 @@ class ExecutionService:
         except RecordError as error:
             # No record, no entry; and nothing more is entered until a person has looked.
             self.accepts_entries = False
+            self._planner.brake(RiskEvent.RECORD_FAILED, str(error))
             self._on_incident("record failed", str(error), signal.symbol)
             return passed(Reason.RECORD_FAILED, str(error))
         finally:
@@ -228,6 +230,7 @@ class ExecutionService:
             bid=plan.quote.bid,
             ask=plan.quote.ask,
             signal_price=signal.price,
+            size_json=plan.size_json,
         )
 
     # --- exits -----------------------------------------------------------------------------

@@ -107,6 +107,10 @@ class TradeStore:
         except sqlite3.Error as error:
             raise RecordError(f"{self.path}: could not be read: {error}") from error
 
+    def rows(self, sql: str, *values: object) -> list[Row]:
+        """Return the rows of a question that is put together elsewhere in the records."""
+        return self._rows(sql, *values)
+
     # --- runs -----------------------------------------------------------------------------
 
     def start_run(
@@ -539,6 +543,10 @@ class TradeStore:
     def add_difference(self, run_id: str, **values: object) -> None:
         """Write what a reconciliation found, and what was done about it."""
         self._log("differences", run_id, **values)
+
+    def add_risk_state(self, run_id: str, *, at_ns: int | None, state: str, cause: str) -> None:
+        """Write where the brake of the account stands from now on."""
+        self._log("risk_states", run_id, at_ns=at_ns, state=state, cause=cause)
 
     def _log(self, table: str, run_id: str, **values: object) -> None:
         with self._write() as db:

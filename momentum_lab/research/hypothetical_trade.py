@@ -27,7 +27,7 @@ from momentum_lab.core.ratchet import (
 )
 from momentum_lab.core.risk import far_side, flat_by_ns, refuse_quote, refuse_time
 from momentum_lab.core.signal import Decision, Reason, TradeSignal, passed
-from momentum_lab.core.sizing import size_position
+from momentum_lab.core.sizing import SizingInputs, sigma_of_atr, size_position
 from momentum_lab.errors import DataError
 from momentum_lab.parameters import Parameters
 from momentum_lab.research.episodes import Episode
@@ -82,11 +82,24 @@ def enter(
     except DataError as error:
         return passed(Reason.SIZE_ZERO, str(error))
     size = size_position(
-        equity_usd=equity_usd,
-        buying_power_usd=equity_usd,
-        entry_usd=price,
-        stop_usd=levels.stop,
-        parameters=parameters.sizing,
+        SizingInputs(
+            side=signal.side,
+            equity_usd=equity_usd,
+            buying_power_usd=equity_usd,
+            entry_usd=price,
+            stop_usd=levels.stop,
+            spread_usd=quote.spread or 0.0,
+            tick_usd=instrument.tick_usd,
+            # Each headline is judged as if it were the only one: nothing else is held.
+            sector_gross_usd=0.0,
+            recent_volume_shares=signal.recent_volume_shares,
+            sigma_hold_ratio=sigma_of_atr(
+                signal.atr, price_usd=price, hold_s=parameters.exits.time_stop_s
+            ),
+        ),
+        parameters.sizing,
+        risk=parameters.risk,
+        guards=parameters.guards,
     )
     if size.shares < 1:
         return passed(Reason.SIZE_ZERO, size.text, observed=0, limit=1, unit="shares")

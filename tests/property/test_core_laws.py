@@ -57,7 +57,6 @@ from momentum_lab.core.shock import (
     open_watch,
 )
 from momentum_lab.core.signal import Decision, Reason, TradeSignal
-from momentum_lab.core.sizing import Size, SizingParameters, size_position
 from momentum_lab.errors import IllegalTransitionError
 from momentum_lab.records.tape import load_tape, write_tape
 from tests.factories import (
@@ -492,109 +491,9 @@ def test_the_unit_of_a_line_is_found_within_the_tolerance(
     assert volume_unit_shares(live, shares, tolerance_ratio=0.25)[0] == unit
 
 
-# ------------------------------------------------------------------- sizing
-
-usd = st.floats(0.01, 1e7)
-sizing = st.builds(
-    SizingParameters,
-    risk_ratio=st.floats(0.0001, 0.05),
-    max_position_ratio=st.floats(0.001, 1.0),
-)
-cents = st.integers(100, 100_000).map(lambda n: n / 100)
-
-
-def _size(
-    equity: float, power: float, entry: float, stop: float, parameters: SizingParameters
-) -> Size:
-    return size_position(
-        equity_usd=equity,
-        buying_power_usd=power,
-        entry_usd=entry,
-        stop_usd=stop,
-        parameters=parameters,
-    )
-
-
-@law
-@given(usd, usd, cents, cents, sizing)
-def test_a_size_never_exceeds_any_cap(
-    equity: float, power: float, entry: float, stop: float, parameters: SizingParameters
-) -> None:
-    found = _size(equity, power, entry, stop, parameters)
-
-    assert found.shares >= 0
-    slack = 1 + 1e-9
-    assert found.shares * abs(entry - stop) <= equity * parameters.risk_ratio * slack + 1e-6
-    assert found.shares * entry <= equity * parameters.max_position_ratio * slack + 1e-5
-    assert found.shares * entry <= power * slack + 1e-5
-
-
-@law
-@given(usd, usd, cents, cents, sizing)
-def test_a_size_is_the_largest_its_binding_cap_allows(
-    equity: float, power: float, entry: float, stop: float, parameters: SizingParameters
-) -> None:
-    assume(abs(entry - stop) > 0.005)
-    found = _size(equity, power, entry, stop, parameters)
-
-    caps = dict(found.caps)
-    assert caps[found.binding] == min(caps.values())
-    assert caps[found.binding] - 1 < found.shares <= caps[found.binding] + 1e-9
-
-
-@law
-@given(usd, usd, cents, sizing)
-def test_without_a_stop_the_size_is_zero(
-    equity: float, power: float, entry: float, parameters: SizingParameters
-) -> None:
-    assert _size(equity, power, entry, entry, parameters).shares == 0
-
-
-@law
-@given(usd, usd, usd, cents, cents, sizing)
-def test_a_size_does_not_fall_with_equity_or_buying_power(
-    one: float, two: float, power: float, entry: float, stop: float, parameters: SizingParameters
-) -> None:
-    less, more = sorted((one, two))
-
-    assert (
-        _size(less, power, entry, stop, parameters).shares
-        <= _size(more, power, entry, stop, parameters).shares
-    )
-    assert (
-        _size(power, less, entry, stop, parameters).shares
-        <= _size(power, more, entry, stop, parameters).shares
-    )
-
-
-@law
-@given(usd, usd, cents, st.integers(1, 10_000), st.integers(1, 10_000), sizing)
-def test_a_size_does_not_rise_with_the_distance_of_the_stop(
-    equity: float, power: float, entry: float, one: int, two: int, parameters: SizingParameters
-) -> None:
-    near, far = sorted((one, two))
-
-    assert (
-        _size(equity, power, entry, entry + far / 100, parameters).shares
-        <= _size(equity, power, entry, entry + near / 100, parameters).shares
-    )
-
-
-@law
-@given(usd, usd, cents, st.integers(1, 90), st.floats(0.0001, 0.05), st.floats(0.0001, 0.05))
-def test_a_size_does_not_fall_with_the_risk_that_is_allowed(
-    equity: float, power: float, entry: float, distance: int, one: float, two: float
-) -> None:
-    careful, bold = (SizingParameters(risk_ratio=risk) for risk in sorted((one, two)))
-    stop = entry - distance / 100
-
-    assert (
-        _size(equity, power, entry, stop, careful).shares
-        <= _size(equity, power, entry, stop, bold).shares
-    )
-
-
 # ---------------------------------------------------------------- positions
+
+cents = st.integers(100, 100_000).map(lambda n: n / 100)
 
 
 def _executions(drawn: list[tuple[bool, int, int, int | None]]) -> list[Fill]:

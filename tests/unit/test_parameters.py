@@ -160,9 +160,9 @@ def test_an_unknown_key_is_answered_with_the_nearest_known_one(
 
 
 def test_a_key_like_no_other_is_answered_with_all_known_ones() -> None:
-    message = _refusal({"sizing": {"zzz": 1}})
+    message = _refusal({"records": {"zzz": 1}})
 
-    assert message == "sizing.zzz: unknown key; known keys are risk_ratio, max_position_ratio"
+    assert message == "records.zzz: unknown key; known keys are database, runs"
 
 
 def test_a_value_out_of_range_names_key_unit_range_and_value() -> None:

@@ -21,7 +21,7 @@ NAMES: dict[str, Any] = {
     "universe": ["SPY"],
     **dict.fromkeys(
         (
-            "connection", "news", "shock", "sizing", "exits", "guards", "windows", "engine",
+            "connection", "news", "shock", "sizing", "risk", "exits", "guards", "windows", "engine",
             "execution", "backoff", "liveness", "pacing", "replay", "records",
         )
     ),

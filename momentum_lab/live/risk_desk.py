@@ -1,0 +1,265 @@
+"""`RiskDesk`: what the account holds, lost and did today, and the brake.
+
+Answers from the store and the lines, for `momentum_lab.core.account_risk` to judge. The day is that
+of New York. The loss of a day is measured twice: by our own ledger, closed trades and open ones at
+the price that closing them would get; and by the account, against its first equity of the day. The
+worse one counts: the ledger misses what others trade in the account, the account reports late.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from momentum_lab.calendars import day_start_ns
+from momentum_lab.clock import Clock
+from momentum_lab.core.account_risk import RiskSnapshot
+from momentum_lab.core.market import NS_PER_S, Quote, Side
+from momentum_lab.core.risk_state import RiskEvent, RiskState, advance_risk
+from momentum_lab.core.signal import Decision, Reason, passed
+from momentum_lab.core.sizing import stop_size
+from momentum_lab.errors import DataError, RecordError
+from momentum_lab.live.ibkr.connector import IBKRConnector
+from momentum_lab.parameters import Parameters
+from momentum_lab.records import ledger, risk_queries
+from momentum_lab.records.ledger import Row
+from momentum_lab.records.risk_queries import Scope
+from momentum_lab.records.trade_store import TradeStore
+
+_log = logging.getLogger(__name__)
+
+_BY_HAND = {
+    RiskState.ACTIVE: RiskEvent.RESUME_BY_HAND,
+    RiskState.REDUCING: RiskEvent.REDUCE_BY_HAND,
+    RiskState.HALTED: RiskEvent.HALT_BY_HAND,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Exposure:
+    """One open trade or working entry: its profit so far, value and risk, US dollars."""
+
+    pnl_usd: float
+    gross_usd: float
+    risk_usd: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Brake:
+    """Where the brake stands, why, and since when; 0: it was never touched."""
+
+    state: RiskState
+    cause: str
+    since_ns: int
+
+
+class RiskDesk:
+    """Keeps the brake, and puts together what the limits are compared with."""
+
+    def __init__(
+        self,
+        connector: IBKRConnector,
+        *,
+        store: TradeStore,
+        clock: Clock,
+        parameters: Parameters,
+        run_id: str,
+    ) -> None:
+        """Make a desk; the store is read when it is first asked."""
+        self._connector = connector
+        self._store = store
+        self._clock = clock
+        self._parameters = parameters
+        self._run_id = run_id
+        # A replayed day is a new history each time, see `DecisionBook`.
+        self._of_run = run_id if clock.is_replay else ""
+        self._brake: _Brake | None = None
+        self._start_equity: tuple[int, float] | None = None
+
+    # --- the brake -------------------------------------------------------------------------
+
+    @property
+    def state(self) -> RiskState:
+        """Where the brake stands now."""
+        return self._current().state
+
+    @property
+    def cause(self) -> str:
+        """Why it stands there; empty while it was never touched."""
+        return self._current().cause
+
+    def set_state(self, state: RiskState, *, cause: str) -> RiskState:
+        """Move the brake by hand; return where it stands then.
+
+        From HALTED a hand goes to ACTIVE only: REDUCING is the weaker brake, and loosens nothing.
+
+        Raises:
+            RecordError: not written down. A brake that was pulled holds all the same; a resume
+                that is not on record does not count.
+        """
+        return self._advance(_BY_HAND[state], cause)
+
+    def brake(self, event: RiskEvent, cause: str) -> None:
+        """Move the brake by what happened; a failure to write it down is logged."""
+        try:
+            self._advance(event, cause)
+        except RecordError:
+            _log.exception("brake not recorded: %s", event.value)
+
+    def _advance(self, event: RiskEvent, cause: str) -> RiskState:
+        before = self._current()
+        state = advance_risk(before.state, event)
+        if state is before.state:
+            return state
+        now_ns = self._now_or_none()
+        after = _Brake(state, cause, now_ns or 0)
+        if not state.may_enter:
+            self._brake = after
+        _log.warning("brake: %s to %s: %s", before.state.value, state.value, cause)
+        self._store.add_risk_state(self._run_id, at_ns=now_ns, state=state.value, cause=cause)
+        self._brake = after
+        return state
+
+    def _current(self) -> _Brake:
+        if self._brake is None:
+            self._brake = self._read()
+        found, now_ns = self._brake, self._now_or_none()
+        is_of_earlier_day = now_ns is not None and found.since_ns < day_start_ns(now_ns)
+        if found.state is RiskState.REDUCING and is_of_earlier_day:
+            self._brake = _Brake(RiskState.ACTIVE, "a new day", now_ns or 0)
+            self._record_new_day(now_ns)
+        return self._brake
+
+    def _read(self) -> _Brake:
+        row = risk_queries.last_brake(self._store.rows, self._of_run)
+        if row is None:
+            return _Brake(RiskState.ACTIVE, "", 0)
+        # It may have been set before the broker told the time; a run's own row is of its day.
+        at_ns = row["at_ns"] or (self._now_or_none() if self._of_run else row["wall_ns"])
+        return _Brake(RiskState(row["state"]), row["cause"], at_ns or 0)
+
+    def _record_new_day(self, now_ns: int | None) -> None:
+        try:
+            self._store.add_risk_state(
+                self._run_id, at_ns=now_ns, state=RiskState.ACTIVE.value, cause="a new day"
+            )
+        except RecordError:
+            _log.exception("brake not recorded: a new day")
+
+    def _now_or_none(self) -> int | None:
+        try:
+            return self._clock.now_ns()
+        except DataError:
+            # A replay is told the time by its gateway.
+            return None
+
+    # --- the account -----------------------------------------------------------------------
+
+    def snapshot(self, symbol: str, now_ns: int) -> RiskSnapshot | Decision:
+        """Return what is true of the account, or the decision not to enter without knowing it.
+
+        Args:
+            symbol: the one that would be entered.
+            now_ns: market time.
+        """
+        equity_usd = self._connector.account().equity_usd
+        if equity_usd is None:
+            return passed(Reason.NO_EQUITY, "the account has not reported its equity in USD")
+        scope = Scope(self._of_run, day_start_ns(now_ns))
+        brake = self._current()
+        cool_down_ns = int(self._parameters.risk.cool_down_s * NS_PER_S)
+        closed = risk_queries.closed_since(
+            self._store.rows, scope, min(scope.day_ns, now_ns - cool_down_ns)
+        )
+        entries = risk_queries.entries_of_day(
+            self._store.rows,
+            scope,
+            now_ns=now_ns,
+            symbol=symbol,
+            # A hand that resumed has forgiven what came before.
+            rejects_since_ns=brake.since_ns if brake.state.may_enter else 0,
+        )
+        held = self._held(entries.working)
+        realised_usd = sum(row["net_usd"] for row in closed if row["closed_ns"] >= scope.day_ns)
+        start_usd = self._start_equity_usd(scope, equity_usd)
+        ledger_usd = realised_usd + sum(one.pnl_usd for one in held)
+        return RiskSnapshot(
+            state=brake.state,
+            state_cause=brake.cause,
+            equity_usd=equity_usd,
+            start_equity_usd=start_usd,
+            day_pnl_usd=min(ledger_usd, equity_usd - start_usd),
+            open_risk_usd=sum(one.risk_usd for one in held),
+            gross_usd=sum(one.gross_usd for one in held),
+            n_open=len(held),
+            n_entries_minute=entries.n_minute,
+            n_entries_day=entries.n_day,
+            n_symbol_entries_day=entries.n_symbol,
+            n_rejects=entries.n_rejects,
+            symbol_exit_ns=max(
+                (row["closed_ns"] for row in closed if row["symbol"] == symbol), default=None
+            ),
+        )
+
+    def _start_equity_usd(self, scope: Scope, equity_usd: float) -> float:
+        """Return the day's first equity: it stays what it is, so it is read once a day."""
+        if self._start_equity is None or self._start_equity[0] != scope.day_ns:
+            found = risk_queries.first_equity_usd(self._store.rows, scope)
+            self._start_equity = (scope.day_ns, equity_usd if found is None else found)
+        return self._start_equity[1]
+
+    def _held(self, working: Sequence[Row]) -> list[_Exposure]:
+        """Return every open trade, and every entry that may still become one or add to it."""
+        trades = self._store.open_trades()
+        entering = {order["decision_id"]: order for order in working}
+        found = [
+            self._of_trade(trade, entering.pop(trade["decision_id"], None)) for trade in trades
+        ]
+        return found + [self._of_order(order) for order in entering.values()]
+
+    def _of_trade(self, trade: Row, order: Row | None) -> _Exposure:
+        total = ledger.total_of(self._store.rows, trade)
+        entry_usd, side = trade["entry_price"], Side(trade["side"])
+        mark_usd = self._mark_usd(trade)
+        shares = abs(total.shares)
+        on_its_way = self._of_order(order) if order is not None else _Exposure(0.0, 0.0, 0.0)
+        return _Exposure(
+            pnl_usd=total.net_usd + total.shares * (mark_usd - entry_usd),
+            gross_usd=shares * mark_usd + on_its_way.gross_usd,
+            risk_usd=shares * self._risk_usd(trade["symbol"], side, entry_usd, trade["stop"])
+            + on_its_way.risk_usd,
+        )
+
+    def _of_order(self, order: Row) -> _Exposure:
+        """Return what is left of a working entry, at the quote that it was decided on."""
+        side = Side(order["side"])
+        price_usd = (order["ask"] if side is Side.BUY else order["bid"]) or order["stop"]
+        shares = order["shares"] - self._store.filled_shares(order["order_ref"])
+        risk_usd = self._risk_usd(order["symbol"], side, price_usd, order["stop"])
+        return _Exposure(0.0, shares * price_usd, shares * risk_usd)
+
+    def _risk_usd(self, symbol: str, side: Side, entry_usd: float, stop_usd: float) -> float:
+        """Return the loss per share at the stop; none where the stop has passed the entry."""
+        if side.sign * (entry_usd - stop_usd) <= 0:
+            return 0.0
+        quote, instrument = self._quote(symbol), self._connector.instrument(symbol)
+        return stop_size(
+            entry_usd,
+            stop_usd,
+            spread_usd=max(0.0, (quote.spread if quote else None) or 0.0),
+            tick_usd=instrument.tick_usd if instrument else 0.01,
+        )
+
+    def _mark_usd(self, trade: Row) -> float:
+        """Return what closing would get; where nothing is quoted, the stop: the worse guess."""
+        quote = self._quote(trade["symbol"])
+        near = None
+        if quote is not None:
+            near = quote.bid if trade["side"] == Side.BUY.value else quote.ask
+            near = near or quote.last
+        return float(near or trade["stop"])
+
+    def _quote(self, symbol: str) -> Quote | None:
+        line = self._connector.lines.get(symbol)
+        return line.quote if line is not None else None

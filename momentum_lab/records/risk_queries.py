@@ -1,0 +1,147 @@
+"""What the limits of the account ask of the trade store: the day so far, and the brake.
+
+All of it is asked before each entry, so every statement reads the newest rows only, by their row
+id: what happened today stands among the last of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from momentum_lab.core.market import NS_PER_S
+from momentum_lab.core.order import OrderState
+from momentum_lab.records.ledger import Query, Row
+
+_MINUTE_NS = 60 * NS_PER_S
+# More than a day can hold under any legal limit of entries.
+_NEWEST_TRADES = 1000
+_NEWEST_ORDERS = 1000
+_FINAL = tuple(state.value for state in OrderState if state.is_final)
+_FINAL_MARKS = ", ".join("?" * len(_FINAL))
+# The broker has not answered yet, or never heard of it: neither a refusal nor an acceptance.
+_SAYS_NOTHING = frozenset(
+    {OrderState.INTENT, OrderState.SENT, OrderState.UNKNOWN, OrderState.ABSENT}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Which rows count.
+
+    Attributes:
+        run_id: of a replay the run, since each replayed day is a history of its own; empty: every
+            run of this account.
+        day_ns: start of the account's day.
+    """
+
+    run_id: str
+    day_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class DayEntries:
+    """The entries of a day.
+
+    Attributes:
+        n_day: that left for the broker.
+        n_minute: of these, in the last sixty seconds.
+        n_symbol: of these, in one symbol.
+        n_rejects: how many of the last were refused in a row.
+        working: rows of those whose end is not known, of whatever day.
+    """
+
+    n_day: int
+    n_minute: int
+    n_symbol: int
+    n_rejects: int
+    working: tuple[Row, ...]
+
+
+def entries_of_day(
+    query: Query, scope: Scope, *, now_ns: int, symbol: str, rejects_since_ns: int
+) -> DayEntries:
+    """Return how often something was entered today, and what still works.
+
+    Args:
+        query: of the store.
+        scope: which rows count.
+        now_ns: market time.
+        symbol: the one that is asked about.
+        rejects_since_ns: earlier refusals are forgiven.
+    """
+    rows = query(
+        "SELECT * FROM orders"  # noqa: S608 - question marks only
+        " WHERE rowid > (SELECT MAX(rowid) FROM orders) - ? AND purpose = 'entry'"
+        f" AND (state NOT IN ({_FINAL_MARKS}) OR created_ns >= ? AND (? = '' OR run_id = ?))"
+        " ORDER BY rowid DESC",
+        _NEWEST_ORDERS,
+        *_FINAL,
+        scope.day_ns,
+        scope.run_id,
+        scope.run_id,
+    )
+    left = [
+        row
+        for row in rows
+        if row["created_ns"] >= scope.day_ns and row["state"] != OrderState.ABSENT.value
+    ]
+    return DayEntries(
+        n_day=len(left),
+        n_minute=sum(1 for row in left if row["created_ns"] > now_ns - _MINUTE_NS),
+        n_symbol=sum(1 for row in left if row["symbol"] == symbol),
+        n_rejects=_rejects_in_a_row(left, rejects_since_ns),
+        working=tuple(row for row in rows if row["state"] not in _FINAL),
+    )
+
+
+def closed_since(query: Query, scope: Scope, since_ns: int) -> list[Row]:
+    """Return symbol, closed_ns and net_usd of the trades that closed since an instant."""
+    return query(
+        "SELECT symbol, closed_ns, net_usd FROM trades"
+        " WHERE trade_id > (SELECT MAX(trade_id) FROM trades) - ? AND state = 'CLOSED'"
+        " AND closed_ns >= ? AND (? = '' OR run_id = ?)",
+        _NEWEST_TRADES,
+        since_ns,
+        scope.run_id,
+        scope.run_id,
+    )
+
+
+def first_equity_usd(query: Query, scope: Scope) -> float | None:
+    """Return the day's first recorded net liquidation, None before it."""
+    rows = query(
+        # The curves of earlier days are long; their runs have ended, so they are not looked at.
+        "SELECT equity_usd FROM equity WHERE run_id IN (SELECT run_id FROM runs"
+        " WHERE market_end_ns IS NULL OR market_end_ns >= ?)"
+        " AND at_ns >= ? AND (? = '' OR run_id = ?) ORDER BY at_ns LIMIT 1",
+        scope.day_ns,
+        scope.day_ns,
+        scope.run_id,
+        scope.run_id,
+    )
+    return float(rows[0]["equity_usd"]) if rows else None
+
+
+def last_brake(query: Query, run_id: str) -> Row | None:
+    """Return the newest state of the brake; None: it was never touched.
+
+    Args:
+        query: of the store.
+        run_id: of a replay the run, empty: of any run.
+    """
+    rows = query(
+        "SELECT * FROM risk_states WHERE (? = '' OR run_id = ?) ORDER BY id DESC LIMIT 1",
+        run_id,
+        run_id,
+    )
+    return rows[0] if rows else None
+
+
+def _rejects_in_a_row(newest_first: list[Row], since_ns: int) -> int:
+    found = 0
+    for row in newest_first:
+        state = OrderState(row["state"])
+        if row["created_ns"] < since_ns or state not in {OrderState.REJECTED, *_SAYS_NOTHING}:
+            break
+        found += state is OrderState.REJECTED
+    return found
