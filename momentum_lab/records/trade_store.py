@@ -23,7 +23,7 @@ from momentum_lab.core.order import OrderEvent, OrderIntent, OrderState, advance
 from momentum_lab.core.position import Fill, Levels, without_revision
 from momentum_lab.core.signal import Decision
 from momentum_lab.errors import RecordError
-from momentum_lab.records import ledger, schema
+from momentum_lab.records import ledger, migrations, schema
 from momentum_lab.records.ledger import Row
 
 # A lock held longer than this by a reader must not stall the loop of a live session.
@@ -34,7 +34,7 @@ class TradeStore:
     """Reads and writes one trade database; every write is one short transaction."""
 
     def __init__(self, path: Path) -> None:
-        """Open the file, or make it.
+        """Open the file, or make it; one of an earlier version is migrated.
 
         Args:
             path: the SQLite file; its folder is made.
@@ -61,7 +61,9 @@ class TradeStore:
 
     def _prepare(self) -> None:
         self.db.execute("PRAGMA foreign_keys = ON")
-        found = int(next(iter(self.db.execute("PRAGMA user_version")))[0])
+        if migrations.version_of(self.db.conn) in migrations.STEPS:
+            migrations.migrate(self.path)
+        found = migrations.version_of(self.db.conn)
         if found != schema.VERSION:
             raise RecordError(
                 f"{self.path}: expected a trade store of version {schema.VERSION},"
