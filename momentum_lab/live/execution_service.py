@@ -77,6 +77,7 @@ class ExecutionService:
         self.blocked: dict[str, str] = {}
         self._missing_since_s: dict[str, float] = {}
         self.accepts_entries = True
+        self.risk_state = "ACTIVE"
         self._opened_in, self.opened = anyio.create_memory_object_stream[int](float("inf"))
 
     async def run(self) -> None:
@@ -175,6 +176,20 @@ class ExecutionService:
             ask=plan.quote.ask,
             signal_price=signal.price,
         )
+
+    def set_risk_state(self, state: str, cause: str) -> None:
+        """Allow entries (ACTIVE), or nothing but exits (REDUCING, HALTED).
+
+        Raises:
+            RecordError: it could not be written down; entries are not allowed then.
+        """
+        self.accepts_entries = False
+        self.risk_state = state if state != "ACTIVE" else self.risk_state
+        at_ns = self._clock.now_ns() if self._clock.is_anchored else None
+        self._store.add_risk_state(self._book.run_id, at_ns=at_ns, state=state, cause=cause)
+        _log.warning("risk state: %s: %s", state, cause)
+        self.risk_state = state
+        self.accepts_entries = state == "ACTIVE"
 
     # --- exits -----------------------------------------------------------------------------
 

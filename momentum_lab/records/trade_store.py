@@ -28,6 +28,8 @@ from momentum_lab.records.ledger import Row
 
 # A lock held longer than this by a reader must not stall the loop of a live session.
 _BUSY_TIMEOUT_S = 0.05
+# How the cause of a risk state begins that a person asked for: it outlives the run.
+BY_HAND = "by hand: "
 
 
 class TradeStore:
@@ -498,6 +500,17 @@ class TradeStore:
     ) -> None:
         """Write something that a person should look at."""
         self._log("incidents", run_id, at_ns=at_ns, kind=kind, text=text, symbol=symbol)
+
+    def add_risk_state(self, run_id: str, *, at_ns: int | None, state: str, cause: str) -> None:
+        """Write that entries are allowed from now on, or no longer."""
+        self._log("risk_states", run_id, at_ns=at_ns, state=state, cause=cause)
+
+    def risk_state_by_hand(self) -> Row | None:
+        """Return the last risk state of any run that a person asked for, None without one."""
+        rows = self._rows(
+            "SELECT * FROM risk_states WHERE cause LIKE ? ORDER BY id DESC LIMIT 1", f"{BY_HAND}%"
+        )
+        return rows[0] if rows else None
 
     def _log(self, table: str, run_id: str, **values: object) -> None:
         with self._write() as db:
