@@ -226,7 +226,9 @@ def _print_result(database: Path, run_id: str, notebook: Path) -> int:
     if not rows:
         click.echo("no trades")
     passed = sum(1 for row in decisions if row["outcome"] == "pass")
-    click.echo(f"\n{len(decisions)} headlines decided, {passed} passed.")
+    shadowed = sum(1 for row in decisions if row["outcome"] == "shadow")
+    more = f", {shadowed} would have traded (mode shadow sends nothing)" if shadowed else ""
+    click.echo(f"\n{len(decisions)} headlines decided, {passed} passed{more}.")
     click.echo(f"notebook: {_shown(notebook)}\ndatabase: {_shown(database)}")
     return sum(1 for row in rows if row["state"] == "OPEN")
 

@@ -14,7 +14,7 @@ from momentum_lab.core import windows
 from momentum_lab.core.market import Quote
 from momentum_lab.core.position import Levels, exit_levels
 from momentum_lab.core.risk import far_side, refuse_quote, refuse_time
-from momentum_lab.core.signal import Decision, Reason, TradeSignal, passed
+from momentum_lab.core.signal import Decision, Outcome, Reason, TradeSignal, passed
 from momentum_lab.core.sizing import size_position
 from momentum_lab.errors import DataError
 from momentum_lab.live.ibkr.connector import IBKRConnector
@@ -32,6 +32,15 @@ class EntryPlan:
     levels: Levels
     quote: Quote
     con_id: int
+
+    def shadow_of(self, signal: TradeSignal) -> Decision:
+        """Return the decision of a session that sends nothing: what it would have sent."""
+        text = (
+            f"{signal.text}; would {signal.side.value} {self.shares} shares at bid"
+            f" {self.quote.bid} ask {self.quote.ask}, stop {self.levels.stop:g}, target"
+            f" {self.levels.target:g}"
+        )
+        return Decision(Outcome.SHADOW, Reason.SHOCK, text, signal.observed, signal.limit, "x ATR")
 
 
 class EntryPlanner:

@@ -105,6 +105,8 @@ class ExecutionService:
         plan = self._refuse_symbol(signal.symbol) or self._planner.plan(signal)
         if isinstance(plan, Decision):
             return self._pass(signal, plan)
+        if self._parameters.mode == "shadow":
+            return self._pass(signal, plan.shadow_of(signal))
         decision = Decision(
             Outcome.ENTER, Reason.SHOCK, signal.text, signal.observed, signal.limit, "x ATR"
         )

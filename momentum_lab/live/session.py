@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import anyio
@@ -72,7 +73,7 @@ class LiveSession:
     """One run of the trading system.
 
     Attributes:
-        parameters: the checked set; `mode: live` is refused.
+        parameters: the checked set; of `mode: live` every place must say so.
         root: folder that the record's paths are relative to.
         run_id: name of the run; made of the time when empty.
     """
@@ -98,7 +99,7 @@ class LiveSession:
     _failure: Exception | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a live session; name the run."""
+        """Refuse a live session that was not meant; name the run."""
         refuse_live(self.parameters)
         self.run_id = check_run_id(self.run_id or new_run_id(self.parameters.mode))
 
@@ -138,6 +139,11 @@ class LiveSession:
         self._store = TradeStore(self.database)
         if is_replay:
             self._store.commit_lightly()
+        try:
+            self._refuse_shadow_of_trades()
+        except RecordError:
+            self._store.close()
+            raise
         self._begin()
         try:
             with _signals_call(lambda: self.stop("signal")):
@@ -159,7 +165,7 @@ class LiveSession:
             account=self.parameters.account,
             strategy=self.parameters.strategy,
             params_hash=self.parameters.params_hash,
-            params=self.parameters.as_dict(),
+            params=_without_accounts(self.parameters),
             revision=revision(),
         )
         self._connector = IBKRConnector(
@@ -196,6 +202,17 @@ class LiveSession:
         self._stay_halted(self._control.start())
         # The calendar takes a second to load: now, not between a headline and its order.
         session_on_day_of(wall_ns())
+
+    def _refuse_shadow_of_trades(self) -> None:
+        """A session that sends nothing can close nothing: it gets a store without open trades."""
+        if self.parameters.mode != "shadow":
+            return
+        n_trades, n_orders = len(self._store.open_trades()), len(self._store.unsettled_orders())
+        if n_trades or n_orders:
+            raise RecordError(
+                f"{self.database}: mode shadow sends nothing and so expects a store of its own,"
+                f" found {n_trades} open trades and {n_orders} orders without an end in this one"
+            )
 
     async def _run_services(self) -> None:
         queue: asyncio.Queue[Assignment] = asyncio.Queue(self.parameters.news.queue_size)
@@ -501,6 +518,14 @@ class LiveSession:
             )
         except RecordError:
             _log.exception("incident not recorded")
+
+
+def _without_accounts(parameters: Parameters) -> dict[str, Any]:
+    """Return the set as it is stored: ids of accounts can be told apart, but not read."""
+    found = parameters.as_dict()
+    found["account"] = masked(parameters.account)
+    found["real_money"]["accepted_for"] = masked(parameters.real_money.accepted_for)
+    return found
 
 
 def _words(error: BaseException) -> str:

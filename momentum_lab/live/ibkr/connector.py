@@ -251,6 +251,7 @@ class IBKRConnector:
             ConnectionLostError: not OPERATIONAL (an exit: not reconciled), or too many messages
                 have just left; nothing has been sent.
         """
+        self._refuse_shadow(order.order_ref)
         allowed = self.may_exit() if order.trade_id is not None else self.is_operational()
         if not allowed:
             raise ConnectionLostError(f"order {order.order_ref}: state is {self.state.value}")
@@ -276,6 +277,7 @@ class IBKRConnector:
 
         It does not when this connection does not know the order, or may not send anything.
         """
+        self._refuse_shadow(order_ref)
         order_id = self._ears.order_id(order_ref)
         if order_id is None or not self.may_exit():
             return False
@@ -286,6 +288,11 @@ class IBKRConnector:
         """Leave OPERATIONAL and ask the broker for everything again, on the same socket."""
         if self.may_exit():
             self._line.hear_restored(why)
+
+    def _refuse_shadow(self, order_ref: str) -> None:
+        """Let nothing leave in a session that only decides; each door for orders asks first."""
+        if self._parameters.mode == "shadow":
+            raise BrokerError(f"order {order_ref}: mode shadow sends nothing")
 
     # --- inside ----------------------------------------------------------------------------
 
