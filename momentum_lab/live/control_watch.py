@@ -146,6 +146,8 @@ class ControlWatch:
         obeyed = self.obey(command)
         if obeyed.when_done is not None:
             self._open[command.command_id] = obeyed.when_done
+        # What `status` says must not be older than the answer.
+        control.beat(self.run_id, self.life())
         control.answer(
             command.command_id, self.run_id, obeyed.words, is_done=obeyed.when_done is None
         )
@@ -154,6 +156,7 @@ class ControlWatch:
         for command_id, when_done in list(self._open.items()):
             words = when_done()
             if words is not None:
+                control.beat(self.run_id, self.life())
                 control.answer(command_id, self.run_id, words, is_done=True)
                 del self._open[command_id]
 

@@ -25,7 +25,7 @@ from momentum_lab.calendars import NEW_YORK, session_on_day_of
 from momentum_lab.clock import Alarm, Clock, ReplayClock, SystemClock, utc, wall_ns
 from momentum_lab.core.connection import ConnectionEvent, ConnectionState
 from momentum_lab.core.market import NS_PER_S
-from momentum_lab.errors import BrokerError, MomentumLabError, RecordError
+from momentum_lab.errors import BrokerError, MomentumLabError, ParameterError, RecordError
 from momentum_lab.live.control_watch import ControlWatch, Obeyed
 from momentum_lab.live.decisions import DecisionBook
 from momentum_lab.live.detection_engine import DetectionEngine
@@ -40,7 +40,7 @@ from momentum_lab.parameters import Parameters, refuse_live
 from momentum_lab.records.capture import QuoteCapture
 from momentum_lab.records.control import Command, CommandKind, SignOfLife, control_path
 from momentum_lab.records.ledger import Row
-from momentum_lab.records.lock import exclusive
+from momentum_lab.records.lock import Lease, exclusive, exclusive_account
 from momentum_lab.records.trade_store import BY_HAND, TradeStore, masked
 
 _log = logging.getLogger(__name__)
@@ -91,6 +91,8 @@ class LiveSession:
     _capture: QuoteCapture = field(init=False)
     _control: ControlWatch = field(init=False)
     _wants_flat: anyio.Event = field(init=False)
+    _held: contextlib.ExitStack = field(init=False)
+    _leases: list[Lease] = field(init=False, default_factory=list)
     _positions: dict[str, float] = field(init=False, default_factory=dict)
     _stop: anyio.Event = field(init=False)
     _ending: Alarm = field(init=False, default_factory=Alarm)
@@ -128,7 +130,9 @@ class LiveSession:
             BrokerError: no first connection in time, or the client id is taken.
             RecordError: the store cannot be opened, or another session uses it.
         """
-        with exclusive(self.database):
+        with contextlib.ExitStack() as held:
+            self._held = held
+            self._leases.append(held.enter_context(exclusive(self.database, self.run_id)))
             return await self._run_alone()
 
     async def _run_alone(self) -> SessionResult:
@@ -330,6 +334,7 @@ class LiveSession:
         """Bring the record up to the broker's truth, before the connection is OPERATIONAL."""
         self._store.update_run(self.run_id, account=masked(snapshot.account))
         if not self._is_ready.is_set():
+            self._hold_account(snapshot.account)
             self._book.bury_dead_runs()
         self._execution.blocked.clear()
         for row in self._store.open_trades():
@@ -343,6 +348,19 @@ class LiveSession:
             self._execution.blocked[symbol] = text
             self._record_incident("position differs", text, symbol)
         self._is_ready.set()
+
+    def _hold_account(self, account: str) -> None:
+        """Let no second session of this strategy trade the account, whatever store it has."""
+        if self.parameters.mode not in ("paper", "live") or len(self._leases) > 1:
+            # A replay has an account of its own, and a shadow sends nothing.
+            return
+        strategy = self.parameters.strategy
+        try:
+            lease = self._held.enter_context(exclusive_account(account, strategy, self.run_id))
+        except RecordError as error:
+            # Trying again, as after a failed write, would not help.
+            raise ParameterError(str(error)) from error
+        self._leases.append(lease)
 
     def _symbol_of(self, con_id: int) -> str:
         known = {line.instrument.con_id: line.instrument.symbol for line in self._connector.lines}
@@ -485,6 +503,8 @@ class LiveSession:
                 row["symbol"]: self._store.open_shares(row["trade_id"])
                 for row in self._store.open_trades()
             }
+        for lease in self._leases:
+            lease.beat()
         state = "ENDING" if self._stop.is_set() else self._connector.state.value
         return SignOfLife(state, self._execution.risk_state, self._positions)
 

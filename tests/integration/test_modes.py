@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,21 +12,23 @@ import anyio
 import pytest
 
 from momentum_lab.clock import ReplayClock
-from momentum_lab.core.market import Side
+from momentum_lab.core.market import NS_PER_S, Side
 from momentum_lab.core.order import OrderIntent, OrderPurpose
 from momentum_lab.errors import BrokerError, ParameterError, RecordError
 from momentum_lab.gateway import settings
+from momentum_lab.gateway.server import paper_gateway
 from momentum_lab.live import session as session_module
 from momentum_lab.live.ibkr.connector import IBKRConnector
 from momentum_lab.live.ibkr.synchronisation import choose_account
-from momentum_lab.live.session import LiveSession, SessionResult
+from momentum_lab.live.session import LiveSession
 from momentum_lab.parameters import Parameters, RealMoneyParameters, RecordParameters
+from momentum_lab.records.lock import exclusive_account
 from momentum_lab.records.run_record import check_record
 from momentum_lab.records.trade_store import TradeStore
 from tests.conftest import StartGateway
 from tests.factories import NOON
 from tests.record_kit import a_day
-from tests.session_kit import demo_parameters, gateway
+from tests.session_kit import TAPE, demo_parameters, gateway
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(120)]
 
@@ -130,23 +133,26 @@ async def test_a_live_session_that_is_logged_in_elsewhere_ends_before_anything_i
             await LiveSession(real(found.port), root=tmp_path).run()
 
 
+@asynccontextmanager
+async def live_gateway(monkeypatch: pytest.MonkeyPatch, home: Path) -> AsyncIterator[Parameters]:
+    """A gateway with an account that is no paper account, at a port of live logins."""
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setattr(settings, "_PAPER_ACCOUNT", re.compile("U[0-9]{7}"))
+    at = settings.GatewaySettings(
+        tape=TAPE, account="U1234567", fast=20000, start_ns=1_381_340_700 * NS_PER_S
+    )
+    async with paper_gateway(at) as found:
+        monkeypatch.setattr("momentum_lab.parameters.LIVE_PORTS", (found.port, 4001))
+        yield real(found.port)
+
+
 @pytest.mark.usefixtures("played_clock")
 async def test_a_live_session_that_everything_agrees_with_trades(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from momentum_lab.gateway.server import paper_gateway  # noqa: PLC0415 - after the patch
-    from tests.session_kit import TAPE  # noqa: PLC0415 - as above
+    async with live_gateway(monkeypatch, tmp_path) as parameters:
+        result = await LiveSession(parameters, root=tmp_path).run()
 
-    monkeypatch.setattr(settings, "_PAPER_ACCOUNT", re.compile("U[0-9]{7}"))
-    at = settings.GatewaySettings(
-        tape=TAPE, account="U1234567", fast=20000, start_ns=1_381_340_700 * 10**9
-    )
-    results: list[SessionResult] = []
-    async with paper_gateway(at) as found:
-        monkeypatch.setattr("momentum_lab.parameters.LIVE_PORTS", (found.port, 4001))
-        results.append(await LiveSession(real(found.port), root=tmp_path).run())
-
-    (result,) = results
     store = TradeStore(result.database)
     (trade,) = store.table("trades", result.run_id)
     (run,) = store.table("runs", result.run_id)
@@ -155,3 +161,15 @@ async def test_a_live_session_that_everything_agrees_with_trades(
     assert (run["mode"], run["account"]) == ("live", "U1****67")
     # The id stands nowhere in the record.
     assert "1234567" not in run["params_json"]
+
+
+@pytest.mark.usefixtures("played_clock")
+async def test_a_second_session_of_an_account_and_strategy_ends_before_anything_is_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with live_gateway(monkeypatch, tmp_path) as parameters:
+        with (
+            exclusive_account("U1234567", parameters.strategy, "first"),
+            pytest.raises(ParameterError, match=r"another session trades strategy .*: run first"),
+        ):
+            await LiveSession(parameters, root=tmp_path).run()
