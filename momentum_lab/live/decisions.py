@@ -52,7 +52,11 @@ class DecisionBook:
     def decide(self, headline_id: str, decision: Decision, *, symbol: str | None) -> None:
         """Record the verdict of a headline that is not traded."""
         _log.info(
-            "decision: %s %s %s: %s", symbol or "-", "pass", decision.reason.value, decision.text
+            "decision: %s %s %s: %s",
+            symbol or "-",
+            decision.outcome.value,
+            decision.reason.value,
+            decision.text,
         )
         try:
             self.store.add_decision(

@@ -26,7 +26,7 @@ from momentum_lab.core.order import (
     OrderState,
 )
 from momentum_lab.core.position import ExitReason, Fill, Levels, exit_levels
-from momentum_lab.core.risk_state import RiskEvent
+from momentum_lab.core.risk_state import RiskEvent, RiskState
 from momentum_lab.core.signal import Decision, Outcome, Reason, TradeSignal, passed
 from momentum_lab.errors import ConnectionLostError, DataError, IllegalTransitionError, RecordError
 from momentum_lab.live.decisions import DecisionBook, OnIncident
@@ -146,17 +146,18 @@ class ExecutionService:
 
         Returns once the order is filled, refused, or its outcome is unknown.
         """
+        is_operational = self._connector.is_operational()
         if self.on_signal(signal):
             text = f"{signal.symbol} is held the other way: it is closed, never turned round"
             return self._pass(signal, passed(Reason.SYMBOL_BUSY, text))
-        if not self._connector.is_operational():
-            return self._pass(signal, self._not_operational())
         # A line that was quiet may be dead without anybody having noticed.
-        if not await self._connector.prove_alive():
+        if not (is_operational and await self._connector.prove_alive()):
             return self._pass(signal, self._not_operational())
         plan = self._refuse_symbol(signal.symbol) or self._planner.plan(signal)
         if isinstance(plan, Decision):
             return self._pass(signal, plan)
+        if self._parameters.mode == "shadow":
+            return self._pass(signal, plan.shadow_of(signal))
         decision = Decision(
             Outcome.ENTER, Reason.SHOCK, signal.text, signal.observed, signal.limit, "x ATR"
         )
@@ -232,6 +233,22 @@ class ExecutionService:
             signal_price=signal.price,
             size_json=plan.size_json,
         )
+
+    @property
+    def risk_state(self) -> str:
+        """Where the brake of the account stands: ACTIVE, REDUCING or HALTED."""
+        return self._planner.risk_state.value
+
+    def set_risk_state(self, state: str, cause: str) -> None:
+        """Move the brake by hand: entries (ACTIVE), or nothing but exits (REDUCING, HALTED).
+
+        Raises:
+            RecordError: it could not be written down; only a brake that was pulled holds then.
+        """
+        self._planner.set_state(RiskState(state), cause=cause)
+        if self._planner.risk_state is RiskState.ACTIVE:
+            # A person has looked at what stopped the entries.
+            self.accepts_entries = True
 
     # --- exits -----------------------------------------------------------------------------
 

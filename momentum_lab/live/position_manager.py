@@ -105,6 +105,10 @@ class PositionManager:
             line.wake()
         return bool(held_ids)
 
+    def keep(self) -> None:
+        """Take `flatten` back: what opens from now on is held until its own exit."""
+        self._flatten = anyio.Event()
+
     def _start(self, group: anyio.abc.TaskGroup, trade_id: int) -> None:
         if trade_id not in self._managed:
             self._managed.add(trade_id)

@@ -29,18 +29,20 @@ from momentum_lab.core.order import (
 from momentum_lab.core.position import ExitReason, Fill, Levels, without_revision
 from momentum_lab.core.signal import Decision
 from momentum_lab.errors import RecordError
-from momentum_lab.records import ledger, schema
+from momentum_lab.records import ledger, migrations, schema
 from momentum_lab.records.ledger import Row
 
 # A lock held longer than this by a reader must not stall the loop of a live session.
 _BUSY_TIMEOUT_S = 0.05
+# How the cause of a risk state begins that a person asked for: it outlives the run.
+BY_HAND = "by hand: "
 
 
 class TradeStore:
     """Reads and writes one trade database; every write is one short transaction."""
 
     def __init__(self, path: Path) -> None:
-        """Open the file, or make it.
+        """Open the file, or make it; one of an earlier version is migrated.
 
         Args:
             path: the SQLite file; its folder is made.
@@ -67,7 +69,9 @@ class TradeStore:
 
     def _prepare(self) -> None:
         self.db.execute("PRAGMA foreign_keys = ON")
-        found = int(next(iter(self.db.execute("PRAGMA user_version")))[0])
+        if migrations.version_of(self.db.conn) in migrations.STEPS:
+            migrations.migrate(self.path)
+        found = migrations.version_of(self.db.conn)
         if found != schema.VERSION:
             raise RecordError(
                 f"{self.path}: expected a trade store of version {schema.VERSION},"
@@ -547,6 +551,13 @@ class TradeStore:
     def add_risk_state(self, run_id: str, *, at_ns: int | None, state: str, cause: str) -> None:
         """Write where the brake of the account stands from now on."""
         self._log("risk_states", run_id, at_ns=at_ns, state=state, cause=cause)
+
+    def risk_state_by_hand(self) -> Row | None:
+        """Return the last risk state of any run that a person asked for, None without one."""
+        rows = self._rows(
+            "SELECT * FROM risk_states WHERE cause LIKE ? ORDER BY id DESC LIMIT 1", f"{BY_HAND}%"
+        )
+        return rows[0] if rows else None
 
     def _log(self, table: str, run_id: str, **values: object) -> None:
         with self._write() as db:

@@ -290,7 +290,7 @@ async def test_a_real_money_account_is_refused_on_whatever_port(
     assert "OPERATIONAL" not in running.states()
 
 
-def test_a_live_session_is_refused_with_what_is_missing(tmp_path: Path) -> None:
+def test_a_live_session_is_refused_until_every_place_says_so(tmp_path: Path) -> None:
     parameters = replace(demo_parameters(4001), mode="live", account="U1234567")
-    with pytest.raises(ParameterError, match="still missing: stop and target orders"):
+    with pytest.raises(ParameterError, match=r"real_money\.accepted_for: mode live expects"):
         LiveSession(parameters, root=tmp_path)

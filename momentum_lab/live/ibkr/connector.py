@@ -314,6 +314,7 @@ class IBKRConnector:
         Raises:
             ConnectionLostError: the gate is closed, or there is no room for them.
         """
+        self._refuse_shadow(order.order_ref)
         is_entry = order.purpose is OrderPurpose.ENTRY
         if not (self.is_operational() if is_entry else self.may_exit()):
             raise ConnectionLostError(f"order {order.order_ref}: state is {self.state.value}")
@@ -332,6 +333,7 @@ class IBKRConnector:
 
         It does not when this connection does not know the order, or may not send anything.
         """
+        self._refuse_shadow(order_ref)
         order_id = self._ears.order_id(order_ref)
         if order_id is None or not self.may_exit():
             return False
@@ -342,6 +344,11 @@ class IBKRConnector:
         """Leave OPERATIONAL and ask the broker for everything again, on the same socket."""
         if self.may_exit():
             self._line.hear_restored(why)
+
+    def _refuse_shadow(self, order_ref: str) -> None:
+        """Let nothing leave in a session that only decides; each door for orders asks first."""
+        if self._parameters.mode == "shadow":
+            raise BrokerError(f"order {order_ref}: mode shadow sends nothing")
 
     # --- inside ----------------------------------------------------------------------------
 

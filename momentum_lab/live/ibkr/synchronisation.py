@@ -20,7 +20,7 @@ from momentum_lab.errors import BrokerError, DataError, ParameterError
 from momentum_lab.live.ibkr.asking import ask
 from momentum_lab.live.ibkr.liveness import Liveness
 from momentum_lab.live.ibkr.translate import fill_of, is_ours
-from momentum_lab.parameters import Parameters
+from momentum_lab.parameters import UNREAL_ACCOUNTS, Parameters
 
 PAPER_PREFIX = "DU"
 
@@ -104,7 +104,7 @@ def choose_account(managed: list[str], parameters: Parameters) -> str:
 
     Raises:
         ParameterError: none, not the wanted one, several to choose from, or not a paper account
-            although the mode is not live.
+            although the mode is paper or replay, or one although it is live.
     """
     accounts = [account for account in managed if account]
     wanted = parameters.account
@@ -115,11 +115,16 @@ def choose_account(managed: list[str], parameters: Parameters) -> str:
             f"account: this login has {len(accounts)} accounts, expected one to be named"
         )
     account = wanted or accounts[0]
-    if parameters.mode != "live" and not account.startswith(PAPER_PREFIX):
+    where = f"{parameters.connection.host}:{parameters.connection.port}"
+    if parameters.mode == "live" and account.startswith(UNREAL_ACCOUNTS):
+        raise ParameterError(
+            f"mode live trades only in a live account: the gateway at {where} is logged in to an"
+            f" account that begins with {account[:2]!r}, a paper account"
+        )
+    if parameters.mode in ("paper", "replay") and not account.startswith(PAPER_PREFIX):
         raise ParameterError(
             f"mode {parameters.mode} trades only in a paper account ({PAPER_PREFIX}...): the"
-            f" gateway at {parameters.connection.host}:{parameters.connection.port} is logged in"
-            f" to an account that begins with {account[:1]!r}"
+            f" gateway at {where} is logged in to an account that begins with {account[:1]!r}"
         )
     return account
 
