@@ -296,6 +296,7 @@ class LiveSession:
         self._store.update_run(self.run_id, account=masked(snapshot.account))
         if not self._is_ready.is_set():
             self._book.bury_dead_runs()
+        self._connector.use_ids_above(self._store.highest_order_id())
         self._execution.blocked.clear()
         for row in self._store.open_trades():
             self._connector.follow(row["symbol"])
