@@ -443,6 +443,8 @@ class ExecutionService:
             self._settle(report.order_ref)
 
     def _settle(self, order_ref: str) -> None:
+        # A report may overtake the second look, which would otherwise be wanted for ever.
+        self.forget_missing(order_ref)
         event = self._settled.get(order_ref)
         if event is not None:
             event.set()
