@@ -319,6 +319,9 @@ class ExecutionService:
         try:
             if isinstance(report, FillReport):
                 self.book_fill(report.fill)
+                if report.fill.symbol in self.blocked:
+                    # It may be what the broker's position was ahead of: compare again.
+                    await self._connector.resynchronise(f"{report.fill.symbol} is blocked")
             elif isinstance(report, CommissionReport):
                 trade = self._store.book_commission(report.exec_id, report.commission_usd)
                 self._announce_close(trade)
