@@ -11,11 +11,13 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
+from unittest.mock import patch
 
-from momentum_lab.clock import transport_s
+from momentum_lab.clock import LoopClock, transport_s
 from momentum_lab.core.market import NS_PER_S, Side
 from momentum_lab.core.order import OrderEvent, OrderIntent, OrderState
 from momentum_lab.core.position import Fill
@@ -23,6 +25,7 @@ from momentum_lab.core.signal import Decision
 from momentum_lab.gateway.orders import ExchangeEvent, Executed, Execution, Order, Ticket
 from momentum_lab.gateway.refusal import REJECTED, RefusedError
 from momentum_lab.gateway.server import Gateway
+from momentum_lab.live import session as live_session
 from momentum_lab.live.session import LiveSession, SessionResult
 from momentum_lab.records.ledger import Row
 from momentum_lab.records.trade_store import TradeStore
@@ -34,6 +37,9 @@ STOP_WITHIN_S = 15.0
 # A position beyond zero is closed within this time of a reconciled connection.
 FLIP_WITHIN_S = 30.0
 _CENT_USD = 0.005
+# In ten minutes: each fault costs a few, and each order that is looked for twice.
+MOST_SYNCHRONISATIONS = 60
+_SPAN_NS = 600 * NS_PER_S
 # What a stalled reader has left in the sockets is read within this time of its end.
 _PIPE_S = 6.0
 _PURPOSES = (
@@ -345,6 +351,15 @@ class Judge:
         for sentence in sentences:
             self._found("record", sentence)
 
+    def judge_steps(self, steps: Iterable[tuple[int | None, str]]) -> None:
+        """The connection is not synchronised again and again without need."""
+        per_span = Counter(
+            at_ns // _SPAN_NS for at_ns, state in steps if state == "SYNCHRONIZING" and at_ns
+        )
+        for span, n_steps in per_span.items():
+            if n_steps > MOST_SYNCHRONISATIONS:
+                self._found("synchronised too often", f"{n_steps} times after {span * _SPAN_NS}")
+
     def judge_flat(self) -> None:
         """Nothing is held and nothing works."""
         for symbol, shares in self._held.items():
@@ -401,3 +416,18 @@ class WatchedStore(TradeStore):
         trade = super().book_fill(fill)
         self.judge.judge_fill_row(fill, trade)
         return trade
+
+
+@contextmanager
+def simulated(gateway: Gateway, judge: Judge) -> Iterator[None]:
+    """Give the sessions made inside the gateway's time, and a record whose writes are heard."""
+
+    class Store(WatchedStore):
+        pass
+
+    Store.judge = judge
+    with (
+        patch.object(live_session, "SystemClock", lambda: LoopClock(gateway.now_ns)),
+        patch.object(live_session, "TradeStore", Store),
+    ):
+        yield

@@ -176,7 +176,7 @@ def _sections(rng: random.Random) -> dict[str, dict[str, Any]]:
 
 def _rules(rng: random.Random) -> Rules:
     return Rules(
-        latency_s=rng.choice((0.0, 0.0, 0.2, 3.0)),
+        latency_s=rng.choice((0.0, 0.2, 1.0, 4.0)),
         is_cash_account=rng.random() < 0.08,
         hard_to_borrow=frozenset(SYMBOLS[:1]) if rng.random() < 0.1 else frozenset(),
         max_shares=rng.choice((None,) * 9 + (600,)),
@@ -191,7 +191,7 @@ def _deaths(rng: random.Random, start_s: int) -> tuple[int, ...]:
 
 
 def _faults(rng: random.Random, start_s: int) -> list[Entry]:
-    n_faults = rng.choice((0, 2, 4, 6, 8, 12))
+    n_faults = rng.choice((0, 3, 6, 9, 12, 16))
     return [_fault(rng, start_s) for _ in range(n_faults)]
 
 
@@ -202,15 +202,18 @@ def _fault(rng: random.Random, start_s: int) -> Entry:
     if rng.random() < 0.5:
         latest_s = SESSION_S - CALM_BEFORE_CLOSE_S - lasts_s
         return Entry(name, parameters, at=_at(rng.uniform(start_s + 30, latest_s)), for_s=lasts_s)
-    event, most = rng.choice((("order", 8), ("order", 8), ("fill", 12), ("headline", 12)))
     # What waits for an event may begin at any time, so it has to be short.
+    lasts_s = min(lasts_s, 300)
+    event = rng.choice(("headline", "headline", "order", "fill"))
+    # A shock, and perhaps an order, comes up to two minutes after its headline.
+    latest_s = 120 if event == "headline" else 5
     return Entry(
         name,
         parameters,
         event=event,
-        count=rng.randint(1, most),
-        delay_s=rng.choice((0.0, 0.0, 0.5, 5.0)),
-        for_s=min(lasts_s, 300),
+        count=rng.randint(1, 12),
+        delay_s=rng.choice((0.0, rng.uniform(0, latest_s))),
+        for_s=lasts_s,
     )
 
 
@@ -230,7 +233,7 @@ def _at(seconds: float) -> datetime:
 def _tape(rng: random.Random, seed: int) -> Tape:
     numbers = np.random.default_rng(seed)
     plans = {name: _quiet(rng, numbers) for name in SYMBOLS}
-    for _ in range(rng.randint(4, 16)):
+    for _ in range(rng.randint(6, 20)):
         _happen(rng, plans)
     told = sorted((at_s, text) for plan in plans.values() for at_s, text in plan.headlines)
     return Tape(

@@ -17,29 +17,25 @@ import random
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from time import perf_counter
 from typing import Any
-from unittest.mock import patch
 
 import anyio
 
-from momentum_lab.clock import LoopClock
 from momentum_lab.core.market import NS_PER_S
 from momentum_lab.errors import BrokerError
 from momentum_lab.gateway.orders import Ticket
 from momentum_lab.gateway.server import Gateway, GatewaySettings, paper_gateway
 from momentum_lab.gateway.virtual import run_virtual
-from momentum_lab.live import session as live_session
 from momentum_lab.live.session import LiveSession, SessionResult
 from momentum_lab.parameters import Parameters, check_parameters
 from momentum_lab.records.run_record import check_record
 from momentum_lab.records.tape import write_tape
 from momentum_lab.records.trade_store import TradeStore
-from tests.day_judge import Judge, WatchedStore, purpose_of
+from tests.day_judge import Judge, purpose_of, simulated
 from tests.day_maker import CLOSE_NS, OUTAGES, SYMBOLS, Day, make_day
 
 # A session that is not over so long after the close is stuck.
@@ -127,24 +123,9 @@ async def _live(day: Day, folder: Path) -> Lived:
 
     async with paper_gateway(settings, report=lambda _text: None) as gateway:
         judge = Judge(gateway, rejects=rejects)
-        with _simulated(gateway, judge):
+        with simulated(gateway, judge):
             await _trade(day, gateway, judge, folder)
         return _summary(day, gateway, judge, folder)
-
-
-@contextmanager
-def _simulated(gateway: Gateway, judge: Judge) -> Iterator[None]:
-    """Give sessions the gateway's time, and a record whose writes are heard."""
-
-    class Store(WatchedStore):
-        pass
-
-    Store.judge = judge
-    with (
-        patch.object(live_session, "SystemClock", lambda: LoopClock(gateway.now_ns)),
-        patch.object(live_session, "TradeStore", Store),
-    ):
-        yield
 
 
 async def _trade(day: Day, gateway: Gateway, judge: Judge, folder: Path) -> None:
@@ -201,12 +182,17 @@ def _summary(day: Day, gateway: Gateway, judge: Judge, folder: Path) -> Lived:
     store = TradeStore(folder / "trades.db")
     try:
         judge.judge_books(store)
+        steps = [
+            (row["at_ns"], row["state"])
+            for row in store.db.query("SELECT at_ns, state FROM connection ORDER BY rowid")
+        ]
         rows = {name: store.db.table(name).count for name in ("headlines", "trades")}
     finally:
         store.close()
     if not day.ends_in_trouble:
         judge.judge_sentences(sentences)
         judge.judge_flat()
+    judge.judge_steps(steps)
     begun = Counter(record["fault"] for record in gateway.journal.of("fault begins"))
     counts = judge.counts
     return Lived(
