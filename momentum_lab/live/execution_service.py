@@ -377,6 +377,9 @@ class ExecutionService:
         try:
             if isinstance(report, FillReport):
                 self.book_fill(report.fill)
+                if report.fill.symbol in self.blocked:
+                    # It may be what the broker's position was ahead of: compare again.
+                    await self._connector.resynchronise(f"{report.fill.symbol} is blocked")
             elif isinstance(report, CommissionReport):
                 trade = self._store.book_commission(report.exec_id, report.commission_usd)
                 self._announce_close(trade)
@@ -551,6 +554,8 @@ class ExecutionService:
         return values
 
     def _settle(self, order_ref: str) -> None:
+        # A report may overtake the second look, which would otherwise be wanted for ever.
+        self.forget_missing(order_ref)
         event = self._settled.get(order_ref)
         if event is not None:
             event.set()

@@ -337,6 +337,7 @@ class LiveSession:
         if not self._is_ready.is_set():
             self._hold_account(snapshot.account)
             self._book.bury_dead_runs()
+        self._connector.use_ids_above(self._store.highest_order_id())
         self._execution.blocked.clear()
         for row in self._store.open_trades():
             self._connector.follow(row["symbol"])

@@ -317,6 +317,11 @@ class TradeStore:
         """Whether an order is ours."""
         return bool(self._rows("SELECT 1 AS yes FROM orders WHERE order_ref = ?", order_ref))
 
+    def highest_order_id(self) -> int:
+        """Return the highest of the broker's ids that an order of ours has had; 0 before any."""
+        (row,) = self._rows("SELECT COALESCE(MAX(order_id), 0) AS highest FROM orders")
+        return int(row["highest"])
+
     def unsettled_orders(self) -> list[Row]:
         """Return the orders whose end is not known, oldest first."""
         final = [state.value for state in OrderState if state.is_final]

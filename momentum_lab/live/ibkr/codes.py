@@ -134,6 +134,8 @@ CODES: Mapping[int, Code] = {
     201: Code(_ERROR, "the order was rejected", _R.ORDER_REFUSED),
     202: Code(_NOTE, "the order was cancelled", _R.ORDER_NOTE),
     203: Code(_ERROR, "the instrument is not allowed for this account", _R.ORDER_REFUSED),
+    382: Code(_ERROR, "the price is beyond what the order presets allow", _R.ORDER_REFUSED),
+    383: Code(_ERROR, "the size is beyond what the order presets allow", _R.ORDER_REFUSED),
     387: Code(_ERROR, "the order type is not known", _R.ORDER_REFUSED),
     388: Code(_ERROR, "the order is too small", _R.ORDER_REFUSED),
     399: Code(_NOTE, "a remark about an order, e.g. that it waits for the open", _R.ORDER_NOTE),

@@ -328,6 +328,15 @@ class IBKRConnector:
             )
         return priority
 
+    def use_ids_above(self, order_id: int) -> None:
+        """Never give an order an id that one of ours had, whatever the broker says is next.
+
+        A gateway that was restarted may count from further back: an order under a used id is taken
+        for the change of an old one.
+        """
+        if self._line.ib is not None:
+            self._line.ib.client.updateReqId(order_id + 1)
+
     async def cancel_order(self, order_ref: str) -> bool:
         """Ask the broker to cancel one of our orders; return whether the request has left.
 

@@ -184,6 +184,15 @@ def test_an_order_without_an_end_is_unsettled(store: TradeStore) -> None:
         store.advance_order(intent.order_ref, OrderEvent.SEND)
 
 
+def test_the_highest_id_of_an_order_is_known(store: TradeStore) -> None:
+    assert store.highest_order_id() == 0
+    for number, order_id in ((1, 17), (2, 9)):
+        intent = enter(store, number)
+        store.advance_order(intent.order_ref, OrderEvent.SEND, order_id=order_id)
+
+    assert store.highest_order_id() == 17
+
+
 def test_an_exit_must_say_what_and_why(store: TradeStore) -> None:
     with pytest.raises(RecordError, match="CHECK"):
         store.add_order(
