@@ -1,0 +1,172 @@
+"""Lives through one day: starts its processes, starts again what was killed, and judges the end."""
+
+from __future__ import annotations
+
+import multiprocessing
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from multiprocessing.connection import wait
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+
+from tests.kill_anywhere.judge import judge
+from tests.kill_anywhere.launch import Plan, run_gateway, run_session
+from tests.kill_anywhere.steps import Point
+
+DAY_LIMIT_S = 120.0
+_START_LIMIT_S = 30.0
+_STOP_LIMIT_S = 10.0
+_LOOK_S = 0.01
+_KILLED = -signal.SIGKILL
+# Everything that takes long to import is imported once, by the process that all others fork from.
+_CONTEXT = multiprocessing.get_context("forkserver")
+_CONTEXT.set_forkserver_preload(["tests.kill_anywhere.launch"])
+
+
+@dataclass
+class Verdict:
+    """How a day ended.
+
+    Attributes:
+        has_fired: the point was reached; timing decides how often some steps happen.
+        violations: one sentence each.
+        n_sessions: sessions that were started.
+        seconds: how long it took.
+    """
+
+    has_fired: bool = False
+    violations: list[str] = field(default_factory=list)
+    n_sessions: int = 0
+    seconds: float = 0.0
+
+
+class Day:
+    """One day in a folder of its own."""
+
+    def __init__(self, folder: Path, tape: Path, point: Point | None) -> None:
+        """Prepare a day that goes wrong at a point, or nowhere."""
+        self.folder = folder
+        self._tape = tape
+        self._point = point
+        self._port = 0
+        self._n_started = 0
+        self.n_sessions = 0
+        self._gateway: ForkServerProcess | None = None
+        self._session: ForkServerProcess | None = None
+
+    def run(self) -> list[str]:
+        """Live through the day; return what went wrong that must not."""
+        limit_s = time.monotonic() + DAY_LIMIT_S
+        try:
+            self._start_gateway()
+            self._start_session()
+            while (left_s := limit_s - time.monotonic()) > 0:
+                ended = self._next_end(left_s)
+                if ended is not None:
+                    return ended
+            return [f"the day has not ended after {DAY_LIMIT_S:g} s"]
+        finally:
+            for process in (self._session, self._gateway):
+                if process is not None and process.is_alive():
+                    process.terminate()
+                    process.join(_STOP_LIMIT_S)
+                    process.kill()
+                    process.join()
+
+    def _next_end(self, left_s: float) -> list[str] | None:
+        """Wait for a process to end and start it again; return once the day is over."""
+        session, gateway = self._session, self._gateway
+        assert session is not None
+        assert gateway is not None
+        wait([session.sentinel, gateway.sentinel], left_s)
+        if not gateway.is_alive():
+            return self._on_gateway_end(gateway.exitcode)
+        if not session.is_alive():
+            return self._on_session_end(session.exitcode)
+        return None
+
+    def _on_gateway_end(self, code: int | None) -> list[str] | None:
+        if code != _KILLED or self._point is None:
+            return [f"the gateway has ended with {code}"]
+        if self._point.variant == "both":
+            self._kill(self._session)
+        self._start_gateway()
+        if self._point.variant == "both":
+            self._start_session()
+        return None
+
+    def _on_session_end(self, code: int | None) -> list[str] | None:
+        if code == 0 and not self._is_filled_up():
+            return []
+        if self._point is None or self.n_sessions > 1:
+            return [f"the session has ended with {code}"]
+        if self._point.variant == "both":
+            self._kill(self._gateway)
+            self._start_gateway()
+        self._start_session()
+        return None
+
+    def _is_filled_up(self) -> bool:
+        """Whether this was the session on the full disk: there is room again for the next one."""
+        point = self._point
+        return (
+            point is not None
+            and point.variant.startswith("full")
+            and self.n_sessions == 1
+            and self.has_fired()
+        )
+
+    def has_fired(self) -> bool:
+        """Whether the point was reached."""
+        return any(self.folder.glob("*.fired"))
+
+    @staticmethod
+    def _kill(process: ForkServerProcess | None) -> None:
+        if process is not None:
+            process.kill()
+            process.join()
+
+    def _start_gateway(self) -> None:
+        plan, process = self._start("gateway", run_gateway)
+        self._gateway = process
+        path, limit_s = plan.file("port"), time.monotonic() + _START_LIMIT_S
+        while not path.exists():
+            if not process.is_alive() or time.monotonic() > limit_s:
+                raise RuntimeError(f"the gateway does not listen: see {plan.file('log')}")
+            time.sleep(_LOOK_S)
+        self._port = int(path.read_text(encoding="utf-8"))
+
+    def _start_session(self) -> None:
+        self.n_sessions += 1
+        self._session = self._start("session", run_session)[1]
+
+    def _start(self, name: str, target: Callable[[Plan], None]) -> tuple[Plan, ForkServerProcess]:
+        self._n_started += 1
+        point = self._point
+        # It happens once: what was started again lives to the end.
+        mine = point if point is not None and point.process == name else None
+        plan = Plan(
+            folder=self.folder,
+            tape=self._tape,
+            port=self._port,
+            name=f"{self._n_started:02d}-{name}",
+            point=None if self.has_fired() else mine,
+        )
+        process = _CONTEXT.Process(target=target, args=(plan,), daemon=True)
+        process.start()
+        return plan, process
+
+
+def run_point(folder: Path, tape: Path, point: Point | None) -> Verdict:
+    """Live through a day in a fresh folder and judge it."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    began_s = time.monotonic()
+    day = Day(folder, tape, point)
+    verdict = Verdict(violations=day.run(), has_fired=day.has_fired(), n_sessions=day.n_sessions)
+    verdict.violations += judge(folder)
+    verdict.seconds = round(time.monotonic() - began_s, 1)
+    return verdict

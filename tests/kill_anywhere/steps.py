@@ -1,0 +1,109 @@
+"""The steps of a process that the outside can see, counted, and what happens at one of them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, cast
+
+Process = Literal["session", "gateway"]
+Moment = Literal["before", "after"]
+# What dies, or how the disk fills up: at one write, or from one write on.
+Variant = Literal["session", "gateway", "both", "full once", "full for good"]
+
+WRITES = "commit "
+
+
+@dataclass(frozen=True)
+class Point:
+    """One step of the day at which something goes wrong.
+
+    Attributes:
+        variant: what goes wrong.
+        process: whose step it is.
+        kind: kind of the step, e.g. "sent order".
+        number: the how-many-th of its kind, from 1.
+        moment: before or after it.
+    """
+
+    variant: Variant
+    process: Process
+    kind: str
+    number: int
+    moment: Moment
+
+    @property
+    def name(self) -> str:
+        """What it is called on the command line and in the results."""
+        return f"{self.variant}/{self.process}/{self.kind}/{self.number}/{self.moment}"
+
+    @classmethod
+    def of(cls, name: str) -> Point:
+        """Return the point of a name."""
+        variant, process, kind, number, moment = name.split("/")
+        return cls(
+            cast("Variant", variant),
+            cast("Process", process),
+            kind,
+            int(number),
+            cast("Moment", moment),
+        )
+
+
+class Steps:
+    """Counts the steps of this process, and ends it at the one of a point.
+
+    Attributes:
+        counts: kind -> how often it was reached.
+    """
+
+    def __init__(self, point: Point | None, *, fired: Path) -> None:
+        """Begin to count.
+
+        Args:
+            point: where this process dies or its disk fills up; None for a run without either.
+            fired: file that is made when it happens.
+        """
+        self.counts: Counter[str] = Counter()
+        self._point = point
+        self._fired = fired
+        self._is_full = False
+
+    def before(self, kind: str) -> None:
+        """A step is about to happen.
+
+        Raises:
+            sqlite3.OperationalError: it is a write, and the disk is full.
+        """
+        self.counts[kind] += 1
+        if self._is_here(kind, "before"):
+            self._happen()
+        if self._is_full and kind.startswith(WRITES):
+            if self._point is not None and self._point.variant == "full once":
+                self._is_full = False
+            raise sqlite3.OperationalError("database or disk is full")
+
+    def after(self, kind: str) -> None:
+        """A step has happened."""
+        if self._is_here(kind, "after"):
+            self._happen()
+
+    def _is_here(self, kind: str, moment: Moment) -> bool:
+        point = self._point
+        return (
+            point is not None
+            and point.moment == moment
+            and point.kind == kind
+            and point.number == self.counts[kind]
+        )
+
+    def _happen(self) -> None:
+        self._fired.touch()
+        if self._point is not None and self._point.variant.startswith("full"):
+            self._is_full = True
+            return
+        os.kill(os.getpid(), signal.SIGKILL)
