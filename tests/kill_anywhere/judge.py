@@ -55,6 +55,13 @@ def exit_reasons(folder: Path) -> tuple[str, ...]:
     return tuple(sorted(str(row["exit_reason"]) for row in _Store(folder / "trades.db").trades))
 
 
+def still_held(folder: Path) -> list[str]:
+    """Return what is held though its exit was due while nothing could be written."""
+    books = [line for line in read_truth(folder / "truth.jsonl") if line["what"] == "book"]
+    held = books[-1]["held"] if books else {}
+    return [f"exit did not leave: {shares:+d} {symbol} held" for symbol, shares in held.items()]
+
+
 class _Store:
     """The rows that are compared, read once."""
 
