@@ -25,7 +25,7 @@ from pathlib import Path
 
 from tests.kill_anywhere.day import make_tape
 from tests.kill_anywhere.points import Counts, choose, enumerate_points, enumerate_steps
-from tests.kill_anywhere.run import Verdict, run_point
+from tests.kill_anywhere.run import Verdict, may_mount, run_point
 from tests.kill_anywhere.steps import Point
 
 _DEFAULT_FOLDER = Path(tempfile.gettempdir()) / "momentum-lab-kill"
@@ -44,7 +44,10 @@ def main() -> int:
     counts = _counts(folder, tape)
     if counts is None:
         return 1
-    points = enumerate_points(counts)
+    has_small_disk = may_mount(folder / "probe")
+    if not has_small_disk:
+        _say("no right to mount a small disk: the points of variant 'no space' are left out")
+    points = enumerate_points(counts, has_small_disk=has_small_disk)
     _print_steps(counts, points)
     if options.list:
         return 0

@@ -29,7 +29,7 @@ def judge(folder: Path, *, must_protect: bool = STOPS_REST_AT_BROKER) -> list[st
     """Return one sentence for each thing that must not be; none means that the day is sound."""
     truth = read_truth(folder / "truth.jsonl")
     state = json.loads((folder / "state.json").read_text(encoding="utf-8"))["exchange"]
-    database = folder / "trades.db"
+    database = folder / "disk" / "trades.db"
     try:
         found = [*_broken_database(database)]
         store = _Store(database)
@@ -52,7 +52,9 @@ def read_truth(path: Path) -> list[Row]:
 
 def exit_reasons(folder: Path) -> tuple[str, ...]:
     """Return why the trades of a day were closed, in order of the words."""
-    return tuple(sorted(str(row["exit_reason"]) for row in _Store(folder / "trades.db").trades))
+    return tuple(
+        sorted(str(row["exit_reason"]) for row in _Store(folder / "disk" / "trades.db").trades)
+    )
 
 
 def still_held(folder: Path) -> list[str]:

@@ -80,6 +80,11 @@ class Plan:
     name: str
     point: Point | None = None
 
+    @property
+    def disk(self) -> Path:
+        """Where the session writes; in some days a small disk of its own."""
+        return self.folder / "disk"
+
     def file(self, kind: str) -> Path:
         """Return a file of this process."""
         return self.folder / f"{self.name}.{kind}"
@@ -96,7 +101,7 @@ def run_session(plan: Plan) -> None:
     _count_sends(steps)
     _count_messages(steps)
     try:
-        anyio.run(LiveSession(make_parameters(plan.port), root=plan.folder).run)
+        anyio.run(LiveSession(make_parameters(plan.port), root=plan.disk).run)
     except MomentumLabError:
         logging.getLogger(__name__).exception("the session has failed")
         sys.exit(FAILED_EXIT)
@@ -142,7 +147,7 @@ def _begin(plan: Plan) -> Steps:
     os.dup2(log, 2)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s", force=True)
     logging.getLogger("ib_insync").setLevel(logging.WARNING)
-    return Steps(plan.point, fired=plan.file("fired"))
+    return Steps(plan.point, fired=plan.file("fired"), disk=plan.disk)
 
 
 def _tell_counts(plan: Plan, steps: Steps) -> None:

@@ -41,8 +41,13 @@ def enumerate_steps(folder: Path, tape: Path) -> tuple[Verdict, Counts]:
     return verdict, counts
 
 
-def enumerate_points(counts: Counts) -> list[Point]:
-    """Return every point of a day, in an order that is the same each time."""
+def enumerate_points(counts: Counts, *, has_small_disk: bool = False) -> list[Point]:
+    """Return every point of a day, in an order that is the same each time.
+
+    Args:
+        counts: the steps of the day.
+        has_small_disk: a disk can be mounted here that truly fills up.
+    """
     found = [
         Point(variant, process, kind, number, moment)
         for variant, process in _KILLS
@@ -51,7 +56,7 @@ def enumerate_points(counts: Counts) -> list[Point]:
     ]
     found += [
         Point(variant, "session", kind, number, "before")
-        for variant in _FULL
+        for variant in (*_FULL, *_SMALL_DISK[: int(has_small_disk)])
         for kind, number in _steps(counts, "session")
         if kind.startswith(WRITES)
     ]
@@ -89,3 +94,4 @@ _KILLS: Final[tuple[tuple[Variant, Process], ...]] = (
     ("both", "gateway"),
 )
 _FULL: Final[tuple[Variant, ...]] = ("full once", "full for good")
+_SMALL_DISK: Final[tuple[Variant, ...]] = ("no space",)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import multiprocessing
 import shutil
 import signal
+import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerProcess
@@ -14,12 +16,13 @@ from pathlib import Path
 
 from tests.kill_anywhere.judge import judge, still_held
 from tests.kill_anywhere.launch import Plan, run_gateway, run_session
-from tests.kill_anywhere.steps import Point
+from tests.kill_anywhere.steps import BALLAST, LASTING, Point
 
 DAY_LIMIT_S = 120.0
 _START_LIMIT_S = 30.0
 _STOP_LIMIT_S = 10.0
 _LOOK_S = 0.01
+_DISK_BYTES = 8_000_000
 # A full disk is noticed and made empty after so long. Before that, every position that was open
 # is due: by its time stop, a minute of market time, of which a second here has sixty.
 _FULL_S = 2.5
@@ -124,14 +127,14 @@ class Day:
         point = self._point
         return (
             point is not None
-            and point.variant.startswith("full")
+            and (point.variant in LASTING or point.variant == "full once")
             and self.n_sessions == 1
             and self.has_fired()
         )
 
     def _is_filled_for_good(self) -> bool:
         point = self._point
-        return point is not None and point.variant == "full for good" and self.n_sessions == 1
+        return point is not None and point.variant in LASTING and self.n_sessions == 1
 
     def _make_room(self, session: ForkServerProcess) -> float:
         """Kill a session that has lived with a full disk for long; return when to look again."""
@@ -167,6 +170,7 @@ class Day:
 
     def _start_session(self) -> None:
         self.n_sessions += 1
+        (self.folder / "disk" / BALLAST).unlink(missing_ok=True)
         self._session = self._start("session", run_session)[1]
 
     def _start(self, name: str, target: Callable[[Plan], None]) -> tuple[Plan, ForkServerProcess]:
@@ -186,13 +190,44 @@ class Day:
         return plan, process
 
 
+@contextmanager
+def small_disk(folder: Path) -> Iterator[None]:
+    """Mount a disk of a few megabytes at a folder; needs the right to mount."""
+    options = ["-t", "tmpfs", "-o", f"size={_DISK_BYTES}"]
+    subprocess.run(  # noqa: S603 - a fixed command
+        ["mount", *options, "tmpfs", str(folder)],  # noqa: S607 - whichever mount is the system's
+        check=True,
+        capture_output=True,
+    )
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)  # noqa: S603, S607 - likewise
+
+
+def may_mount(folder: Path) -> bool:
+    """Whether small disks can be had here."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with small_disk(folder):
+            return True
+    except (OSError, subprocess.CalledProcessError):
+        return False
+
+
 def run_point(folder: Path, tape: Path, point: Point | None) -> Verdict:
     """Live through a day in a fresh folder and judge it."""
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    disk = folder / "disk"
+    disk.mkdir(parents=True)
     began_s = time.monotonic()
     day = Day(folder, tape, point)
-    verdict = Verdict(violations=day.run(), has_fired=day.has_fired(), n_sessions=day.n_sessions)
-    verdict.violations += judge(folder)
+    is_small = point is not None and point.variant == "no space"
+    with small_disk(disk) if is_small else nullcontext():
+        verdict = Verdict(violations=day.run(), has_fired=day.has_fired())
+        verdict.n_sessions = day.n_sessions
+        verdict.violations += judge(folder)
+        if is_small and verdict.violations:
+            shutil.copytree(disk, folder / "disk-as-it-was")
     verdict.seconds = round(time.monotonic() - began_s, 1)
     return verdict

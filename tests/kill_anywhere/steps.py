@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sqlite3
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast
+from typing import Final, Literal, cast
 
 Process = Literal["session", "gateway"]
 Moment = Literal["before", "after"]
-# What dies, or how the disk fills up: at one write, or from one write on.
-Variant = Literal["session", "gateway", "both", "full once", "full for good"]
+# What dies, or how the disk fills up: for one write, from one write on, or truly.
+Variant = Literal["session", "gateway", "both", "full once", "full for good", "no space"]
+# With these the session lives on, and there is room again only for the one after it.
+LASTING: Final[tuple[Variant, ...]] = ("full for good", "no space")
 
 WRITES = "commit "
+BALLAST = "ballast"
 
 
 @dataclass(frozen=True)
@@ -61,16 +65,18 @@ class Steps:
         counts: kind -> how often it was reached.
     """
 
-    def __init__(self, point: Point | None, *, fired: Path) -> None:
+    def __init__(self, point: Point | None, *, fired: Path, disk: Path) -> None:
         """Begin to count.
 
         Args:
             point: where this process dies or its disk fills up; None for a run without either.
             fired: file that is made when it happens.
+            disk: where the session writes.
         """
         self.counts: Counter[str] = Counter()
         self._point = point
         self._fired = fired
+        self._disk = disk
         self._is_full = False
 
     def before(self, kind: str) -> None:
@@ -103,7 +109,22 @@ class Steps:
 
     def _happen(self) -> None:
         self._fired.touch()
-        if self._point is not None and self._point.variant.startswith("full"):
+        variant = None if self._point is None else self._point.variant
+        if variant == "no space":
+            fill_up(self._disk)
+        elif variant in ("full once", "full for good"):
             self._is_full = True
-            return
-        os.kill(os.getpid(), signal.SIGKILL)
+        else:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def fill_up(disk: Path) -> None:
+    """Leave not one byte of room on a small disk."""
+    file = os.open(disk / BALLAST, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    try:
+        for size in (1 << 16, 1 << 12, 1):
+            with contextlib.suppress(OSError):
+                while os.write(file, b"x" * size):
+                    pass
+    finally:
+        os.close(file)
