@@ -143,8 +143,8 @@ def _print_steps(counts: Counts, points: Sequence[Point]) -> None:
         _say(f"steps of the {process}:")
         for kind in sorted(of_kinds):
             _say(f"  {kind:<36} {of_kinds[kind]:>4}")
-    for variant, times in Counter(point.variant for point in points).items():
-        _say(f"points, {variant}: {times}")
+    for variant, times in Counter((p.variant, p.process) for p in points).items():
+        _say(f"points, {' at a step of '.join(variant)}: {times}")
 
 
 def _summarise(results: Path, points: Sequence[Point]) -> int:

@@ -25,11 +25,12 @@ _MOST: Final[Mapping[str, int]] = {
     "takes reqHistoricalData": 2,
     "takes reqContractDetails": 2,
 }
+_FIRST_STEPS: Final = 5
 _MOMENTS: Final[tuple[Moment, ...]] = ("before", "after")
 
 
 def enumerate_steps(folder: Path, tape: Path) -> tuple[Verdict, Counts]:
-    """Live through a day without any kill; return its verdict and its steps."""
+    """Live through a day without any kill, and through one with the first; return their steps."""
     verdict = run_point(folder, tape, None)
     counts: Counts = {
         path.name.split(".")[0].split("-")[1]: json.loads(path.read_text(encoding="utf-8"))
@@ -38,6 +39,11 @@ def enumerate_steps(folder: Path, tape: Path) -> tuple[Verdict, Counts]:
     exits = exit_reasons(folder)
     if exits != EXITS:
         verdict.violations.append(f"expected the exits {EXITS}, found {exits}")
+    nowhere = Point("session", "restarted", "no such step", 1, "before")
+    restarted = run_point(folder, tape, nowhere)
+    (last,) = folder.glob("*-session.counts.json")
+    counts["restarted"] = json.loads(last.read_text(encoding="utf-8"))
+    verdict.violations += restarted.violations
     return verdict, counts
 
 
@@ -79,6 +85,11 @@ def choose(points: Sequence[Point], n_wanted: int, *, seed: int) -> list[Point]:
 
 
 def _steps(counts: Counts, process: Process) -> Iterator[tuple[str, int]]:
+    if process == "restarted":
+        # How it comes back is what is looked at; its day goes on like any other.
+        for kind, times in sorted(counts[process].items()):
+            yield from ((kind, number) for number in range(1, 1 + min(times, _FIRST_STEPS)))
+        return
     for kind in sorted(counts[process]):
         times, most = counts[process][kind], _MOST.get(kind, counts[process][kind])
         # Spread over the day, the first and the last among them.
@@ -92,6 +103,7 @@ _KILLS: Final[tuple[tuple[Variant, Process], ...]] = (
     ("gateway", "gateway"),
     ("both", "session"),
     ("both", "gateway"),
+    ("session", "restarted"),
 )
 _FULL: Final[tuple[Variant, ...]] = ("full once", "full for good")
 _SMALL_DISK: Final[tuple[Variant, ...]] = ("no space",)

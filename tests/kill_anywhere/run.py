@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tests.kill_anywhere.judge import judge, still_held
 from tests.kill_anywhere.launch import Plan, run_gateway, run_session
-from tests.kill_anywhere.steps import BALLAST, LASTING, Point
+from tests.kill_anywhere.steps import BALLAST, FIRST_KILL, LASTING, Point
 
 DAY_LIMIT_S = 120.0
 _START_LIMIT_S = 30.0
@@ -111,7 +111,7 @@ class Day:
     def _on_session_end(self, code: int | None) -> list[str] | None:
         if code == 0 and not self._is_filled_up():
             return []
-        if self._point is None or self.n_sessions > 1:
+        if self._point is None or self.n_sessions > self._n_kills:
             return [f"the session has ended with {code}"]
         if self._is_filled_up():
             self._start_session()
@@ -148,9 +148,22 @@ class Day:
             self._kill(session)
         return _LOOK_S
 
+    @property
+    def _n_kills(self) -> int:
+        return 2 if self._point is not None and self._point.process == "restarted" else 1
+
     def has_fired(self) -> bool:
         """Whether the point was reached."""
-        return any(self.folder.glob("*.fired"))
+        return len(list(self.folder.glob("*.fired"))) >= self._n_kills
+
+    def _point_of(self, name: str) -> Point | None:
+        """Return where a process that is started now goes wrong: once, then it lives to the end."""
+        point = self._point
+        if point is None or self.has_fired():
+            return None
+        if point.process == "restarted" and name == "session":
+            return FIRST_KILL if self.n_sessions == 1 else point
+        return point if point.process == name else None
 
     @staticmethod
     def _kill(process: ForkServerProcess | None) -> None:
@@ -175,15 +188,12 @@ class Day:
 
     def _start(self, name: str, target: Callable[[Plan], None]) -> tuple[Plan, ForkServerProcess]:
         self._n_started += 1
-        point = self._point
-        # It happens once: what was started again lives to the end.
-        mine = point if point is not None and point.process == name else None
         plan = Plan(
             folder=self.folder,
             tape=self._tape,
             port=self._port,
             name=f"{self._n_started:02d}-{name}",
-            point=None if self.has_fired() else mine,
+            point=self._point_of(name),
         )
         process = _CONTEXT.Process(target=target, args=(plan,), daemon=True)
         process.start()

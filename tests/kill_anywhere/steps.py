@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, cast
 
-Process = Literal["session", "gateway"]
+# The restarted one is the session after a first kill, amid an entry that fills in parts.
+Process = Literal["session", "gateway", "restarted"]
 Moment = Literal["before", "after"]
 # What dies, or how the disk fills up: for one write, from one write on, or truly.
 Variant = Literal["session", "gateway", "both", "full once", "full for good", "no space"]
@@ -56,6 +57,10 @@ class Point:
             int(number),
             cast("Moment", moment),
         )
+
+
+# Where the first session dies, when it is the second one that is looked at.
+FIRST_KILL = Point("session", "session", "commit book_fill", 5, "before")
 
 
 class Steps:
