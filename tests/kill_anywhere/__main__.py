@@ -106,8 +106,7 @@ def _run_all(
         results.open("a", encoding="utf-8") as file,
     ):
         days = {
-            pool.submit(_day, folder / f"day-{number:04d}", tape, point): point
-            for number, point in enumerate(left)
+            pool.submit(_day, folder / "days" / point.slug, tape, point): point for point in left
         }
         for number, future in enumerate(as_completed(days), start=1):
             point, verdict = days[future], future.result()

@@ -1,6 +1,6 @@
 """The day that is killed at every step: a tape of its last minutes, and its parameters.
 
-Four of five headlines move a stock, so that each way out of a trade is taken: by target, by time,
+Four of six headlines move a stock, so that each way out of a trade is taken: by target, by time,
 by stop, and by the stop of a short. One of them fills in parts. Three overlap, and the fourth comes
 late enough for a session that was started again to make it by itself.
 """
@@ -36,6 +36,8 @@ EVENTS: tuple[tuple[int, str, tuple[_Move, ...]], ...] = (
     (350, "IBM", ((3, 4, 0.5), (40, 4, -1.5))),
     (381, "BAC", ((3, 4, 1.0),)),
     (742, "SPY", ((3, 4, -0.5), (25, 4, 1.5))),
+    # Nothing comes of it, but the gateway is slow once more before the close.
+    (860, "IBM", ()),
 )
 _PRICES = {"SPY": 165.0, "IBM": 181.0, "BAC": 13.8}
 _QUIET, _LOUD, _AFTER = 400, 60_000, 1_000

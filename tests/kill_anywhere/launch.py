@@ -97,6 +97,7 @@ session_on_day_of(START)
 def run_session(plan: Plan) -> None:
     """Be the session until the end of its day."""
     steps = _begin(plan)
+    (plan.folder / "session.pid").write_text(str(os.getpid()), encoding="utf-8")
     _count_writes(steps)
     _count_sends(steps)
     _count_messages(steps)
@@ -147,7 +148,8 @@ def _begin(plan: Plan) -> Steps:
     os.dup2(log, 2)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s", force=True)
     logging.getLogger("ib_insync").setLevel(logging.WARNING)
-    return Steps(plan.point, fired=plan.file("fired"), disk=plan.disk)
+    session = plan.folder / "session.pid"
+    return Steps(plan.point, fired=plan.file("fired"), disk=plan.disk, session=session)
 
 
 def _tell_counts(plan: Plan, steps: Steps) -> None:

@@ -100,6 +100,7 @@ def _steps(counts: Counts, process: Process) -> Iterator[tuple[str, int]]:
 
 _KILLS: Final[tuple[tuple[Variant, Process], ...]] = (
     ("session", "session"),
+    ("session", "gateway"),
     ("gateway", "gateway"),
     ("both", "session"),
     ("both", "gateway"),

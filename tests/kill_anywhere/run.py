@@ -212,7 +212,11 @@ def small_disk(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        subprocess.run(["umount", str(folder)], check=True)  # noqa: S603, S607 - likewise
+        _unmount(folder)
+
+
+def _unmount(folder: Path) -> None:
+    subprocess.run(["umount", str(folder)], check=True)  # noqa: S603, S607 - a fixed command
 
 
 def may_mount(folder: Path) -> bool:
@@ -227,8 +231,11 @@ def may_mount(folder: Path) -> bool:
 
 def run_point(folder: Path, tape: Path, point: Point | None) -> Verdict:
     """Live through a day in a fresh folder and judge it."""
-    shutil.rmtree(folder, ignore_errors=True)
     disk = folder / "disk"
+    if disk.is_mount():
+        # A run that was broken off has left it.
+        _unmount(disk)
+    shutil.rmtree(folder, ignore_errors=True)
     disk.mkdir(parents=True)
     began_s = time.monotonic()
     day = Day(folder, tape, point)

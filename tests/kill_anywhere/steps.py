@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import sqlite3
 from collections import Counter
@@ -46,6 +47,11 @@ class Point:
         """What it is called on the command line and in the results."""
         return f"{self.variant}/{self.process}/{self.kind}/{self.number}/{self.moment}"
 
+    @property
+    def slug(self) -> str:
+        """The name as that of a folder."""
+        return re.sub(r"[^a-z0-9A-Z]+", "-", self.name)
+
     @classmethod
     def of(cls, name: str) -> Point:
         """Return the point of a name."""
@@ -70,18 +76,20 @@ class Steps:
         counts: kind -> how often it was reached.
     """
 
-    def __init__(self, point: Point | None, *, fired: Path, disk: Path) -> None:
+    def __init__(self, point: Point | None, *, fired: Path, disk: Path, session: Path) -> None:
         """Begin to count.
 
         Args:
             point: where this process dies or its disk fills up; None for a run without either.
             fired: file that is made when it happens.
             disk: where the session writes.
+            session: file with the process id of the session.
         """
         self.counts: Counter[str] = Counter()
         self._point = point
         self._fired = fired
         self._disk = disk
+        self._session = session
         self._is_full = False
 
     def before(self, kind: str) -> None:
@@ -119,6 +127,8 @@ class Steps:
             fill_up(self._disk)
         elif variant in ("full once", "full for good"):
             self._is_full = True
+        elif self._point is not None and (variant, self._point.process) == ("session", "gateway"):
+            os.kill(int(self._session.read_text(encoding="utf-8")), signal.SIGKILL)
         else:
             os.kill(os.getpid(), signal.SIGKILL)
 

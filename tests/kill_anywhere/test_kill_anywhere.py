@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from tests.kill_anywhere.day import make_tape
 from tests.kill_anywhere.judge import unprotected
 from tests.kill_anywhere.points import Counts, choose, enumerate_points, enumerate_steps
 from tests.kill_anywhere.run import run_point
-from tests.kill_anywhere.steps import Point
+from tests.kill_anywhere.steps import LASTING, Point
 
 N_POINTS = 8
 SEED = 20131009
@@ -35,13 +36,36 @@ def counts(tape: Path) -> Counts:
 def test_a_day_that_is_killed_anywhere_ends_as_the_gateway_says(
     tape: Path, counts: Counts, tmp_path: Path
 ) -> None:
-    found = {
-        point.name: run_point(tmp_path / str(number), tape, point)
-        for number, point in enumerate(choose(enumerate_points(counts), N_POINTS, seed=SEED))
-    }
+    points = [point for point in enumerate_points(counts) if point.variant not in LASTING]
+    chosen = choose(points, N_POINTS, seed=SEED)
+    with ThreadPoolExecutor(2) as pool:
+        days = list(pool.map(lambda point: run_point(tmp_path / point.slug, tape, point), chosen))
 
-    assert {name: day.violations for name, day in found.items() if day.violations} == {}
-    assert sum(day.has_fired for day in found.values()) >= N_POINTS - 1
+    found = {point.name: day.violations for point, day in zip(chosen, days, strict=True)}
+    assert found == {point.name: [] for point in chosen}
+    # How often some steps happen is decided by the machine's speed.
+    assert sum(day.has_fired for day in days) >= N_POINTS - 1
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(
+            "full for good/session/commit book_fill/5/before",
+            marks=pytest.mark.xfail(reason="no exit while a reconciliation cannot be written"),
+        ),
+        pytest.param(
+            "full for good/session/commit add_exit/4/before",
+            marks=pytest.mark.xfail(reason="an exit without a record is a stranger's afterwards"),
+        ),
+    ],
+)
+def test_exits_leave_on_a_full_disk_and_are_known_afterwards(
+    name: str, tape: Path, tmp_path: Path
+) -> None:
+    assert run_point(tmp_path / "day", tape, Point.of(name)).violations == []
 
 
 @pytest.mark.slow
