@@ -37,6 +37,7 @@ def judge(folder: Path, *, must_protect: bool = STOPS_REST_AT_BROKER) -> list[st
         return [f"database: {error}"]
     found += _orders_twice(truth)
     found += _orders_without_record(truth, store)
+    found += _fills_forgotten(truth, state["executions"])
     found += _fills_that_differ(state["executions"], store)
     found += _exits_too_large(state["executions"], store)
     found += _not_flat(state, store)
@@ -75,6 +76,13 @@ class _Store:
                 [dict(row) for row in connection.execute(f"SELECT * FROM {table}")]  # noqa: S608 - three words
                 for table in ("orders", "fills", "trades")
             )
+            self.articles = [
+                row["article_id"]
+                for row in connection.execute(
+                    "SELECT article_id FROM orders JOIN decisions USING (decision_id)"
+                    " JOIN headlines USING (headline_id) WHERE purpose = 'entry'"
+                )
+            ]
         finally:
             connection.close()
         self.purposes = {row["order_ref"]: row["purpose"] for row in self.orders}
@@ -105,6 +113,13 @@ def _orders_without_record(truth: Sequence[Row], store: _Store) -> Iterator[str]
     refs = {line["order_ref"] for line in truth if line["what"] == "order"}
     for order_ref in sorted(refs - store.purposes.keys()):
         yield f"order without a record: {order_ref}"
+
+
+def _fills_forgotten(truth: Sequence[Row], executions: Sequence[Row]) -> Iterator[str]:
+    """A gateway that comes back has to know what it has told."""
+    told = {line["exec_id"] for line in truth if line["what"] == "fill"}
+    for exec_id in sorted(told - {row["exec_id"] for row in executions}):
+        yield f"fill forgotten by the gateway: {exec_id}"
 
 
 def _fills_that_differ(executions: Sequence[Row], store: _Store) -> Iterator[str]:
@@ -145,10 +160,9 @@ def _exits_too_large(executions: Sequence[Row], store: _Store) -> Iterator[str]:
         is_entry = store.purposes.get(fill["order_ref"]) == "entry"
         if not is_entry and (before * after < 0 or abs(after) > abs(before)):
             yield f"exit opened a position: {fill['order_ref']} took {before:+d} to {after:+d}"
-    entries = Counter(row["decision_id"] for row in store.orders if row["purpose"] == "entry")
-    for decision_id, times in entries.items():
+    for article_id, times in Counter(store.articles).items():
         if times > 1:
-            yield f"entry twice: decision {decision_id} has {times} entries"
+            yield f"entry twice: {article_id} has {times} entries"
 
 
 def _not_flat(state: Row, store: _Store) -> Iterator[str]:

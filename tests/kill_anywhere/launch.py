@@ -289,6 +289,9 @@ def _count_account(steps: Steps, truth: Truth) -> None:
         kind = "tells fill" if any(isinstance(e, Executed) for e in found) else "tells status"
         steps.before(kind)
         publish(hub, found)
+        for event in found:
+            if isinstance(event, Executed):
+                truth.write("fill", exec_id=event.execution.exec_id)
         truth.write_book(hub)
         steps.after(kind)
 
