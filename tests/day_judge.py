@@ -394,16 +394,16 @@ class WatchedStore(TradeStore):
         self.judge.note("decision", headline_id, decision.reason.value)
         return super().add_decision(headline_id, decision, at_ns=at_ns, symbol=symbol)
 
-    def add_entry(self, *args: Any, **others: Any) -> OrderIntent:
+    def add_entry(self, *args: Any, **others: Any) -> tuple[OrderIntent, ...]:
         """Write an entry, and let it be judged."""
-        intent = super().add_entry(*args, **others)
-        self.judge.judge_entry_row(self, intent)
-        return intent
+        family = super().add_entry(*args, **others)
+        self.judge.judge_entry_row(self, family[0])
+        return family
 
-    def add_exit(self, run_id: str, intent: OrderIntent) -> None:
-        """Write an exit, and let it be heard."""
-        super().add_exit(run_id, intent)
-        self.judge.note("exit", intent.order_ref, intent.side.value, intent.shares)
+    def add_order(self, run_id: str, intent: OrderIntent) -> None:
+        """Write an exit or a stop, and let it be heard."""
+        super().add_order(run_id, intent)
+        self.judge.note(intent.purpose.value, intent.order_ref, intent.side.value, intent.shares)
 
     def advance_order(self, order_ref: str, event: OrderEvent, **values: object) -> OrderState:
         """Move an order on, and let it be heard."""
@@ -411,9 +411,9 @@ class WatchedStore(TradeStore):
         self.judge.note("state", order_ref, event.value, state.value)
         return state
 
-    def book_fill(self, fill: Fill) -> Row | None:
+    def book_fill(self, fill: Fill, *, is_inferred: bool = False) -> Row | None:
         """Book a fill, and let it be judged."""
-        trade = super().book_fill(fill)
+        trade = super().book_fill(fill, is_inferred=is_inferred)
         self.judge.judge_fill_row(fill, trade)
         return trade
 
