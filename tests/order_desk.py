@@ -82,7 +82,8 @@ class OrderDesk:
         item = headline(article_id=f"a{self._n_signals}", published_ns=now_ns)
         key = self.session._book.add_headline(item)
         assert key is not None
-        signal = TradeSignal(key, "SPY", side, now_ns, 100.0, 0.05, 3.0, 2.5, "a shock")
+        price = self.session._execution.last_price("SPY") or 100.0
+        signal = TradeSignal(key, "SPY", side, now_ns, price, 0.05, 3.0, 2.5, "a shock")
         return await self.session._execution.enter(signal)
 
     async def close(self) -> bool:
@@ -93,8 +94,12 @@ class OrderDesk:
     # --- the gateway's log --------------------------------------------------------------------
 
     def placed(self) -> list[tuple[str, str, int]]:
-        """Orders that arrived: the last part of the reference, side, shares."""
-        return [(ref.rpartition("-")[2], side, n) for _, ref, side, n, _ in self.judge.order_log]
+        """Entries and exits that arrived: the last part of the reference, side, shares."""
+        return [
+            (ref.rpartition("-")[2], side, n)
+            for _, ref, side, n, _ in self.judge.order_log
+            if not is_protective(ref)
+        ]
 
     def executions(self) -> list[Execution]:
         return list(self.exchange.books.executions)
@@ -103,20 +108,30 @@ class OrderDesk:
         return self.exchange.account.ledger.position("SPY").quantity
 
     def working(self) -> list[Order]:
-        return self.exchange.live_orders()
+        """Entries and exits that live at the gateway."""
+        return [o for o in self.exchange.live_orders() if not is_protective(o.ticket.order_ref)]
 
     # --- the record ---------------------------------------------------------------------------
 
     def states(self) -> dict[str, OrderState]:
-        """State of each of our orders in the record, by the last part of its reference."""
+        """State of entries and exits in the record, by the last part of the reference."""
         rows = self.store.table("orders", self.session.run_id)
-        return {row["order_ref"].rpartition("-")[2]: OrderState(row["state"]) for row in rows}
+        return {
+            row["order_ref"].rpartition("-")[2]: OrderState(row["state"])
+            for row in rows
+            if not is_protective(row["order_ref"])
+        }
 
     def incidents(self) -> list[str]:
         return [row["kind"] for row in self.store.table("incidents", self.session.run_id)]
 
     def fills(self) -> list[Row]:
         return self.store.table("fills", self.session.run_id)
+
+
+def is_protective(order_ref: str) -> bool:
+    """Whether a reference is that of a stop or a target."""
+    return "-sl" in order_ref or order_ref.endswith("-tp")
 
 
 def desk_parameters(port: int, *, size: float) -> Parameters:

@@ -40,6 +40,7 @@ from momentum_lab.records.ledger import Row
 _log = logging.getLogger(__name__)
 
 _SECOND_LOOK_S = 3.0
+_CHILDREN_END_WITHIN_S = 2.0
 _GUARD_BUSY_S = 0.5
 _GUARD_IDLE_S = 10.0
 
@@ -352,15 +353,22 @@ class ExecutionService:
                 self._store.advance_order(one.order_ref, OrderEvent.NOT_FOUND, message=words)
             return
         # Reports are booked by another task, so none can slip in before the next await.
-        settled = self._settled[intent.order_ref] = anyio.Event()
+        settled = [self._settled.setdefault(one.order_ref, anyio.Event()) for one in family]
         try:
             for one, order_id in zip(family, order_ids, strict=True):
                 self._store.advance_order(one.order_ref, OrderEvent.SEND, order_id=order_id)
             with anyio.move_on_after(self._parameters.execution.fill_timeout_s):
-                await settled.wait()
+                await settled[0].wait()
+            is_over = self._store.order_state(intent.order_ref).is_final
+            if is_over and not self._store.filled_shares(intent.order_ref):
+                # The broker ends the children of an entry that came to nothing.
+                with anyio.move_on_after(_CHILDREN_END_WITHIN_S):
+                    for event in settled[1:]:
+                        await event.wait()
         finally:
-            del self._settled[intent.order_ref]
-        if not self._store.order_state(intent.order_ref).is_final:
+            for one in family:
+                self._settled.pop(one.order_ref, None)
+        if not is_over:
             await self._doubt(intent)
 
     async def _doubt(self, intent: OrderIntent) -> None:
@@ -537,10 +545,15 @@ class ExecutionService:
         values = self._learned(report, self._store.order(report.order_ref))
         state = self._store.advance_order(report.order_ref, report.event, **values)
         self.guard()
-        if state is OrderState.REJECTED:
+        if state is OrderState.REJECTED and not self._follows_its_entry(report.order_ref):
             self._on_incident("order rejected", f"{report.order_ref}: {report.message}", None)
         if state.is_final:
             self._settle(report.order_ref)
+
+    def _follows_its_entry(self, order_ref: str) -> bool:
+        """Whether an order is the child of an entry that came to nothing."""
+        order = self._store.order(order_ref)
+        return order["parent_ref"] is not None and self._store.trade_of_order(order) is None
 
     def _learned(self, report: OrderReport, order: Row) -> Row:
         """Return the columns of an order that a report tells."""

@@ -144,6 +144,7 @@ CODES: Mapping[int, Code] = {
     434: Code(_ERROR, "the order has no size", _R.ORDER_REFUSED),
     451: Code(_ERROR, "the order's attributes contradict each other", _R.ORDER_REFUSED),
     460: Code(_ERROR, "no trading permission", _R.ORDER_REFUSED),
+    10006: Code(_ERROR, "the parent order is not known", _R.ORDER_REFUSED),
     10147: Code(_WARNING, "the order to cancel is not known", _R.ORDER_NOTE),
     10148: Code(_WARNING, "the order is in a state that cannot be cancelled", _R.ORDER_NOTE),
     10243: Code(_ERROR, "a fraction of a share cannot be ordered", _R.ORDER_REFUSED),
