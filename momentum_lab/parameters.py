@@ -159,6 +159,14 @@ class ExecutionParameters:
         step=5,
         meaning="how long the end of a session waits for its exits",
     )
+    audit_every_s: float = tunable(
+        300.0,
+        unit="s",
+        low=10,
+        high=3600,
+        step=30,
+        meaning="how often orders and positions are compared with the broker's on a sound line",
+    )
     exit_retry_s: float = tunable(
         2.0,
         unit="s",

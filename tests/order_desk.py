@@ -149,7 +149,12 @@ def desk_parameters(port: int, *, size: float) -> Parameters:
                 "take_profit_ratio": 0.4,
                 "time_stop_s": 23_400,
             },
-            "sizing": {"risk_ratio": 0.05, "max_position_ratio": size},
+            "sizing": {
+                "risk_ratio": 0.05,
+                "max_position_ratio": size,
+                "max_notional_usd": 10_000_000,
+                "max_recent_volume_ratio": 1.0,
+            },
             "execution": {"fill_timeout_s": FILL_TIMEOUT_S},
             "records": {"database": "trades.db", "runs": "runs"},
         }

@@ -123,6 +123,7 @@ class OrderEvent(str, Enum):
     REJECT = "reject"
     SILENCE = "no answer in time, or line lost"
     NOT_FOUND = "not found at the broker"
+    FOUND_OPEN = "found open at the broker"
 
 
 _S, _E = OrderState, OrderEvent
@@ -156,6 +157,12 @@ def _table() -> Mapping[tuple[OrderState, OrderEvent], OrderState]:
     for state in _FINAL:
         for event in (_E.ACKNOWLEDGE, _E.CANCEL, _E.REJECT, _E.SILENCE, _E.NOT_FOUND):
             table[state, event] = state
+    # The broker's list of open orders outweighs what an earlier message made us believe; only what
+    # has been filled whole cannot be open.
+    for state in OrderState:
+        table[state, _E.FOUND_OPEN] = _S.WORKING
+    table[_S.PARTIAL, _E.FOUND_OPEN] = _S.PARTIAL
+    table[_S.FILLED, _E.FOUND_OPEN] = _S.FILLED
     # The broker does know an order that was thought absent.
     table[_S.ABSENT, _E.ACKNOWLEDGE] = _S.WORKING
     return table

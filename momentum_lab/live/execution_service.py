@@ -560,7 +560,7 @@ class ExecutionService:
         values: Row = {"order_id": report.order_id}
         if report.perm_id:
             values["perm_id"] = report.perm_id
-        if report.event is not OrderEvent.ACKNOWLEDGE:
+        if report.event not in (OrderEvent.ACKNOWLEDGE, OrderEvent.FOUND_OPEN):
             values["message"] = report.message
         elif order["acknowledged_ns"] is None:
             values["acknowledged_ns"] = self._clock.now_ns()

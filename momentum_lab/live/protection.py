@@ -130,9 +130,11 @@ class Protection:
         return {row["purpose"] for row in live} == set(_PROTECTING)
 
     def group_of(self, trade: Row) -> str | None:
-        """Return the group that an exit of a trade must join, None where nothing works in it."""
-        rows = [row for row in self._family(trade) if not OrderState(row["state"]).is_final]
-        return next((row["oca_group"] for row in rows if row["oca_group"]), None)
+        """Return the group that an exit of a trade must join, None where there is none.
+
+        Also when nothing seems to work in it: what we take for ended may live at the broker.
+        """
+        return next((row["oca_group"] for row in self._family(trade) if row["oca_group"]), None)
 
     def note_first_fill(self, trade_id: int) -> None:
         """Remember when the first fill of a trade was heard of, for the time without a stop."""

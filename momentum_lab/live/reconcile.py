@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from momentum_lab.core.market import EPSILON, Side
-from momentum_lab.core.order import ORDER_REF_PREFIX, OrderEvent
+from momentum_lab.core.order import ORDER_REF_PREFIX, OrderEvent, OrderState
 from momentum_lab.core.position import Fill
 from momentum_lab.live.execution_service import ExecutionService
 from momentum_lab.live.ibkr.synchronisation import BrokerSnapshot
@@ -35,6 +35,7 @@ class DifferenceKind(str, Enum):
     MISSED_EXECUTION = "MISSED_EXECUTION"
     ORDER_ENDED = "ORDER_ENDED"
     ORDER_ABSENT = "ORDER_ABSENT"
+    ORDER_REVIVED = "ORDER_REVIVED"
     UNKNOWN_ORDER = "UNKNOWN_ORDER"
     CLOSED_ELSEWHERE = "CLOSED_ELSEWHERE"
     FOREIGN_POSITION = "FOREIGN_POSITION"
@@ -46,6 +47,7 @@ ACTIONS: Mapping[DifferenceKind, str] = {
     DifferenceKind.MISSED_EXECUTION: "booked",
     DifferenceKind.ORDER_ENDED: "settled by the broker's list",
     DifferenceKind.ORDER_ABSENT: "settled as never sent; not sent again",
+    DifferenceKind.ORDER_REVIVED: "watched again; cancelled where it protects nothing",
     DifferenceKind.UNKNOWN_ORDER: "reported; not touched",
     DifferenceKind.CLOSED_ELSEWHERE: "booked as an inferred fill; its resting orders are cancelled",
     DifferenceKind.FOREIGN_POSITION: "reported; not touched; no entry in its symbol",
@@ -86,12 +88,25 @@ class Difference:
 
 
 def reconcile(
-    snapshot: BrokerSnapshot, store: TradeStore, execution: ExecutionService
+    snapshot: BrokerSnapshot,
+    store: TradeStore,
+    execution: ExecutionService,
+    *,
+    sent_before_ns: int | None = None,
 ) -> list[Difference]:
-    """Bring the store up to the broker's truth; return what differed, in order of finding."""
+    """Bring the store up to the broker's truth; return what differed, in order of finding.
+
+    Args:
+        snapshot: the broker's lists.
+        store: the record.
+        execution: books what is found.
+        sent_before_ns: market time at which the lists were begun to be asked for, of an audit that
+            orders may have overtaken; None where nothing could be sent meanwhile.
+    """
     found = [
         *_book_executions(snapshot, store, execution),
-        *_settle_orders(snapshot, store, execution),
+        *_revive_orders(snapshot, store, execution),
+        *_settle_orders(snapshot, store, execution, sent_before_ns),
         *_unknown_orders(snapshot, store),
         *_compare_positions(snapshot, store, execution),
     ]
@@ -126,11 +141,37 @@ def _book_executions(
     return found
 
 
-def _settle_orders(
+def _revive_orders(
     snapshot: BrokerSnapshot, store: TradeStore, execution: ExecutionService
+) -> list[Difference]:
+    """Take back that an order has ended, where the broker still has it open."""
+    found = []
+    for order_ref, status in snapshot.open_orders.items():
+        if not store.knows_order(order_ref):
+            continue
+        order = store.order(order_ref)
+        before = OrderState(order["state"])
+        if not before.is_final or before is OrderState.FILLED:
+            continue
+        words = f"open: {status}"
+        execution.book_order(
+            OrderReport(order_ref, OrderEvent.FOUND_OPEN, order["order_id"] or 0, 0, words)
+        )
+        text = f"{order['purpose']} order was {before.value}, and is {words}"
+        found.append(Difference(DifferenceKind.ORDER_REVIVED, 0, 0.0, 0.0, order_ref, text))
+    return found
+
+
+def _settle_orders(
+    snapshot: BrokerSnapshot,
+    store: TradeStore,
+    execution: ExecutionService,
+    sent_before_ns: int | None,
 ) -> list[Difference]:
     found = []
     for order in store.unsettled_orders():
+        if sent_before_ns is not None and order["created_ns"] >= sent_before_ns:
+            continue
         report = _settlement(order, snapshot)
         is_absent = report.event is OrderEvent.NOT_FOUND
         if is_absent and order["order_id"] is not None:
@@ -268,7 +309,7 @@ def _settlement(order: Row, snapshot: BrokerSnapshot) -> OrderReport:
     order_ref = order["order_ref"]
     event, words = OrderEvent.NOT_FOUND, "not known to the broker"
     if order_ref in snapshot.open_orders:
-        event, words = OrderEvent.ACKNOWLEDGE, f"open: {snapshot.open_orders[order_ref]}"
+        event, words = OrderEvent.FOUND_OPEN, f"open: {snapshot.open_orders[order_ref]}"
     elif (status := snapshot.completed_orders.get(order_ref)) is not None:
         words = f"completed: {status}"
         if status in _REJECTED:

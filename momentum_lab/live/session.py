@@ -26,6 +26,7 @@ from momentum_lab.clock import Alarm, Clock, ReplayClock, SystemClock, utc, wall
 from momentum_lab.core.connection import ConnectionEvent, ConnectionState
 from momentum_lab.core.market import NS_PER_S
 from momentum_lab.errors import BrokerError, MomentumLabError, ParameterError, RecordError
+from momentum_lab.live.auditor import Auditor
 from momentum_lab.live.control_watch import ControlWatch, Obeyed
 from momentum_lab.live.decisions import DecisionBook
 from momentum_lab.live.detection_engine import DetectionEngine
@@ -34,7 +35,6 @@ from momentum_lab.live.ibkr.connector import IBKRConnector
 from momentum_lab.live.ibkr.synchronisation import BrokerSnapshot
 from momentum_lab.live.news_handler import Assignment, NewsHandler
 from momentum_lab.live.position_manager import PositionManager
-from momentum_lab.live.reconcile import Difference, DifferenceKind, reconcile
 from momentum_lab.live.run_identity import check_run_id, new_run_id, revision
 from momentum_lab.parameters import Parameters, refuse_live
 from momentum_lab.records.capture import QuoteCapture
@@ -45,7 +45,6 @@ from momentum_lab.records.trade_store import BY_HAND, TradeStore, masked
 
 _log = logging.getLogger(__name__)
 
-_ALARMING = (DifferenceKind.CLOSED_ELSEWHERE, DifferenceKind.UNKNOWN_ORDER)
 _EQUITY_EVERY_NS = 60 * NS_PER_S
 _REPORT_EVERY_NS = 1800 * NS_PER_S
 
@@ -89,6 +88,7 @@ class LiveSession:
     _manager: PositionManager = field(init=False)
     _engine: DetectionEngine = field(init=False)
     _book: DecisionBook = field(init=False)
+    _auditor: Auditor = field(init=False)
     _capture: QuoteCapture = field(init=False)
     _control: ControlWatch = field(init=False)
     _wants_flat: anyio.Event = field(init=False)
@@ -195,6 +195,15 @@ class LiveSession:
             parameters=self.parameters,
             on_incident=self._record_incident,
         )
+        self._auditor = Auditor(
+            self._connector,
+            self._execution,
+            self._store,
+            run_id=self.run_id,
+            clock=self._clock,
+            every_s=self.parameters.execution.audit_every_s,
+            on_incident=self._record_incident,
+        )
         self._capture = QuoteCapture(self.folder / "quotes.parquet")
         self._control = ControlWatch(
             control_path(self.database),
@@ -245,6 +254,7 @@ class LiveSession:
                 ("news handler", news.run),
                 ("housekeeping", self._keep_house),
                 ("gateway watch", self._watch_gateway),
+                ("auditor", self._auditor.run),
                 ("control watch", self._control.run),
                 ("flattening", self._flatten_on_command),
             ):
@@ -328,8 +338,15 @@ class LiveSession:
         await self._execution.cancel_entries()
         self._manager.flatten()
         with anyio.move_on_after(self.parameters.execution.drain_s):
-            while self._store.open_trades() or self._store.unsettled_orders():  # noqa: ASYNC110 - the store sets no event
-                await anyio.sleep(0.05)
+            await self._until_settled()
+            if self._connector.is_operational():
+                # An order that we take for ended may live at the broker: nobody would cancel it.
+                await self._auditor.audit()
+                await self._until_settled()
+
+    async def _until_settled(self) -> None:
+        while self._store.open_trades() or self._store.unsettled_orders():  # noqa: ASYNC110 - the store sets no event
+            await anyio.sleep(0.05)
 
     async def _reconcile(self, snapshot: BrokerSnapshot) -> None:
         """Bring the record up to the broker's truth, before the connection is OPERATIONAL."""
@@ -338,40 +355,10 @@ class LiveSession:
             self._hold_account(snapshot.account)
             self._book.bury_dead_runs()
         self._connector.use_ids_above(self._store.highest_order_id())
-        self._execution.blocked.clear()
         for row in self._store.open_trades():
             self._connector.follow(row["symbol"])
-        for found in reconcile(snapshot, self._store, self._execution):
-            self._note_difference(found)
+        self._auditor.settle(snapshot)
         self._is_ready.set()
-
-    def _note_difference(self, found: Difference) -> None:
-        """Record a difference; block its symbol and call a person where that is the action."""
-        symbol = self._symbol_of(found.con_id) if found.con_id else None
-        text = found.text
-        if symbol is not None and found.blocks:
-            text = (
-                f"{symbol}: the broker holds {found.broker_value:g} shares,"
-                f" our fills make {found.our_value:g}; {found.text}"
-            )
-            self._execution.blocked[symbol] = text
-        try:
-            self._store.add_difference(
-                self.run_id,
-                at_ns=self._now_or_none(),
-                kind=found.kind.value,
-                action=found.action,
-                symbol=symbol,
-                order_ref=found.order_ref,
-                broker_value=found.broker_value,
-                our_value=found.our_value,
-                text=text,
-            )
-        except RecordError as error:
-            _log.warning("difference not recorded: %s", error)
-        if found.blocks or found.kind in _ALARMING:
-            kind = found.kind.value.lower().replace("_", " ")
-            self._record_incident("position differs" if found.blocks else kind, text, symbol)
 
     def _hold_account(self, account: str) -> None:
         """Let no second session of this strategy trade the account, whatever store it has."""
@@ -385,11 +372,6 @@ class LiveSession:
             # Trying again, as after a failed write, would not help.
             raise ParameterError(str(error)) from error
         self._leases.append(lease)
-
-    def _symbol_of(self, con_id: int) -> str:
-        known = {line.instrument.con_id: line.instrument.symbol for line in self._connector.lines}
-        known |= {row["con_id"]: row["symbol"] for row in self._store.open_trades()}
-        return known.get(con_id, f"contract {con_id}")
 
     async def _keep_house(self) -> None:
         """Sample quotes and equity, ask again for missing orders, report now and then.

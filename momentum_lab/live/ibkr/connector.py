@@ -30,7 +30,13 @@ from momentum_lab.live.ibkr.candles import CandleOutcome, Candles
 from momentum_lab.live.ibkr.incidents import OnIncident
 from momentum_lab.live.ibkr.line import Line, QuoteStream
 from momentum_lab.live.ibkr.supervisor import OnTransition, Reconcile, Supervisor, Transition
-from momentum_lab.live.ibkr.synchronisation import Checked, held
+from momentum_lab.live.ibkr.synchronisation import (
+    BrokerSnapshot,
+    Checked,
+    Checklist,
+    ask_for_books,
+    held,
+)
 from momentum_lab.live.ibkr.translate import Account, RawHeadline, WorkingOrder
 from momentum_lab.parameters import Parameters
 
@@ -227,6 +233,25 @@ class IBKRConnector:
         async with self._line.asking:
             rows = await ask("positions", ib.reqPositionsAsync, timeout_s=self._request_s)
         return held(rows, self._ears.account)
+
+    async def audit(self) -> BrokerSnapshot:
+        """Return positions, orders and executions as the broker has them, asked for now.
+
+        Without leaving OPERATIONAL: what changes while it is asked for may be in one list and not
+        in the other.
+
+        Raises:
+            ConnectionLostError: not known: not connected, or no answer. Never read it as flat.
+        """
+        ib = self._connected()
+        async with self._line.asking:
+            return await ask_for_books(
+                ib,
+                Checklist(),
+                account=self._ears.account,
+                server_ns=self._clock.now_ns(),
+                timeout_s=self._request_s,
+            )
 
     async def executions_since(self, at_ns: int) -> tuple[Fill, ...]:
         """Return our executions from an instant on, oldest first, asked for now.

@@ -160,7 +160,26 @@ async def take_snapshot(
             )
     with checklist.item("account values"):
         await liveness.ask_account()
-    account = liveness.account
+    return await ask_for_books(
+        ib, checklist, account=liveness.account, server_ns=server_ns, timeout_s=timeout_s
+    )
+
+
+async def ask_for_books(
+    ib: ib_insync.IB, checklist: Checklist, *, account: str, server_ns: int, timeout_s: float
+) -> BrokerSnapshot:
+    """Ask for positions, orders and executions: what a record is compared with.
+
+    Args:
+        ib: the connection.
+        checklist: each item is entered here.
+        account: the account that is traded.
+        server_ns: the broker's time, as known.
+        timeout_s: how long each answer may take.
+
+    Raises:
+        ConnectionLostError: an item was not answered.
+    """
     with checklist.item("positions"):
         positions = await ask("positions", ib.reqPositionsAsync, timeout_s=timeout_s)
     with checklist.item("open orders") as words:

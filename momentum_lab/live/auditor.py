@@ -1,0 +1,144 @@
+"""`Auditor`: settles what broker and record see differently, after each gap and now and then.
+
+After a gap nothing may be sent before it is done. Between gaps the broker is asked again without
+leaving OPERATIONAL: a message that got lost on a sound line leaves no other trace.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import anyio
+
+from momentum_lab.clock import Clock
+from momentum_lab.errors import BrokerError, IllegalTransitionError, MomentumLabError, RecordError
+from momentum_lab.live.decisions import OnIncident
+from momentum_lab.live.execution_service import ExecutionService
+from momentum_lab.live.ibkr.connector import IBKRConnector
+from momentum_lab.live.ibkr.synchronisation import BrokerSnapshot
+from momentum_lab.live.reconcile import Difference, DifferenceKind, reconcile
+from momentum_lab.records.trade_store import TradeStore
+
+_log = logging.getLogger(__name__)
+
+_ALARMING = (DifferenceKind.CLOSED_ELSEWHERE, DifferenceKind.UNKNOWN_ORDER)
+# An order that was settled as never sent is looked for once more, this much later.
+_LOOK_AGAIN_S = 30.0
+
+
+class Auditor:
+    """Compares the broker's lists with the record, and records each difference."""
+
+    def __init__(
+        self,
+        connector: IBKRConnector,
+        execution: ExecutionService,
+        store: TradeStore,
+        *,
+        run_id: str,
+        clock: Clock,
+        every_s: float,
+        on_incident: OnIncident,
+    ) -> None:
+        """Make an auditor that does nothing until it is called.
+
+        Args:
+            connector: asks the broker.
+            execution: books what is found; its blocked symbols are set here.
+            store: the record.
+            run_id: the run that differences are recorded for.
+            clock: market time.
+            every_s: transport time between two audits.
+            on_incident: hears (kind, text, symbol).
+        """
+        self._connector = connector
+        self._execution = execution
+        self._store = store
+        self._run_id = run_id
+        self._clock = clock
+        self._every_s = every_s
+        self._on_incident = on_incident
+        self._told: set[str] = set()
+        self._doubts = False
+
+    async def run(self) -> None:
+        """Audit now and then until cancelled."""
+        while True:
+            await anyio.sleep(min(_LOOK_AGAIN_S, self._every_s) if self._doubts else self._every_s)
+            if self._connector.is_operational():
+                await self.audit()
+
+    async def audit(self) -> None:
+        """Ask the broker for everything once, and settle what differs; a failure is told."""
+        began_ns = self._clock.now_ns()
+        try:
+            snapshot = await self._connector.audit()
+            if self._connector.is_operational():
+                self.settle(snapshot, sent_before_ns=began_ns)
+        except BrokerError as error:
+            _log.warning("audit: %s", error)
+        except (RecordError, IllegalTransitionError) as error:
+            self._execution.accepts_entries = False
+            self._on_incident("audit failed", str(error), None)
+
+    def settle(self, snapshot: BrokerSnapshot, *, sent_before_ns: int | None = None) -> None:
+        """Bring the record up to the broker's truth, and block what cannot be explained.
+
+        Raises:
+            RecordError: something could not be booked.
+        """
+        found = reconcile(snapshot, self._store, self._execution, sent_before_ns=sent_before_ns)
+        self._doubts = any(one.kind is DifferenceKind.ORDER_ABSENT for one in found)
+        self._execution.blocked.clear()
+        lasting = set()
+        for one in found:
+            symbol, text = self._described(one)
+            if symbol is not None and one.blocks:
+                self._execution.blocked[symbol] = text
+            lasting.add(text)
+            if text not in self._told:
+                self._tell(one, symbol, text)
+        self._told = lasting
+
+    def _described(self, found: Difference) -> tuple[str | None, str]:
+        if not found.con_id:
+            return None, f"{found.order_ref}: {found.text}"
+        symbol = self._symbol_of(found.con_id)
+        if not found.blocks:
+            return symbol, found.text
+        return symbol, (
+            f"{symbol}: the broker holds {found.broker_value:g} shares,"
+            f" our fills make {found.our_value:g}; {found.text}"
+        )
+
+    def _tell(self, found: Difference, symbol: str | None, text: str) -> None:
+        """Record a difference, and call a person where that is the action."""
+        try:
+            self._store.add_difference(
+                self._run_id,
+                at_ns=self._now_or_none(),
+                kind=found.kind.value,
+                action=found.action,
+                symbol=symbol,
+                order_ref=found.order_ref,
+                broker_value=found.broker_value,
+                our_value=found.our_value,
+                text=text,
+            )
+        except RecordError as error:
+            _log.warning("difference not recorded: %s", error)
+        if found.blocks:
+            self._on_incident("position differs", text, symbol)
+        elif found.kind in _ALARMING:
+            self._on_incident(found.kind.value.lower().replace("_", " "), text, symbol)
+
+    def _symbol_of(self, con_id: int) -> str:
+        known = {line.instrument.con_id: line.instrument.symbol for line in self._connector.lines}
+        known |= {row["con_id"]: row["symbol"] for row in self._store.open_trades()}
+        return known.get(con_id, f"contract {con_id}")
+
+    def _now_or_none(self) -> int | None:
+        try:
+            return self._clock.now_ns()
+        except MomentumLabError:
+            return None
