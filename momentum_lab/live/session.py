@@ -47,6 +47,7 @@ _log = logging.getLogger(__name__)
 
 _EQUITY_EVERY_NS = 60 * NS_PER_S
 _REPORT_EVERY_NS = 1800 * NS_PER_S
+_FLAT_LOOK_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -434,19 +435,19 @@ class LiveSession:
 
     def _obey(self, command: Command) -> Obeyed:
         """Carry out a command; what takes its time goes on after the answer."""
-        n_open = len(self._store.open_trades())
+        n_open = len(self._life().positions)
         if command.kind is CommandKind.STOP:
             self.stop(str(command))
             # It is done when the session signs off.
-            return Obeyed(f"ends in order: no entries, {n_open} open trades to close", lambda: None)
+            return Obeyed(f"ends in order: no entries, {n_open} positions to close", lambda: None)
         if command.kind is CommandKind.RESUME:
             return Obeyed(self._resume(command))
         self._halt(command)
         if command.kind is CommandKind.HALT:
-            return Obeyed(f"HALTED: no entries; {n_open} open trades go on being managed")
+            return Obeyed(f"HALTED: no entries; {n_open} positions go on being managed")
         self._manager.flatten()
         self._wants_flat.set()
-        return Obeyed(f"HALTED: no entries; {n_open} open trades are being closed", self._when_flat)
+        return Obeyed(f"HALTED: no entries; {n_open} positions are being closed", self._when_flat)
 
     def _halt(self, command: Command) -> None:
         try:
@@ -480,16 +481,26 @@ class LiveSession:
         """Cancel entries first, and what else works of ours once nothing is open any more."""
         while True:
             await self._wants_flat.wait()
-            await self._execution.cancel_entries()
-            cancelled = set[str]()
-            while self._store.open_trades() or self._store.unsettled_orders():
-                if not self._store.open_trades():
-                    for order in self._store.unsettled_orders():
-                        if order["order_ref"] not in cancelled:
-                            cancelled.add(order["order_ref"])
-                            await self._connector.cancel_order(order["order_ref"])
-                await anyio.sleep(0.05)
-            self._wants_flat = anyio.Event()
+            try:
+                await self._flatten()
+            except MomentumLabError as error:
+                # The order to be flat stands until it is carried out.
+                self._record_incident("flattening interrupted", str(error))
+                await anyio.sleep(self.parameters.execution.exit_retry_s)
+            else:
+                self._wants_flat = anyio.Event()
+
+    async def _flatten(self) -> None:
+        await self._execution.cancel_entries()
+        cancelled = set[str]()
+        while True:
+            is_flat, orders = not self._store.open_trades(), self._store.unsettled_orders()
+            if is_flat and not orders:
+                return
+            for ref in {row["order_ref"] for row in orders if is_flat} - cancelled:
+                if await self._connector.cancel_order(ref):
+                    cancelled.add(ref)
+            await anyio.sleep(_FLAT_LOOK_S)
 
     def _when_flat(self) -> str | None:
         if self._wants_flat.is_set():
