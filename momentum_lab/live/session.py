@@ -26,7 +26,8 @@ from momentum_lab.clock import Alarm, Clock, ReplayClock, SystemClock, utc, wall
 from momentum_lab.core.connection import ConnectionEvent, ConnectionState
 from momentum_lab.core.market import NS_PER_S
 from momentum_lab.errors import BrokerError, MomentumLabError, ParameterError, RecordError
-from momentum_lab.live.control_watch import ControlWatch, Obeyed
+from momentum_lab.live.commands import CommandDesk
+from momentum_lab.live.control_watch import ControlWatch
 from momentum_lab.live.decisions import DecisionBook
 from momentum_lab.live.detection_engine import DetectionEngine
 from momentum_lab.live.execution_service import ExecutionService
@@ -38,16 +39,15 @@ from momentum_lab.live.reconcile import reconcile
 from momentum_lab.live.run_identity import check_run_id, new_run_id, revision
 from momentum_lab.parameters import Parameters, refuse_live
 from momentum_lab.records.capture import QuoteCapture
-from momentum_lab.records.control import Command, CommandKind, SignOfLife, control_path
+from momentum_lab.records.control import control_path
 from momentum_lab.records.ledger import Row
 from momentum_lab.records.lock import Lease, exclusive, exclusive_account
-from momentum_lab.records.trade_store import BY_HAND, TradeStore, masked
+from momentum_lab.records.trade_store import TradeStore, masked
 
 _log = logging.getLogger(__name__)
 
 _EQUITY_EVERY_NS = 60 * NS_PER_S
 _REPORT_EVERY_NS = 1800 * NS_PER_S
-_FLAT_LOOK_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +90,11 @@ class LiveSession:
     _engine: DetectionEngine = field(init=False)
     _book: DecisionBook = field(init=False)
     _capture: QuoteCapture = field(init=False)
+    _desk: CommandDesk = field(init=False)
     _control: ControlWatch = field(init=False)
-    _wants_flat: anyio.Event = field(init=False)
     _held: contextlib.ExitStack = field(init=False)
-    _leases: list[Lease] = field(init=False, default_factory=list)
-    _positions: dict[str, float] = field(init=False, default_factory=dict)
+    _lease: Lease = field(init=False)
+    _holds_account: bool = False
     _stop: anyio.Event = field(init=False)
     _ending: Alarm = field(init=False, default_factory=Alarm)
     _is_ready: anyio.Event = field(init=False)
@@ -133,14 +133,14 @@ class LiveSession:
         """
         with contextlib.ExitStack() as held:
             self._held = held
-            self._leases.append(held.enter_context(exclusive(self.database, self.run_id)))
+            self._lease = held.enter_context(exclusive(self.database, self.run_id))
             return await self._run_alone()
 
     async def _run_alone(self) -> SessionResult:
         replay = self.parameters.replay
         is_replay = self.parameters.mode == "replay"
         self._clock = ReplayClock(replay.speed) if is_replay else SystemClock()
-        self._stop, self._is_ready, self._wants_flat = anyio.Event(), anyio.Event(), anyio.Event()
+        self._stop, self._is_ready = anyio.Event(), anyio.Event()
         self._store = TradeStore(self.database)
         if is_replay:
             self._store.commit_lightly()
@@ -196,15 +196,26 @@ class LiveSession:
             on_incident=self._record_incident,
         )
         self._capture = QuoteCapture(self.folder / "quotes.parquet")
+        self._desk = CommandDesk(
+            self._connector,
+            self._execution,
+            self._manager,
+            self._store,
+            stop=self.stop,
+            is_stopping=self._stop.is_set,
+            retry_s=self.parameters.execution.exit_retry_s,
+            on_incident=self._record_incident,
+        )
+        self._desk.leases.append(self._lease)
         self._control = ControlWatch(
             control_path(self.database),
             self.run_id,
             self.parameters.mode,
-            obey=self._obey,
-            life=self._life,
+            obey=self._desk.obey,
+            life=self._desk.life,
             on_incident=self._record_incident,
         )
-        self._stay_halted(self._control.start())
+        self._desk.stay_halted(self._control.start())
         # The calendar takes a second to load: now, not between a headline and its order.
         session_on_day_of(wall_ns())
 
@@ -246,7 +257,7 @@ class LiveSession:
                 ("housekeeping", self._keep_house),
                 ("gateway watch", self._watch_gateway),
                 ("control watch", self._control.run),
-                ("flattening", self._flatten_on_command),
+                ("command desk", self._desk.run),
             ):
                 group.start_soon(self._supervise, name, service, name=name)
             await self._until_the_end()
@@ -352,7 +363,7 @@ class LiveSession:
 
     def _hold_account(self, account: str) -> None:
         """Let no second session of this strategy trade the account, whatever store it has."""
-        if self.parameters.mode not in ("paper", "live") or len(self._leases) > 1:
+        if self.parameters.mode not in ("paper", "live") or self._holds_account:
             # A replay has an account of its own, and a shadow sends nothing.
             return
         strategy = self.parameters.strategy
@@ -361,7 +372,8 @@ class LiveSession:
         except RecordError as error:
             # Trying again, as after a failed write, would not help.
             raise ParameterError(str(error)) from error
-        self._leases.append(lease)
+        self._desk.leases.append(lease)
+        self._holds_account = True
 
     def _symbol_of(self, con_id: int) -> str:
         known = {line.instrument.con_id: line.instrument.symbol for line in self._connector.lines}
@@ -430,94 +442,6 @@ class LiveSession:
         self._control.end(reason)
         self._capture.close()
         return SessionResult(self.run_id, reason, still_open, self.database, self.folder)
-
-    # --- what is told from outside ---------------------------------------------------------
-
-    def _obey(self, command: Command) -> Obeyed:
-        """Carry out a command; what takes its time goes on after the answer."""
-        n_open = len(self._life().positions)
-        if command.kind is CommandKind.STOP:
-            self.stop(str(command))
-            # It is done when the session signs off.
-            return Obeyed(f"ends in order: no entries, {n_open} positions to close", lambda: None)
-        if command.kind is CommandKind.RESUME:
-            return Obeyed(self._resume(command))
-        self._halt(command)
-        if command.kind is CommandKind.HALT:
-            return Obeyed(f"HALTED: no entries; {n_open} positions go on being managed")
-        self._manager.flatten()
-        self._wants_flat.set()
-        return Obeyed(f"HALTED: no entries; {n_open} positions are being closed", self._when_flat)
-
-    def _halt(self, command: Command) -> None:
-        try:
-            self._execution.set_risk_state("HALTED", f"{BY_HAND}{command}")
-        except RecordError as error:
-            self._record_incident("risk state not recorded", str(error))
-
-    def _resume(self, command: Command) -> str:
-        if self._stop.is_set():
-            return "not resumed: the session is ending"
-        if self._wants_flat.is_set():
-            return "not resumed: positions are still being closed; ask again when flat"
-        try:
-            self._execution.set_risk_state("ACTIVE", f"{BY_HAND}{command}")
-        except RecordError as error:
-            return f"not resumed, it could not be recorded: {error}"
-        self._manager.keep()
-        return "ACTIVE: entries are allowed again"
-
-    def _stay_halted(self, told: Command | None) -> None:
-        """A halt by hand outlives its run, and counts also where no run heard it."""
-        row = self._store.risk_state_by_hand()
-        is_halted, cause = row is not None and row["state"] == "HALTED", row and row["cause"]
-        if told is not None and (row is None or told.wall_ns > row["wall_ns"]):
-            is_halted = told.kind is not CommandKind.RESUME
-            cause = f"{BY_HAND}{told}"
-        if is_halted:
-            self._execution.set_risk_state("HALTED", str(cause))
-
-    async def _flatten_on_command(self) -> None:
-        """Cancel entries first, and what else works of ours once nothing is open any more."""
-        while True:
-            await self._wants_flat.wait()
-            try:
-                await self._flatten()
-            except MomentumLabError as error:
-                # The order to be flat stands until it is carried out.
-                self._record_incident("flattening interrupted", str(error))
-                await anyio.sleep(self.parameters.execution.exit_retry_s)
-            else:
-                self._wants_flat = anyio.Event()
-
-    async def _flatten(self) -> None:
-        await self._execution.cancel_entries()
-        cancelled = set[str]()
-        while True:
-            is_flat, orders = not self._store.open_trades(), self._store.unsettled_orders()
-            if is_flat and not orders:
-                return
-            for ref in {row["order_ref"] for row in orders if is_flat} - cancelled:
-                if await self._connector.cancel_order(ref):
-                    cancelled.add(ref)
-            await anyio.sleep(_FLAT_LOOK_S)
-
-    def _when_flat(self) -> str | None:
-        if self._wants_flat.is_set():
-            return None
-        return "HALTED and flat: nothing is open, no order of ours works"
-
-    def _life(self) -> SignOfLife:
-        with contextlib.suppress(RecordError):
-            # What was last known is better than no sign of life.
-            self._positions = {
-                row["symbol"]: self._store.open_shares(row["trade_id"])
-                for row in self._store.open_trades()
-            }
-        for lease in self._leases:
-            lease.beat()
-        state = "ENDING" if self._stop.is_set() else self._connector.state.value
-        return SignOfLife(state, self._execution.risk_state, self._positions)
 
     # --- what is written down --------------------------------------------------------------
 

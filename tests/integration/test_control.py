@@ -136,8 +136,12 @@ async def test_a_halt_outlives_its_run_until_resume(
     control_path(running.session.database).unlink()
     async with session(start_gateway, tmp_path, run_id="second") as running:
         status = await running.tell("status")
-        await running.tell("resume")
-    async with session(start_gateway, tmp_path, run_id="third") as running:
+    # Nobody hears it; the next session does, and remembers it without the control database.
+    await running.tell("resume", "--timeout", "0")
+    async with session(start_gateway, tmp_path, run_id="third"):
+        pass
+    control_path(running.session.database).unlink()
+    async with session(start_gateway, tmp_path, run_id="fourth") as running:
         after = await running.tell("status")
 
     assert "risk state   HALTED" in status.output
