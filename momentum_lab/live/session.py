@@ -145,7 +145,7 @@ class LiveSession:
         if is_replay:
             self._store.commit_lightly()
         try:
-            self._refuse_shadow_of_trades()
+            self._refuse_store()
         except RecordError:
             self._store.close()
             raise
@@ -219,15 +219,25 @@ class LiveSession:
         # The calendar takes a second to load: now, not between a headline and its order.
         session_on_day_of(wall_ns())
 
-    def _refuse_shadow_of_trades(self) -> None:
-        """A session that sends nothing can close nothing: it gets a store without open trades."""
-        if self.parameters.mode != "shadow":
-            return
-        n_trades, n_orders = len(self._store.open_trades()), len(self._store.unsettled_orders())
-        if n_trades or n_orders:
+    def _refuse_store(self) -> None:
+        """Keep real, simulated and merely decided trades apart: days and limits are summed.
+
+        A session that sends nothing could close nothing, so that its store has no open trades.
+        """
+        mode = self.parameters.mode
+        others = sorted(
+            found for found in self._store.modes() - {mode} if {"live", "shadow"} & {found, mode}
+        )
+        if others:
             raise RecordError(
-                f"{self.database}: mode shadow sends nothing and so expects a store of its own,"
-                f" found {n_trades} open trades and {n_orders} orders without an end in this one"
+                f"{self.database}: mode {mode} expects a trade store of its own"
+                f" (records.database), found runs of mode {', '.join(others)} in this one"
+            )
+        n_trades = len(self._store.open_trades())
+        if mode == "shadow" and n_trades:
+            raise RecordError(
+                f"{self.database}: mode shadow sends nothing and could not close the {n_trades}"
+                " open trades of this store"
             )
 
     async def _run_services(self) -> None:
