@@ -30,6 +30,7 @@ from momentum_lab.faces import control_commands
 from momentum_lab.faces.doctor import doctor
 from momentum_lab.faces.gateway_commands import gateway
 from momentum_lab.faces.one_sentence import FAILED_EXIT, one_sentence
+from momentum_lab.faces.trades_command import trades
 from momentum_lab.parameters import Parameters, load_parameters
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ main.add_command(control_commands.flatten)
 main.add_command(control_commands.halt)
 main.add_command(control_commands.resume)
 main.add_command(control_commands.status)
+main.add_command(trades)
 
 
 @main.command()

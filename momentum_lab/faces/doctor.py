@@ -18,9 +18,9 @@ from pathlib import Path
 import anyio
 import click
 
-from momentum_lab.errors import ParameterError
+from momentum_lab.errors import ParameterError, RecordError
 from momentum_lab.faces.one_sentence import FAILED_EXIT, one_sentence
-from momentum_lab.live.finding import Finding, Verdict, failure, fine, skipped
+from momentum_lab.live.finding import Finding, Verdict, failure, fine, skipped, warning
 from momentum_lab.parameters import Parameters, load_parameters, refuse_live
 
 OnFinding = Callable[[Finding], None]
@@ -110,6 +110,8 @@ def run_doctor(
         )
     for finding in examine_machine(_folders(parameters)):
         note(finding)
+    if parameters is not None:
+        note(_examine_control(parameters))
     has_loop = any((item.check, item.verdict) == ("event loop", Verdict.FAILURE) for item in found)
     if parameters is None or has_loop:
         note(skipped("gateway", f"needs the {'event loop' if has_loop else 'parameters'}"))
@@ -150,17 +152,51 @@ def _load(parameters_file: Path, note: OnFinding) -> Parameters | None:
     return parameters
 
 
+def _examine_control(parameters: Parameters) -> Finding:
+    """Whether a session uses the store already, and whether a person has halted entries."""
+    from momentum_lab.faces.control_commands import answers  # noqa: PLC0415 - as in run_doctor
+    from momentum_lab.records.control import CommandKind, Control, control_path  # noqa: PLC0415
+
+    path = control_path(_root() / parameters.records.database)
+    if not path.is_file():
+        return fine("control", "no session has run on this store")
+    try:
+        control = Control(path, patience_s=1.0)
+        try:
+            session, standing = control.last_session(), control.standing()
+        finally:
+            control.close()
+    except RecordError as error:
+        return failure("control", str(error), f"Delete {path.name}: it is made again.")
+    if session is not None and answers(session):
+        return warning(
+            "control",
+            f"run {session.run_id} uses this store now, pid {session.process.pid}",
+            "A second session is refused: 'momentum-lab stop' ends the first.",
+        )
+    if standing is not None and standing.kind is not CommandKind.RESUME:
+        return warning(
+            "control",
+            f"a session would enter nothing: {standing}",
+            "momentum-lab resume lets it enter again.",
+        )
+    return fine("control", "no session uses this store, none is halted by hand")
+
+
+def _root() -> Path:
+    from momentum_lab.faces.runner import project_root  # noqa: PLC0415 - as in run_doctor
+
+    try:
+        return project_root()
+    except ParameterError:
+        return Path.cwd()
+
+
 def _folders(parameters: Parameters | None) -> tuple[Path, ...]:
     """Return the folders of the record, as a session would find them."""
-    from momentum_lab.faces.runner import project_root  # noqa: PLC0415
-
     if parameters is None:
         return ()
-    try:
-        root = project_root()
-    except ParameterError:
-        root = Path.cwd()
-    records = parameters.records
+    root, records = _root(), parameters.records
     return (root / records.database).parent, root / records.runs
 
 

@@ -64,6 +64,7 @@ class ControlWatch:
     _control: Control | None = None
     _last_number: int | None = None
     _open: dict[int, Callable[[], str | None]] = field(default_factory=dict)
+    _answers: dict[int, tuple[str, bool]] = field(default_factory=dict)
     _began_ns: int = 0
     _looked_ns: int = 0
     _beat_ns: int = 0
@@ -95,8 +96,9 @@ class ControlWatch:
             for command in control.given_after(self._last_number or 0):
                 self._last_number = command.command_id
                 if command.wall_ns >= self._began_ns:
-                    self._carry_out(control, command)
-            self._finish(control)
+                    self._carry_out(command)
+            self._finish()
+            self._answer(control)
             if now_ns - self._beat_ns >= _BEAT_EVERY_NS:
                 self._beat_ns = now_ns
                 control.beat(self.run_id, self.life())
@@ -108,6 +110,7 @@ class ControlWatch:
     def end(self, reason: str) -> None:
         """Say how the session ended, and close the file."""
         try:
+            self._answer(self._opened())
             self._opened().sign_off(self.run_id, self.life(), reason=reason)
         except RecordError as error:
             self._fail(error)
@@ -141,24 +144,28 @@ class ControlWatch:
         self._control = control
         return control
 
-    def _carry_out(self, control: Control, command: Command) -> None:
+    def _carry_out(self, command: Command) -> None:
         _log.warning("command: %s", command)
         obeyed = self.obey(command)
         if obeyed.when_done is not None:
             self._open[command.command_id] = obeyed.when_done
-        # What `status` says must not be older than the answer.
-        control.beat(self.run_id, self.life())
-        control.answer(
-            command.command_id, self.run_id, obeyed.words, is_done=obeyed.when_done is None
-        )
+        self._answers[command.command_id] = obeyed.words, obeyed.when_done is None
 
-    def _finish(self, control: Control) -> None:
+    def _finish(self) -> None:
         for command_id, when_done in list(self._open.items()):
             words = when_done()
             if words is not None:
-                control.beat(self.run_id, self.life())
-                control.answer(command_id, self.run_id, words, is_done=True)
+                self._answers[command_id] = words, True
                 del self._open[command_id]
+
+    def _answer(self, control: Control) -> None:
+        """Say what was done; what cannot be written now is said at the next look."""
+        if self._answers:
+            # What `status` says must not be older than the answer.
+            control.beat(self.run_id, self.life())
+        for command_id, (words, is_done) in list(self._answers.items()):
+            control.answer(command_id, self.run_id, words, is_done=is_done)
+            del self._answers[command_id]
 
     def _fail(self, error: RecordError) -> None:
         """Go on without; one incident for each time that it breaks."""

@@ -27,7 +27,8 @@ from momentum_lab.core.connection import ConnectionEvent, ConnectionState
 from momentum_lab.core.market import NS_PER_S
 from momentum_lab.errors import BrokerError, MomentumLabError, ParameterError, RecordError
 from momentum_lab.live.auditor import Auditor
-from momentum_lab.live.control_watch import ControlWatch, Obeyed
+from momentum_lab.live.commands import CommandDesk
+from momentum_lab.live.control_watch import ControlWatch
 from momentum_lab.live.decisions import DecisionBook
 from momentum_lab.live.detection_engine import DetectionEngine
 from momentum_lab.live.execution_service import ExecutionService
@@ -38,10 +39,10 @@ from momentum_lab.live.position_manager import PositionManager
 from momentum_lab.live.run_identity import check_run_id, new_run_id, revision
 from momentum_lab.parameters import Parameters, refuse_live
 from momentum_lab.records.capture import QuoteCapture
-from momentum_lab.records.control import Command, CommandKind, SignOfLife, control_path
+from momentum_lab.records.control import control_path
 from momentum_lab.records.ledger import Row
 from momentum_lab.records.lock import Lease, exclusive, exclusive_account
-from momentum_lab.records.trade_store import BY_HAND, TradeStore, masked
+from momentum_lab.records.trade_store import TradeStore, masked
 
 _log = logging.getLogger(__name__)
 
@@ -90,11 +91,11 @@ class LiveSession:
     _book: DecisionBook = field(init=False)
     _auditor: Auditor = field(init=False)
     _capture: QuoteCapture = field(init=False)
+    _desk: CommandDesk = field(init=False)
     _control: ControlWatch = field(init=False)
-    _wants_flat: anyio.Event = field(init=False)
     _held: contextlib.ExitStack = field(init=False)
-    _leases: list[Lease] = field(init=False, default_factory=list)
-    _positions: dict[str, float] = field(init=False, default_factory=dict)
+    _lease: Lease = field(init=False)
+    _holds_account: bool = False
     _stop: anyio.Event = field(init=False)
     _ending: Alarm = field(init=False, default_factory=Alarm)
     _is_ready: anyio.Event = field(init=False)
@@ -133,19 +134,19 @@ class LiveSession:
         """
         with contextlib.ExitStack() as held:
             self._held = held
-            self._leases.append(held.enter_context(exclusive(self.database, self.run_id)))
+            self._lease = held.enter_context(exclusive(self.database, self.run_id))
             return await self._run_alone()
 
     async def _run_alone(self) -> SessionResult:
         replay = self.parameters.replay
         is_replay = self.parameters.mode == "replay"
         self._clock = ReplayClock(replay.speed) if is_replay else SystemClock()
-        self._stop, self._is_ready, self._wants_flat = anyio.Event(), anyio.Event(), anyio.Event()
+        self._stop, self._is_ready = anyio.Event(), anyio.Event()
         self._store = TradeStore(self.database)
         if is_replay:
             self._store.commit_lightly()
         try:
-            self._refuse_shadow_of_trades()
+            self._refuse_store()
         except RecordError:
             self._store.close()
             raise
@@ -205,27 +206,48 @@ class LiveSession:
             on_incident=self._record_incident,
         )
         self._capture = QuoteCapture(self.folder / "quotes.parquet")
+        self._desk = CommandDesk(
+            self._connector,
+            self._execution,
+            self._manager,
+            self._store,
+            stop=self.stop,
+            is_stopping=self._stop.is_set,
+            retry_s=self.parameters.execution.exit_retry_s,
+            on_incident=self._record_incident,
+        )
+        self._desk.leases.append(self._lease)
         self._control = ControlWatch(
             control_path(self.database),
             self.run_id,
             self.parameters.mode,
-            obey=self._obey,
-            life=self._life,
+            obey=self._desk.obey,
+            life=self._desk.life,
             on_incident=self._record_incident,
         )
-        self._stay_halted(self._control.start())
+        self._desk.stay_halted(self._control.start())
         # The calendar takes a second to load: now, not between a headline and its order.
         session_on_day_of(wall_ns())
 
-    def _refuse_shadow_of_trades(self) -> None:
-        """A session that sends nothing can close nothing: it gets a store without open trades."""
-        if self.parameters.mode != "shadow":
-            return
-        n_trades, n_orders = len(self._store.open_trades()), len(self._store.unsettled_orders())
-        if n_trades or n_orders:
+    def _refuse_store(self) -> None:
+        """Keep real, simulated and merely decided trades apart: days and limits are summed.
+
+        A session that sends nothing could close nothing, so that its store has no open trades.
+        """
+        mode = self.parameters.mode
+        others = sorted(
+            found for found in self._store.modes() - {mode} if {"live", "shadow"} & {found, mode}
+        )
+        if others:
             raise RecordError(
-                f"{self.database}: mode shadow sends nothing and so expects a store of its own,"
-                f" found {n_trades} open trades and {n_orders} orders without an end in this one"
+                f"{self.database}: mode {mode} expects a trade store of its own"
+                f" (records.database), found runs of mode {', '.join(others)} in this one"
+            )
+        n_trades = len(self._store.open_trades())
+        if mode == "shadow" and n_trades:
+            raise RecordError(
+                f"{self.database}: mode shadow sends nothing and could not close the {n_trades}"
+                " open trades of this store"
             )
 
     async def _run_services(self) -> None:
@@ -256,7 +278,7 @@ class LiveSession:
                 ("gateway watch", self._watch_gateway),
                 ("auditor", self._auditor.run),
                 ("control watch", self._control.run),
-                ("flattening", self._flatten_on_command),
+                ("command desk", self._desk.run),
             ):
                 group.start_soon(self._supervise, name, service, name=name)
             await self._until_the_end()
@@ -362,7 +384,7 @@ class LiveSession:
 
     def _hold_account(self, account: str) -> None:
         """Let no second session of this strategy trade the account, whatever store it has."""
-        if self.parameters.mode not in ("paper", "live") or len(self._leases) > 1:
+        if self.parameters.mode not in ("paper", "live") or self._holds_account:
             # A replay has an account of its own, and a shadow sends nothing.
             return
         strategy = self.parameters.strategy
@@ -371,7 +393,8 @@ class LiveSession:
         except RecordError as error:
             # Trying again, as after a failed write, would not help.
             raise ParameterError(str(error)) from error
-        self._leases.append(lease)
+        self._desk.leases.append(lease)
+        self._holds_account = True
 
     async def _keep_house(self) -> None:
         """Sample quotes and equity, ask again for missing orders, report now and then.
@@ -435,84 +458,6 @@ class LiveSession:
         self._control.end(reason)
         self._capture.close()
         return SessionResult(self.run_id, reason, still_open, self.database, self.folder)
-
-    # --- what is told from outside ---------------------------------------------------------
-
-    def _obey(self, command: Command) -> Obeyed:
-        """Carry out a command; what takes its time goes on after the answer."""
-        n_open = len(self._store.open_trades())
-        if command.kind is CommandKind.STOP:
-            self.stop(str(command))
-            # It is done when the session signs off.
-            return Obeyed(f"ends in order: no entries, {n_open} open trades to close", lambda: None)
-        if command.kind is CommandKind.RESUME:
-            return Obeyed(self._resume(command))
-        self._halt(command)
-        if command.kind is CommandKind.HALT:
-            return Obeyed(f"HALTED: no entries; {n_open} open trades go on being managed")
-        self._manager.flatten()
-        self._wants_flat.set()
-        return Obeyed(f"HALTED: no entries; {n_open} open trades are being closed", self._when_flat)
-
-    def _halt(self, command: Command) -> None:
-        try:
-            self._execution.set_risk_state("HALTED", f"{BY_HAND}{command}")
-        except RecordError as error:
-            self._record_incident("risk state not recorded", str(error))
-
-    def _resume(self, command: Command) -> str:
-        if self._stop.is_set():
-            return "not resumed: the session is ending"
-        if self._wants_flat.is_set():
-            return "not resumed: positions are still being closed; ask again when flat"
-        try:
-            self._execution.set_risk_state("ACTIVE", f"{BY_HAND}{command}")
-        except RecordError as error:
-            return f"not resumed, it could not be recorded: {error}"
-        self._manager.keep()
-        return "ACTIVE: entries are allowed again"
-
-    def _stay_halted(self, told: Command | None) -> None:
-        """A halt by hand outlives its run, and counts also where no run heard it."""
-        row = self._store.risk_state_by_hand()
-        is_halted, cause = row is not None and row["state"] == "HALTED", row and row["cause"]
-        if told is not None and (row is None or told.wall_ns > row["wall_ns"]):
-            is_halted = told.kind is not CommandKind.RESUME
-            cause = f"{BY_HAND}{told}"
-        if is_halted:
-            self._execution.set_risk_state("HALTED", str(cause))
-
-    async def _flatten_on_command(self) -> None:
-        """Cancel entries first, and what else works of ours once nothing is open any more."""
-        while True:
-            await self._wants_flat.wait()
-            await self._execution.cancel_entries()
-            cancelled = set[str]()
-            while self._store.open_trades() or self._store.unsettled_orders():
-                if not self._store.open_trades():
-                    for order in self._store.unsettled_orders():
-                        if order["order_ref"] not in cancelled:
-                            cancelled.add(order["order_ref"])
-                            await self._connector.cancel_order(order["order_ref"])
-                await anyio.sleep(0.05)
-            self._wants_flat = anyio.Event()
-
-    def _when_flat(self) -> str | None:
-        if self._wants_flat.is_set():
-            return None
-        return "HALTED and flat: nothing is open, no order of ours works"
-
-    def _life(self) -> SignOfLife:
-        with contextlib.suppress(RecordError):
-            # What was last known is better than no sign of life.
-            self._positions = {
-                row["symbol"]: self._store.open_shares(row["trade_id"])
-                for row in self._store.open_trades()
-            }
-        for lease in self._leases:
-            lease.beat()
-        state = "ENDING" if self._stop.is_set() else self._connector.state.value
-        return SignOfLife(state, self._execution.risk_state, self._positions)
 
     # --- what is written down --------------------------------------------------------------
 

@@ -9,27 +9,22 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import pandas as pd
 
-from momentum_lab.calendars import NEW_YORK
 from momentum_lab.core.market import EPSILON
 from momentum_lab.core.order import OrderState
 from momentum_lab.core.position import PositionSummary
 from momentum_lab.errors import RecordError
-from momentum_lab.records import capture, ledger, migrations, schema
+from momentum_lab.records import capture, ledger
 from momentum_lab.records.ledger import Row
-from momentum_lab.records.lock import exclusive
+from momentum_lab.records.reading import dtypes_of, opened, rows_of, typed, with_instants
 
-_BUSY_TIMEOUT_S = 5.0
 _CENT_USD = 0.005
-_AT_DTYPE = f"datetime64[ns, {NEW_YORK}]"
 _NOT_FINAL = tuple(state.value for state in OrderState if not state.is_final)
 _DECISION_COLUMNS = (
     "decision_id",
@@ -86,7 +81,7 @@ def read_run(
     Raises:
         RecordError: no such file, not a trade store of this version, or no such run.
     """
-    with _reading(database) as db:
+    with opened(database) as db:
         run_id = run_id or _last_run(db)
         found = _table(db, "runs", "run_id = ?", run_id)
         if found.empty:
@@ -135,100 +130,35 @@ def check_record(database: Path) -> list[str]:
         _orders_without_end,
         _not_flat,
     )
-    with _reading(database) as db:
+    with opened(database) as db:
         return [sentence for check in checks for sentence in check(db)]
 
 
 # --- reading ------------------------------------------------------------------------------
 
 
-@contextmanager
-def _reading(database: Path) -> Iterator[sqlite3.Connection]:
-    """Open a trade store read-only; one of an earlier version is migrated first."""
-    if not database.is_file():
-        raise RecordError(f"no trade store at {database}")
-    uri = f"file:{quote(str(database.absolute()))}?mode=ro"
-    connection = sqlite3.connect(uri, uri=True, timeout=_BUSY_TIMEOUT_S)
-    connection.row_factory = sqlite3.Row
-    try:
-        found = migrations.version_of(connection)
-        if found in migrations.STEPS:
-            # Not while a session of the earlier program may be writing.
-            with exclusive(database):
-                migrations.migrate(database)
-            found = migrations.version_of(connection)
-        if found != schema.VERSION:
-            raise RecordError(
-                f"{database}: expected a trade store of version {schema.VERSION},"
-                f" found version {found}"
-            )
-        yield connection
-    except sqlite3.Error as error:
-        raise RecordError(f"{database}: could not be read: {error}") from error
-    finally:
-        connection.close()
-
-
-def _rows(db: sqlite3.Connection, sql: str, *values: object) -> list[Row]:
-    return [dict(row) for row in db.execute(sql, values)]
-
-
-def _dtypes(db: sqlite3.Connection, table: str) -> dict[str, str]:
-    """Return column -> dtype of a table, as its schema declares it."""
-    kinds = {"TEXT": "string", "REAL": "float64"}
-    return {
-        row["name"]: kinds.get(row["type"], "int64" if row["notnull"] or row["pk"] else "Int64")
-        for row in db.execute(f"PRAGMA table_info([{table}])")
-    }
-
-
 def _table(db: sqlite3.Connection, table: str, where: str, *values: object) -> pd.DataFrame:
-    rows = _rows(db, f"SELECT * FROM [{table}] WHERE {where} ORDER BY rowid", *values)  # noqa: S608 - our own words
-    return _typed(rows, _dtypes(db, table))
+    rows = rows_of(db, f"SELECT * FROM [{table}] WHERE {where} ORDER BY rowid", *values)  # noqa: S608 - our own words
+    return typed(rows, dtypes_of(db, table))
 
 
 def _headlines(db: sqlite3.Connection, run_id: str) -> pd.DataFrame:
     decided = ", ".join(
         f"d.{name} AS {'decision_text' if name == 'text' else name}" for name in _DECISION_COLUMNS
     )
-    rows = _rows(
+    rows = rows_of(
         db,
         f"SELECT h.*, {decided} FROM headlines h LEFT JOIN decisions d USING (headline_id)"  # noqa: S608 - our own words
         " WHERE h.run_id = ? ORDER BY h.received_ns, h.rowid",
         run_id,
     )
-    of_decisions = _dtypes(db, "decisions")
-    dtypes = _dtypes(db, "headlines")
+    of_decisions = dtypes_of(db, "decisions")
+    dtypes = dtypes_of(db, "headlines")
     for name in _DECISION_COLUMNS:
         # A headline whose decision is missing is shown, not hidden.
         dtype = of_decisions[name].replace("int64", "Int64")
         dtypes["decision_text" if name == "text" else name] = dtype
-    return _typed(rows, dtypes)
-
-
-def _typed(rows: Sequence[Row], dtypes: dict[str, str]) -> pd.DataFrame:
-    frame = pd.DataFrame(
-        {
-            name: pd.Series([row[name] for row in rows], dtype=dtype)
-            for name, dtype in dtypes.items()
-        }
-    )
-    return _with_instants(frame)
-
-
-def _with_instants(frame: pd.DataFrame) -> pd.DataFrame:
-    """Put a New York timestamp beside each instant in nanoseconds."""
-    instants = {
-        "at" if name == "at_ns" else f"{name.removesuffix('_ns')}_at": _as_time(frame[name])
-        for name in frame.columns
-        if name.endswith("_ns")
-    }
-    return frame.assign(**instants)
-
-
-def _as_time(instants_ns: pd.Series[Any]) -> pd.Series[Any]:
-    found = pd.to_datetime(instants_ns, unit="ns", utc=True)
-    return found.dt.tz_convert(NEW_YORK).astype(_AT_DTYPE)
+    return typed(rows, dtypes)
 
 
 def _quotes(folder: Path | None) -> pd.DataFrame:
@@ -240,14 +170,14 @@ def _quotes(folder: Path | None) -> pd.DataFrame:
     dtypes = dict.fromkeys(capture.COLUMNS, "float64") | {"symbol": "string", "at_ns": "int64"}
     frames = [pd.read_parquet(path) for path in files] or [pd.DataFrame(columns=list(dtypes))]
     joined = pd.concat(frames, ignore_index=True)[list(dtypes)].astype(dtypes)
-    return _with_instants(joined.sort_values("at_ns", kind="stable", ignore_index=True))
+    return with_instants(joined.sort_values("at_ns", kind="stable", ignore_index=True))
 
 
 # --- checking -----------------------------------------------------------------------------
 
 
 def _stray_fills(db: sqlite3.Connection) -> Iterator[str]:
-    for row in _rows(
+    for row in rows_of(
         db,
         "SELECT exec_id, order_ref FROM fills WHERE order_ref NOT IN"
         " (SELECT order_ref FROM orders) ORDER BY exec_id",
@@ -256,7 +186,7 @@ def _stray_fills(db: sqlite3.Connection) -> Iterator[str]:
 
 
 def _stray_orders(db: sqlite3.Connection) -> Iterator[str]:
-    for row in _rows(
+    for row in rows_of(
         db,
         "SELECT order_ref, purpose, decision_id, trade_id FROM orders"
         " WHERE NOT (purpose IN ('entry', 'stop', 'target') AND decision_id IN"
@@ -268,7 +198,7 @@ def _stray_orders(db: sqlite3.Connection) -> Iterator[str]:
 
 
 def _headlines_not_decided_once(db: sqlite3.Connection) -> Iterator[str]:
-    for row in _rows(
+    for row in rows_of(
         db,
         "SELECT headline_id, COUNT(decision_id) AS n FROM headlines"
         " LEFT JOIN decisions USING (headline_id) GROUP BY headline_id HAVING n <> 1"
@@ -284,7 +214,7 @@ def _broken_references(db: sqlite3.Connection) -> Iterator[str]:
 
 
 def _trades_unlike_their_fills(db: sqlite3.Connection) -> Iterator[str]:
-    for trade in _rows(db, "SELECT * FROM trades ORDER BY trade_id"):
+    for trade in rows_of(db, "SELECT * FROM trades ORDER BY trade_id"):
         total = _total(db, trade)
         if abs(total.entry_shares - trade["shares"]) > EPSILON:
             yield (
@@ -305,17 +235,17 @@ def _trades_unlike_their_fills(db: sqlite3.Connection) -> Iterator[str]:
 def _orders_without_end(db: sqlite3.Connection) -> Iterator[str]:
     marks = ", ".join("?" * len(_NOT_FINAL))
     sql = f"SELECT order_ref, state FROM orders WHERE state IN ({marks}) ORDER BY order_ref"  # noqa: S608 - question marks only
-    for row in _rows(db, sql, *_NOT_FINAL):
+    for row in rows_of(db, sql, *_NOT_FINAL):
         yield f"order {row['order_ref']} has no known end: its state is {row['state']}"
 
 
 def _not_flat(db: sqlite3.Connection) -> Iterator[str]:
-    for trade in _rows(db, "SELECT * FROM trades WHERE state <> 'CLOSED' ORDER BY trade_id"):
+    for trade in rows_of(db, "SELECT * FROM trades WHERE state <> 'CLOSED' ORDER BY trade_id"):
         yield f"{_named(trade)} is still open with {_total(db, trade).shares:+g} shares"
 
 
 def _total(db: sqlite3.Connection, trade: Row) -> PositionSummary:
-    return ledger.total_of(partial(_rows, db), trade)
+    return ledger.total_of(partial(rows_of, db), trade)
 
 
 def _named(trade: Row) -> str:

@@ -292,7 +292,9 @@ LEFT JOIN orders AS x ON x.order_ref = (
         OR (o.decision_id = t.decision_id AND o.purpose IN ('stop', 'target'))
     ORDER BY f.filled_ns DESC, f.exec_id DESC LIMIT 1
 );
-CREATE VIEW daily_pnl AS
+"""
+
+_DAILY = """
 SELECT
     new_york_day,
     COUNT(*) AS n_trades,
@@ -301,12 +303,22 @@ SELECT
     SUM(costs_usd) AS costs_usd,
     SUM(net_usd) AS net_usd,
     SUM(r_multiple) AS r_multiple
-FROM trade_view WHERE state = 'CLOSED'
-GROUP BY new_york_day;
+FROM trade_view WHERE {condition}
+GROUP BY new_york_day
 """
 
+
+def daily_sql(condition: str = "") -> str:
+    """Return what sums closed trades by New York day; `daily_pnl` is it without a condition."""
+    closed = "state = 'CLOSED'"
+    return _DAILY.format(condition=f"{closed} AND {condition}" if condition else closed).strip()
+
+
 # One statement each; no comment above holds a semicolon.
-TABLES = tuple(part.strip() for part in _SQL.split(";") if part.strip())
+TABLES = (
+    *(part.strip() for part in _SQL.split(";") if part.strip()),
+    f"CREATE VIEW daily_pnl AS {daily_sql()}",
+)
 
 
 def make_file(path: Path) -> None:

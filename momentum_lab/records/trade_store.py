@@ -154,6 +154,10 @@ class TradeStore:
             run_id, ended_wall_ns=wall_ns(), end_reason=reason, market_end_ns=market_end_ns
         )
 
+    def modes(self) -> set[str]:
+        """Return the modes of all runs."""
+        return {row["mode"] for row in self._rows("SELECT DISTINCT mode FROM runs")}
+
     # --- headlines and decisions ----------------------------------------------------------
 
     def add_headline(self, headline_id: str, run_id: str, headline: Headline) -> bool:

@@ -95,6 +95,7 @@ async def test_flatten_closes_what_is_open_and_the_session_goes_on_halted(
         await until(lambda: bool(running.rows("trades")), patience_s=60)
         told = await running.tell("flatten", "--timeout", "20")
         status = await running.tell("status")
+        again = await running.tell("flatten")
         (trade,) = running.rows("trades")
         is_running = running.result is None
 
@@ -102,6 +103,8 @@ async def test_flatten_closes_what_is_open_and_the_session_goes_on_halted(
     assert "HALTED and flat" in told.output
     assert (trade["state"], trade["exit_reason"]) == ("CLOSED", "SESSION_END")
     assert is_running
+    assert "0 positions are being closed" in again.output
+    assert "HALTED and flat" in again.output
     assert "risk state   HALTED" in status.output
     assert "positions    none" in status.output
     assert status.exit_code == 0
@@ -133,8 +136,12 @@ async def test_a_halt_outlives_its_run_until_resume(
     control_path(running.session.database).unlink()
     async with session(start_gateway, tmp_path, run_id="second") as running:
         status = await running.tell("status")
-        await running.tell("resume")
-    async with session(start_gateway, tmp_path, run_id="third") as running:
+    # Nobody hears it; the next session does, and remembers it without the control database.
+    await running.tell("resume", "--timeout", "0")
+    async with session(start_gateway, tmp_path, run_id="third"):
+        pass
+    control_path(running.session.database).unlink()
+    async with session(start_gateway, tmp_path, run_id="fourth") as running:
         after = await running.tell("status")
 
     assert "risk state   HALTED" in status.output

@@ -27,7 +27,7 @@ from momentum_lab.records.run_record import check_record
 from momentum_lab.records.trade_store import TradeStore
 from tests.conftest import StartGateway
 from tests.factories import NOON
-from tests.record_kit import a_day
+from tests.record_kit import a_day, break_store
 from tests.session_kit import TAPE, demo_parameters, gateway
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(120)]
@@ -91,12 +91,29 @@ def test_nothing_leaves_by_the_door_of_a_shadow_session() -> None:
     anyio.run(send, lambda connector: connector.cancel_order("ml-1"))
 
 
+@pytest.mark.parametrize(
+    ("earlier", "mode"),
+    [("replay", "shadow"), ("paper", "live"), ("live", "paper"), ("shadow", "live")],
+)
+async def test_each_kind_of_trade_has_a_store_of_its_own(
+    tmp_path: Path, earlier: str, mode: str
+) -> None:
+    database = a_day(tmp_path)
+    break_store(database, f"UPDATE runs SET mode = '{earlier}'")  # noqa: S608 - our own word
+    records = RecordParameters(database="trades.db", runs="runs")
+    parameters = real(4001, mode=mode, records=records)
+
+    words = f"mode {mode} expects a trade store of its own .* found runs of mode {earlier}"
+    with pytest.raises(RecordError, match=words):
+        await LiveSession(parameters, root=tmp_path).run()
+
+
 async def test_a_shadow_session_wants_a_store_without_open_trades(tmp_path: Path) -> None:
-    a_day(tmp_path, closes=False)
+    break_store(a_day(tmp_path, closes=False), "UPDATE runs SET mode = 'shadow'")
     records = RecordParameters(database="trades.db", runs="runs")
     parameters = replace(demo_parameters(4002), mode="shadow", records=records)
 
-    with pytest.raises(RecordError, match="expects a store of its own, found 1 open trades"):
+    with pytest.raises(RecordError, match="could not close the 1 open trades"):
         await LiveSession(parameters, root=tmp_path).run()
 
 

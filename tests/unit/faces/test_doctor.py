@@ -11,8 +11,10 @@ from click.testing import CliRunner, Result
 
 from momentum_lab.faces import doctor as face
 from momentum_lab.faces.cli import main
-from momentum_lab.live.finding import Finding, failure, fine, skipped, warning
+from momentum_lab.live.finding import Finding, Verdict, failure, fine, skipped, warning
 from momentum_lab.live.ibkr import examine as examination
+from momentum_lab.parameters import Parameters, RecordParameters
+from momentum_lab.records.control import CommandKind, Control, SignOfLife, control_path
 from tests.session_kit import ROOT
 
 
@@ -109,3 +111,27 @@ def test_the_examples_in_the_repository_are_valid_for_it() -> None:
     found: list[Finding] = []
     assert face._load(ROOT / "parameters" / "design.yaml", found.append) is not None
     assert [item.verdict.value for item in found] == ["ok"]
+
+
+def test_a_session_that_uses_the_store_and_a_halt_by_hand_are_told(tmp_path: Path) -> None:
+    database = tmp_path / "trades.db"
+    parameters = Parameters(
+        universe=("SPY",), records=RecordParameters(str(database), str(tmp_path / "runs"))
+    )
+    assert face._examine_control(parameters).verdict is Verdict.OK
+    control = Control(control_path(database), patience_s=1)
+    control.give(CommandKind.HALT, who="me@1", reason="war")
+    halted = face._examine_control(parameters)
+    life = SignOfLife("OPERATIONAL", "HALTED", {})
+    control.sign_on("first", "paper", life)
+    in_use = face._examine_control(parameters)
+    control.sign_off("first", life, reason="the end")
+    control.give(CommandKind.RESUME, who="me@1")
+    control.close()
+
+    assert (halted.verdict, in_use.verdict) == (Verdict.WARNING, Verdict.WARNING)
+    assert "a session would enter nothing: halt by me@1: war" in halted.found
+    assert "run first uses this store now" in in_use.found
+    assert face._examine_control(parameters).verdict is Verdict.OK
+    control_path(database).write_bytes(b"rubbish" * 100)
+    assert face._examine_control(parameters).verdict is Verdict.FAILURE
