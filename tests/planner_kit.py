@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from momentum_lab.clock import SystemClock, transport_s
 from momentum_lab.core.market import NS_PER_S, DataType, Instrument, Side
@@ -14,6 +14,7 @@ from momentum_lab.core.order import OrderEvent, OrderIntent, OrderPurpose
 from momentum_lab.core.position import ExitReason, Fill, Levels
 from momentum_lab.core.signal import Decision, Outcome, Reason, TradeSignal
 from momentum_lab.live.entry_planner import EntryPlanner
+from momentum_lab.live.ibkr.candles import CandleOutcome, Candles
 from momentum_lab.live.ibkr.connector import IBKRConnector
 from momentum_lab.live.ibkr.line import Line
 from momentum_lab.live.ibkr.translate import Account
@@ -41,13 +42,28 @@ class ToldConnector(IBKRConnector):
 
     equity_usd: float | None = EQUITY_USD
     buying_power_usd: float | None = EQUITY_USD
+    candles = Candles(CandleOutcome.EMPTY)
 
     def account(self) -> Account:
         return Account(self.equity_usd, self.buying_power_usd)
 
+    async def fetch_candles(self, ticker: str, *, duration: str = "", seconds: int = 60) -> Candles:
+        return self.candles
+
     def instrument(self, ticker: str) -> Instrument | None:
         line = self.lines.get(ticker)
         return line.instrument if line else None
+
+
+C = TypeVar("C", bound=ToldConnector)
+
+
+def told_connector(kind: type[C]) -> tuple[C, ToldClock]:
+    """A connector of a kind, and its clock."""
+    clock = ToldClock()
+    parameters = Parameters(universe=("SPY", "IBM"))
+    made = kind(parameters, clock=clock, on_transition=lambda *_: None, on_incident=lambda *_: None)
+    return made, clock
 
 
 class Bench:

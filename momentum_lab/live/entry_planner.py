@@ -25,6 +25,7 @@ from momentum_lab.core.risk_state import RiskEvent, RiskState
 from momentum_lab.core.signal import Decision, Reason, TradeSignal, passed
 from momentum_lab.core.sizing import Size, SizingInputs, sigma_of_atr, size_position
 from momentum_lab.errors import DataError
+from momentum_lab.live.daily_figures import DailyDesk
 from momentum_lab.live.ibkr.connector import IBKRConnector
 from momentum_lab.live.risk_desk import RiskDesk
 from momentum_lab.parameters import Parameters
@@ -90,6 +91,7 @@ class EntryPlanner:
         self._connector = connector
         self._clock = clock
         self._parameters = parameters
+        self._daily = DailyDesk(connector, clock)
         self._desk = RiskDesk(
             connector, store=store, clock=clock, parameters=parameters, run_id=run_id
         )
@@ -117,6 +119,10 @@ class EntryPlanner:
     def brake(self, event: RiskEvent, cause: str) -> None:
         """Move the brake by what happened."""
         self._desk.brake(event, cause)
+
+    async def learn(self, symbol: str) -> None:
+        """Ask what is usual for a symbol over days, for the size of an entry that may come."""
+        await self._daily.learn(symbol)
 
     # --- an entry --------------------------------------------------------------------------
 
@@ -193,6 +199,7 @@ class EntryPlanner:
         price = far_side(quote, signal.side)
         if buying_power_usd is None or price is None:
             return passed(Reason.NO_EQUITY, "the account has not reported its buying power in USD")
+        daily = self._daily.of(signal.symbol)
         size = size_position(
             SizingInputs(
                 side=signal.side,
@@ -210,7 +217,9 @@ class EntryPlanner:
                 # are one.
                 sector_gross_usd=snapshot.gross_usd,
                 n_open=snapshot.n_open,
+                adv_shares=daily.adv_shares,
                 recent_volume_shares=signal.recent_volume_shares,
+                sigma_daily_ratio=daily.sigma_ratio,
                 sigma_hold_ratio=sigma_of_atr(
                     signal.atr, price_usd=price, hold_s=self._parameters.exits.time_stop_s
                 ),
