@@ -6,6 +6,9 @@ VENV ?= .venv
 FRAMES ?= 1000000
 FAULTS ?= 2000
 SEED ?= 1
+SEEDS ?= 1-1000
+DAYS ?= build/days.jsonl
+KILL ?=
 OTHER_PYTHONS := 3.10 3.11 3.12 3.13
 
 SHELL := bash
@@ -13,7 +16,7 @@ SHELL := bash
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-fast test-browser test-clients test-all fuzz soak lint format lock clean
+.PHONY: help demo test test-fast test-browser test-clients test-all fuzz soak days kill lint format lock clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -49,6 +52,12 @@ fuzz: $(VENV)/.ok ## send a million broken frames to the paper gateway (FRAMES=n
 
 soak: $(VENV)/.ok ## live through thousands of connection faults in simulated weeks (FAULTS=n SEED=n)
 	@$(VENV)/bin/python -m tests.soak --faults $(FAULTS) --seed $(SEED)
+
+days: $(VENV)/.ok ## trade a thousand random days in virtual time, going on where it was left (SEEDS=a-b DAYS=file)
+	@$(VENV)/bin/python -m tests.random_days --seeds $(SEEDS) --results $(DAYS)
+
+kill: $(VENV)/.ok ## kill session, gateway or both at every step of a day, fill its disk (KILL=options)
+	@$(VENV)/bin/python -m tests.kill_anywhere $(KILL)
 
 lint: $(VENV)/.ok ## check format, style, types and the directions of imports
 	@$(VENV)/bin/ruff format --check --quiet . || { echo "Not formatted: run 'make format'."; exit 1; }

@@ -2,8 +2,8 @@
 
 A file is a mapping of sections. What a rule owns (shock, sizing, exits, backoff, pacing) is
 declared beside the rule; what no rule owns (mode, connection, news, guards, engine, execution,
-records) is declared here. A key that is left out takes its declared default; an unknown key, a
-wrong type or a value out of range stops the program before anything connects.
+records, real money) is declared here. A key that is left out takes its declared default; an unknown
+key, a wrong type or a value out of range stops the program before anything connects.
 """
 
 from __future__ import annotations
@@ -33,15 +33,12 @@ from momentum_lab.core.tunable import check_tunables, tunable
 from momentum_lab.core.windows import WindowParameters
 from momentum_lab.errors import ParameterError
 
-Mode = Literal["replay", "paper", "live"]
+Mode = Literal["replay", "paper", "shadow", "live"]
 
-# What a live session still needs; the list is the refusal of `mode: live`.
-MISSING_FOR_LIVE = (
-    "stop and target orders that rest at the broker and outlive a dead client",
-    "kill switches from outside the session (stop, flatten, halt)",
-    "adoption of positions and orders that another program left in the account",
-    "a heartbeat that tells a hung session from a dead one",
-)
+# The broker's defaults, TWS and IB Gateway. A live session must have one of the first.
+LIVE_PORTS, PAPER_PORTS = (7496, 4001), (7497, 4002)
+# How the ids of accounts begin that hold no money: of a trader, and of an advisor.
+UNREAL_ACCOUNTS = ("DU", "DF")
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +211,16 @@ class RecordParameters:
 
 
 @dataclass(frozen=True, slots=True)
+class RealMoneyParameters:
+    """What a person writes by hand before an order may cost money; only mode live reads it."""
+
+    accepted_for: str = field(
+        default="",
+        metadata={"meaning": "the id of the live account, a second time: its orders are real"},
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Parameters:
     """One complete, checked parameter set."""
 
@@ -236,10 +243,11 @@ class Parameters:
     pacing: PacingParameters = field(default_factory=PacingParameters)
     replay: ReplayParameters = field(default_factory=ReplayParameters)
     records: RecordParameters = field(default_factory=RecordParameters)
+    real_money: RealMoneyParameters = field(default_factory=RealMoneyParameters)
 
     def __post_init__(self) -> None:
         """Refuse combinations that no section can see on its own."""
-        check_choice("mode", self.mode, ("replay", "paper", "live"))
+        check_choice("mode", self.mode, typing.get_args(Mode))
         if not self.universe:
             raise ParameterError("universe: expected at least one symbol, found none")
         if self.mode == "replay" and self.connection.host not in ("127.0.0.1", "::1", "localhost"):
@@ -256,10 +264,11 @@ class Parameters:
     def params_hash(self) -> str:
         """First 16 hex digits of a digest of the effective set: same rules, same hash.
 
-        Where the record is kept and which port answers do not count.
+        Where the record is kept, which port answers and that money is meant do not count.
         """
         content = self.as_dict()
         content.pop("records")
+        content.pop("real_money")
         content["connection"].pop("port")
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -304,14 +313,36 @@ def check_parameters(content: Mapping[str, Any]) -> Parameters:
 
 
 def refuse_live(parameters: Parameters) -> None:
-    """Refuse a live session while parts that guard real money are missing.
+    """Refuse a live session that was not meant in every place where a person says so.
+
+    The account that the gateway is logged in to is compared when it is known.
 
     Raises:
-        ParameterError: lists what is missing.
+        ParameterError: the first place that does not agree: what was expected and found there.
     """
-    if parameters.mode == "live":
-        missing = "; ".join(MISSING_FOR_LIVE)
-        raise ParameterError(f"mode live is refused in this version, still missing: {missing}")
+    if parameters.mode != "live":
+        return
+    account, port = parameters.account, parameters.connection.port
+    if not account:
+        raise ParameterError("account: mode live expects the account's id written out, found none")
+    if account.startswith(UNREAL_ACCOUNTS):
+        raise ParameterError(
+            f"account: mode live expects the id of a live account, found {account[:2]}..., a paper"
+            " account"
+        )
+    if port not in LIVE_PORTS:
+        kind = "a paper login's port" if port in PAPER_PORTS else "neither"
+        raise ParameterError(
+            f"connection.port: mode live expects {LIVE_PORTS[0]} (TWS) or {LIVE_PORTS[1]}"
+            f" (IB Gateway), found {port}, {kind}"
+        )
+    accepted = parameters.real_money.accepted_for
+    if accepted != account:
+        found = "another id" if accepted else "nothing"
+        raise ParameterError(
+            "real_money.accepted_for: mode live expects the id that stands in account written a"
+            f" second time, found {found}"
+        )
 
 
 class _UniqueKeys(yaml.SafeLoader):

@@ -130,7 +130,7 @@ class Bench:
         self._n += 1
         key = f"{self.run_id}-{self._n}"
         self.store.add_headline(key, self.run_id, headline(article_id=key))
-        intent = self.store.add_entry(
+        (intent,) = self.store.add_entry(
             key,
             self.run_id,
             Decision(Outcome.ENTER, Reason.SHOCK, "a shock"),
@@ -159,7 +159,7 @@ class Bench:
         """An open trade is closed at a price."""
         trade = self.store.trade(trade_id)
         ref = f"ml-x{trade_id}"
-        self.store.add_exit(
+        self.store.add_order(
             self.run_id,
             OrderIntent(
                 ref,

@@ -161,7 +161,7 @@ def _enter(store: TradeStore) -> None:
         2.5,
         "x ATR",
     )
-    order = store.add_entry(
+    (order,) = store.add_entry(
         "A1",
         RUN_ID,
         decision,
@@ -201,7 +201,7 @@ def _leave(store: TradeStore) -> None:
         ask=165.97,
         purpose=OrderPurpose.EXIT,
     )
-    store.add_exit(RUN_ID, order)
+    store.add_order(RUN_ID, order)
     _fill(store, order.order_ref, Side.BUY, 165.98, at_ns=LEFT)
 
 

@@ -46,6 +46,10 @@ class Side(str, Enum):
         """The side that closes what this side opens."""
         return Side.SELL if self is Side.BUY else Side.BUY
 
+    def tighter(self, one_usd: float, other_usd: float) -> float:
+        """Return the stop of a position of this side that gives away less."""
+        return max(one_usd, other_usd) if self is Side.BUY else min(one_usd, other_usd)
+
 
 @dataclass(frozen=True, slots=True)
 class Instrument:

@@ -228,13 +228,13 @@ class MessageBudget(Generic[T]):
         head = self._head()
         return None if head is None else self._room_s(head.priority, now_s)
 
-    def wait_s(self, priority: Priority, now_s: float) -> float:
-        """Return how long one more message of a class would wait at least; 0 if not at all."""
+    def wait_s(self, priority: Priority, now_s: float, *, n: int = 1) -> float:
+        """Return how long `n` more messages of a class would wait at least; 0 if not at all."""
         # What waits in its class or above goes first, and waits for a reason.
         heads = (h for p in Priority if p <= priority and (h := self._first(p)) is not None)
         head = next(heads, None)
         waits_for = priority if head is None else head.priority
-        return self._room_s(waits_for, now_s) - now_s
+        return self._room_s(waits_for, now_s, n=n) - now_s
 
     def clear(self) -> list[T]:
         """Drop what waits and return it, the most urgent first; what left is remembered."""
@@ -273,16 +273,21 @@ class MessageBudget(Generic[T]):
             if not others:
                 del self._about[waiting.about]
 
-    def _room_s(self, priority: Priority, now_s: float) -> float:
-        """Return from when on the window has room for one message of a class, `now_s` at least."""
+    def _room_s(self, priority: Priority, now_s: float, *, n: int = 1) -> float:
+        """Return from when on the window has room for `n` messages of a class, `now_s` at least.
+
+        More than a class may ever send at once never have room.
+        """
         while self._left and now_s - self._left[0][0] > self._span_s:
             self._left.popleft()
         room_s = now_s
         for limiting, ceiling in self._ceilings.items():
             if limiting <= priority:
                 counted = [at_s for at_s, left in self._left if left >= limiting]
-                if len(counted) >= ceiling:
-                    room_s = max(room_s, first_after_s(counted[-ceiling], self._span_s))
+                if n > ceiling:
+                    return math.inf
+                if len(counted) > ceiling - n:
+                    room_s = max(room_s, first_after_s(counted[n - 1 - ceiling], self._span_s))
         return room_s
 
 

@@ -1,6 +1,7 @@
-"""Positions: fills -> size, cost and profit; target, stop and time exits.
+"""Positions: fills -> size, cost and profit; where stop and target lie, why a position is left.
 
-Profit is always recomputed from the fills; nothing is accumulated on the side.
+Profit is always recomputed from the fills; nothing is accumulated on the side. When an exit is due
+is decided in `momentum_lab.core.exits`.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Literal
 
-from momentum_lab.core.market import EPSILON, NS_PER_S, Instrument, Quote, Side
+from momentum_lab.core.market import EPSILON, Instrument, Side
 from momentum_lab.core.shock import check_choice
 from momentum_lab.core.tunable import check_tunables, tunable
 from momentum_lab.errors import DataError
 
 StopKind = Literal["atr", "ratio"]
+OnOpposite = Literal["exit", "hold"]
 # The broker's ids look like 0000e0d5.00000001.01.01.
 _EXEC_ID_PARTS = 4
 
@@ -23,12 +25,22 @@ _EXEC_ID_PARTS = 4
 class ExitReason(str, Enum):
     """Why a position is closed; stable names that are stored."""
 
+    # price; BREAK_EVEN and TRAIL are the stop, once a rule has moved it
     TAKE_PROFIT = "TAKE_PROFIT"
     STOP_LOSS = "STOP_LOSS"
+    BREAK_EVEN = "BREAK_EVEN"
+    TRAIL = "TRAIL"
+    # time and circumstances
     TIME_STOP = "TIME_STOP"
     FLAT_BY_CLOSE = "FLAT_BY_CLOSE"
+    VOL_DECAY = "VOL_DECAY"
+    OPPOSITE = "OPPOSITE"
+    # us
     SESSION_END = "SESSION_END"
     FLIPPED = "FLIPPED"
+    NO_PROTECTION = "NO_PROTECTION"
+    FLATTEN = "FLATTEN"
+    MANUAL = "MANUAL"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +82,59 @@ class ExitParameters:
     time_stop_s: float = tunable(
         900.0, unit="s", low=1, high=23400, step=30, meaning="longest time in a position"
     )
+    break_even_r: float = tunable(
+        0.0,
+        unit="x stop distance",
+        low=0,
+        high=20,
+        step=0.1,
+        meaning="profit that draws the stop to entry and costs; 0: never, usual is 1",
+    )
+    trail_atr_multiple: float = tunable(
+        0.0,
+        unit="x ATR",
+        low=0,
+        high=50,
+        step=0.1,
+        meaning="how far the stop follows the best price; 0: never, usual is 3",
+    )
+    decay_volume_ratio: float = tunable(
+        0.0,
+        unit="ratio of peak",
+        low=0,
+        high=1,
+        step=0.05,
+        meaning="mean volume of 3 bars below which a trade is left; 0: never, usual is 0.25",
+    )
+    decay_profit_r: float = tunable(
+        0.5,
+        unit="x stop distance",
+        low=0,
+        high=20,
+        step=0.1,
+        meaning="open profit from which volume may decay",
+    )
+    native_grace_s: float = tunable(
+        2.0,
+        unit="s",
+        low=0,
+        high=60,
+        step=0.5,
+        meaning="how long a due stop or target is left to the broker's own order",
+    )
     stop_kind: StopKind = "atr"
+    on_opposite_signal: OnOpposite = "exit"
 
     def __post_init__(self) -> None:
         """Refuse values outside their declared range or set."""
         check_tunables(self, prefix="exits.")
         check_choice("exits.stop_kind", self.stop_kind, ("atr", "ratio"))
+        check_choice("exits.on_opposite_signal", self.on_opposite_signal, ("exit", "hold"))
+
+    @property
+    def follow_bars(self) -> bool:
+        """Whether a rule is on that looks at complete bars."""
+        return bool(self.break_even_r or self.trail_atr_multiple or self.decay_volume_ratio)
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,89 +288,6 @@ def summarise(fills: Iterable[Fill], *, entry_side: Side) -> PositionSummary:
         costs_usd=sum(fill.commission_usd or 0.0 for fill in unique),
         costs_complete=all(fill.commission_usd is not None for fill in unique),
     )
-
-
-@dataclass(frozen=True, slots=True)
-class OpenPosition:
-    """What an exit decision needs to know.
-
-    Attributes:
-        symbol: what is held.
-        side: direction of the entry.
-        entry_ns: time of the first fill, market time.
-        levels: stop and target.
-        flat_by_ns: instant by which it must be flat, None without one.
-    """
-
-    symbol: str
-    side: Side
-    entry_ns: int
-    levels: Levels
-    flat_by_ns: int | None = None
-
-    def time_stop_ns(self, parameters: ExitParameters) -> int:
-        """Return the instant of the time stop."""
-        return self.entry_ns + int(parameters.time_stop_s * NS_PER_S)
-
-
-@dataclass(frozen=True, slots=True)
-class ExitSignal:
-    """Leave now, and why, with both sides of the comparison."""
-
-    reason: ExitReason
-    observed: float
-    limit: float
-    unit: str
-
-
-def decide_exit(
-    position: OpenPosition,
-    quote: Quote | None,
-    *,
-    now_ns: int,
-    max_quote_age_s: float,
-    parameters: ExitParameters,
-) -> ExitSignal | None:
-    """Return the exit that is due, or None.
-
-    The price of a long is the bid, of a short the ask: what closing it would get. In order: stop,
-    target, flat-by-close, time stop. The last two need no quote.
-
-    Args:
-        position: what is held.
-        quote: the line as last heard, None when silent.
-        now_ns: market time.
-        max_quote_age_s: an older quote triggers nothing.
-        parameters: the time stop.
-    """
-    by_price = _price_exit(position, quote, now_ns=now_ns, max_quote_age_s=max_quote_age_s)
-    if by_price is not None:
-        return by_price
-    if position.flat_by_ns is not None and now_ns >= position.flat_by_ns:
-        return ExitSignal(
-            ExitReason.FLAT_BY_CLOSE, now_ns / NS_PER_S, position.flat_by_ns / NS_PER_S, "s"
-        )
-    due_ns = position.time_stop_ns(parameters)
-    if now_ns >= due_ns:
-        held_s = (now_ns - position.entry_ns) / NS_PER_S
-        return ExitSignal(ExitReason.TIME_STOP, held_s, parameters.time_stop_s, "s")
-    return None
-
-
-def _price_exit(
-    position: OpenPosition, quote: Quote | None, *, now_ns: int, max_quote_age_s: float
-) -> ExitSignal | None:
-    if quote is None or quote.why_not_tradable(now_ns=now_ns, max_age_s=max_quote_age_s):
-        return None
-    price = quote.bid if position.side is Side.BUY else quote.ask
-    if price is None:
-        return None
-    sign, levels = position.side.sign, position.levels
-    if sign * (price - levels.stop) <= EPSILON:
-        return ExitSignal(ExitReason.STOP_LOSS, price, levels.stop, "USD")
-    if sign * (price - levels.target) >= -EPSILON:
-        return ExitSignal(ExitReason.TAKE_PROFIT, price, levels.target, "USD")
-    return None
 
 
 def without_revision(exec_id: str) -> str:

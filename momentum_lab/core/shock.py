@@ -189,7 +189,7 @@ def make_baseline(
         close,
         n=parameters.atr_bars,
         kind=parameters.atr_kind,
-        opens_session=_opens_session(closed),
+        opens_session=opens_session(closed),
     )
     usual_range = float(ranges[-1])
     floor = max(tick_usd / 2, 1e-4 * float(close[-1]))
@@ -213,7 +213,7 @@ def make_baseline(
     return Baseline(usual_range, usual_volume, closed[-1].end_ns)
 
 
-def _opens_session(bars: Sequence[Bar]) -> npt.NDArray[np.bool_]:
+def opens_session(bars: Sequence[Bar]) -> npt.NDArray[np.bool_]:
     """Return where a bar follows a pause that no halt lasts: the night or a weekend."""
     pauses = [0, *(bar.start_ns - before.end_ns for before, bar in pairwise(bars))]
     return np.array(pauses) > _NIGHT_NS

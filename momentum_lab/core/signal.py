@@ -13,6 +13,8 @@ class Outcome(str, Enum):
 
     ENTER = "enter"
     PASS = "pass"  # noqa: S105 - a verb, not a secret
+    # It would have been entered, in a session that sends nothing.
+    SHADOW = "shadow"
 
 
 class Reason(str, Enum):
@@ -69,7 +71,7 @@ class Decision:
     """The verdict on one headline.
 
     Attributes:
-        outcome: enter or pass.
+        outcome: enter, pass or shadow.
         reason: stable name.
         text: one sentence for people.
         observed: left side of the comparison that decided, None where there was none.

@@ -1,4 +1,4 @@
-"""The command line: demo, gateway, live, check, doctor.
+"""The command line: demo, gateway, live, check, doctor, and what a session is told.
 
 Every error that the package raises on purpose ends as one sentence on the standard error and
 exit code 2; a session that failed ends with 1.
@@ -26,6 +26,7 @@ import click
 from momentum_lab.calendars import NEW_YORK
 from momentum_lab.clock import utc
 from momentum_lab.errors import BrokerError, ParameterError, RecordError
+from momentum_lab.faces import control_commands
 from momentum_lab.faces.doctor import doctor
 from momentum_lab.faces.gateway_commands import gateway
 from momentum_lab.faces.one_sentence import FAILED_EXIT, one_sentence
@@ -53,6 +54,11 @@ def main() -> None:
 
 main.add_command(gateway)
 main.add_command(doctor)
+main.add_command(control_commands.stop)
+main.add_command(control_commands.flatten)
+main.add_command(control_commands.halt)
+main.add_command(control_commands.resume)
+main.add_command(control_commands.status)
 
 
 @main.command()
@@ -220,7 +226,9 @@ def _print_result(database: Path, run_id: str, notebook: Path) -> int:
     if not rows:
         click.echo("no trades")
     passed = sum(1 for row in decisions if row["outcome"] == "pass")
-    click.echo(f"\n{len(decisions)} headlines decided, {passed} passed.")
+    shadowed = sum(1 for row in decisions if row["outcome"] == "shadow")
+    more = f", {shadowed} would have traded (mode shadow sends nothing)" if shadowed else ""
+    click.echo(f"\n{len(decisions)} headlines decided, {passed} passed{more}.")
     click.echo(f"notebook: {_shown(notebook)}\ndatabase: {_shown(database)}")
     return sum(1 for row in rows if row["state"] == "OPEN")
 

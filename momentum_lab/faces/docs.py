@@ -19,7 +19,7 @@ from momentum_lab.faces.wire_page import wire_lines
 from momentum_lab.gateway.faults.base import Fault
 from momentum_lab.gateway.faults.catalog import CATALOG
 from momentum_lab.live.ibkr.codes import CODES
-from momentum_lab.parameters import MISSING_FOR_LIVE, Parameters
+from momentum_lab.parameters import Parameters
 
 _MADE = "<!-- made by `python -m momentum_lab.faces.docs`; do not edit -->"
 _NO_UNIVERSE = ("ANY",)
@@ -212,15 +212,18 @@ def _parameter_lines() -> Iterator[str]:
         "default. An unknown key, a wrong type or a value out of range stops the program before",
         "anything connects. `momentum-lab check FILE` prints the effective set.",
         "",
-        "`mode: live` is refused in this version. Still missing:",
+        "`mode: live` trades real money. It is refused unless five things agree: `account` names",
+        "a live account, `real_money.accepted_for` names it again, `connection.port` is 7496 or",
+        "4001, the gateway is logged in to that account, and it is no paper account.",
         "",
-        *(f"- {item}" for item in MISSING_FOR_LIVE),
+        "`mode: shadow` decides at a paper or live login as if it traded, up to the number of",
+        "shares, and sends nothing. Its decisions have the outcome `shadow` in place of `enter`.",
         "",
         "## Top level",
         "",
         "| key | default | meaning |",
         "| --- | --- | --- |",
-        "| `mode` | `paper` | `replay` (a paper gateway on this machine), `paper`, `live` |",
+        "| `mode` | `paper` | `replay` (a gateway on this machine), `paper`, `shadow`, `live` |",
         "| `account` | empty | the account; empty takes the login's only one |",
         "| `strategy` | `candle-shock` | name in the record |",
         "| `universe` | none | symbols that may be traded; at least one |",

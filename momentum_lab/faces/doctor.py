@@ -139,7 +139,11 @@ def _load(parameters_file: Path, note: OnFinding) -> Parameters | None:
         refuse_live(parameters)
     except ParameterError as error:
         note(
-            failure("parameters", str(error), "Set mode: paper; the rest is examined all the same.")
+            failure(
+                "parameters",
+                str(error),
+                "Set mode: paper, or write down what is meant; the rest is examined all the same.",
+            )
         )
         return parameters
     note(fine("parameters", f"mode {parameters.mode}, hash {parameters.params_hash}"))

@@ -53,7 +53,8 @@ def run_live_notebook(parameters: Parameters, *, root: Path, run_id: str = "") -
         run_id: name of the run, made of the time when empty.
 
     Raises:
-        ParameterError: the notebook does not take the given names, or live is refused.
+        ParameterError: the notebook does not take the given names, or a live session
+            was not meant everywhere.
         RecordError: the run exists already.
         SessionFailedError: a cell failed; the report cells have run all the same.
     """

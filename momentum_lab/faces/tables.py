@@ -231,7 +231,7 @@ def check_table(violations: Sequence[str]) -> Table:
 def parameters_table(parameters: Parameters) -> Table:
     """Return the effective set: the rules' numbers with unit and meaning, then where it runs."""
     rows = [
-        ("mode", parameters.mode, "", "replay, paper or live"),
+        ("mode", parameters.mode, "", "replay, paper, shadow or live"),
         ("universe", ", ".join(parameters.universe), "", "what may be traded"),
         ("strategy", parameters.strategy, "", "name in the record"),
     ]
@@ -349,7 +349,7 @@ def _net_colour(row: Row) -> str:
 
 
 def _outcome(outcome: Any) -> str:
-    words = {"enter": "traded", "pass": "passed"}
+    words = {"enter": "traded", "pass": "passed", "shadow": "would trade"}
     return words.get(theme.text_of(outcome), "none")
 
 

@@ -127,6 +127,7 @@ def source_of(run: pd.Series[Any]) -> str:
     kind = {
         "replay": "Recorded market day, replayed at the paper gateway",
         "paper": "Paper account",
+        "shadow": "Decisions at a live market, without orders",
         "live": "Live account",
     }[str(run["mode"])]
     return f"{kind}; run {escaped(str(run['run_id']))}."

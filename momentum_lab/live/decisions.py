@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 from momentum_lab.clock import Clock
 from momentum_lab.core.news import Headline
@@ -11,6 +12,9 @@ from momentum_lab.errors import RecordError
 from momentum_lab.records.trade_store import TradeStore
 
 _log = logging.getLogger(__name__)
+
+# Hears kind, text and symbol of what a person should look at.
+OnIncident = Callable[[str, str, str | None], None]
 
 
 class DecisionBook:
@@ -48,7 +52,11 @@ class DecisionBook:
     def decide(self, headline_id: str, decision: Decision, *, symbol: str | None) -> None:
         """Record the verdict of a headline that is not traded."""
         _log.info(
-            "decision: %s %s %s: %s", symbol or "-", "pass", decision.reason.value, decision.text
+            "decision: %s %s %s: %s",
+            symbol or "-",
+            decision.outcome.value,
+            decision.reason.value,
+            decision.text,
         )
         try:
             self.store.add_decision(

@@ -22,7 +22,7 @@ from momentum_lab.core.market import Instrument, Quote
 from momentum_lab.core.position import Levels, exit_levels
 from momentum_lab.core.risk import far_side, refuse_quote, refuse_time
 from momentum_lab.core.risk_state import RiskEvent, RiskState
-from momentum_lab.core.signal import Decision, Reason, TradeSignal, passed
+from momentum_lab.core.signal import Decision, Outcome, Reason, TradeSignal, passed
 from momentum_lab.core.sizing import Size, SizingInputs, sigma_of_atr, size_position
 from momentum_lab.errors import DataError
 from momentum_lab.live.daily_figures import DailyDesk
@@ -65,6 +65,15 @@ class EntryPlan:
     def size_json(self) -> str:
         """The size with every cap, for the record."""
         return self.size.as_json()
+
+    def shadow_of(self, signal: TradeSignal) -> Decision:
+        """Return the decision of a session that sends nothing: what it would have sent."""
+        text = (
+            f"{signal.text}; would {signal.side.value} {self.shares} shares at bid"
+            f" {self.quote.bid} ask {self.quote.ask}, stop {self.levels.stop:g}, target"
+            f" {self.levels.target:g}"
+        )
+        return Decision(Outcome.SHADOW, Reason.SHOCK, text, signal.observed, signal.limit, "x ATR")
 
 
 class EntryPlanner:

@@ -10,11 +10,12 @@ blocked, and the broker is asked for everything.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 
 import anyio
 
-from momentum_lab.clock import Clock, transport_s
+from momentum_lab.clock import Alarm, Clock, transport_s
 from momentum_lab.core.connection import ConnectionState
 from momentum_lab.core.market import Quote, Side
 from momentum_lab.core.order import (
@@ -24,22 +25,24 @@ from momentum_lab.core.order import (
     OrderPurpose,
     OrderState,
 )
-from momentum_lab.core.position import ExitReason, Fill, exit_levels
-from momentum_lab.core.risk_state import RiskEvent
+from momentum_lab.core.position import ExitReason, Fill, Levels, exit_levels
+from momentum_lab.core.risk_state import RiskEvent, RiskState
 from momentum_lab.core.signal import Decision, Outcome, Reason, TradeSignal, passed
 from momentum_lab.errors import ConnectionLostError, DataError, IllegalTransitionError, RecordError
-from momentum_lab.live.decisions import DecisionBook
+from momentum_lab.live.decisions import DecisionBook, OnIncident
 from momentum_lab.live.entry_planner import EntryPlan, EntryPlanner
 from momentum_lab.live.ibkr.connector import IBKRConnector
 from momentum_lab.live.ibkr.translate import CommissionReport, FillReport, OrderReport, Report
+from momentum_lab.live.protection import Protection, Verdict
 from momentum_lab.parameters import Parameters
 from momentum_lab.records.ledger import Row
 
 _log = logging.getLogger(__name__)
 
 _SECOND_LOOK_S = 3.0
-
-OnIncident = Callable[[str, str, str | None], None]
+_CHILDREN_END_WITHIN_S = 2.0
+_GUARD_BUSY_S = 0.5
+_GUARD_IDLE_S = 10.0
 
 
 class ExecutionService:
@@ -74,16 +77,63 @@ class ExecutionService:
         )
         self._settled: dict[str, anyio.Event] = {}
         self._entering: set[str] = set()
-        self._unrecorded_exits: dict[str, OrderIntent] = {}
+        self._unrecorded: dict[str, OrderIntent] = {}
+        self.protection = Protection(
+            connector,
+            book.store,
+            run_id=book.run_id,
+            clock=clock,
+            answer_s=parameters.execution.fill_timeout_s,
+            unrecorded=self._unrecorded,
+            on_incident=on_incident,
+        )
+        self._guarding = Alarm()
         self.blocked: dict[str, str] = {}
         self._missing_since_s: dict[str, float] = {}
         self.accepts_entries = True
+        # Hears every signal; True: it contradicts a position, which is closed and not turned round.
+        self.on_signal: Callable[[TradeSignal], bool] = lambda _: False
         self._opened_in, self.opened = anyio.create_memory_object_stream[int](float("inf"))
 
     async def run(self) -> None:
-        """Book reports until cancelled."""
-        async for report in self._connector.reports:
-            await self._hear(report)
+        """Book reports, and keep every position protected, until cancelled."""
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._guard, name="protection")
+            async for report in self._connector.reports:
+                await self._hear(report)
+
+    def guard(self) -> None:
+        """Look at the protection of everything that is open, now and until nothing is to do."""
+        self._guarding.set()
+
+    async def _guard(self) -> None:
+        """Look at every trade when something happened to it, and again until all is quiet.
+
+        Also now and then without a cause: what the broker forgot to tell is found then.
+        """
+        while True:
+            self._guarding.clear()
+            try:
+                is_quiet = await self._guard_once()
+            except (RecordError, IllegalTransitionError) as error:
+                self.accepts_entries = False
+                self._on_incident("protection interrupted", str(error), None)
+                is_quiet = False
+            has_open = is_quiet and not self._store.open_trades()
+            rest_s = math.inf if has_open else _GUARD_IDLE_S if is_quiet else _GUARD_BUSY_S
+            if not self._guarding.is_set:
+                await self._guarding.rest(rest_s)
+
+    async def _guard_once(self) -> bool:
+        is_quiet = not await self.protection.look_at_orphans()
+        for trade in self._store.open_trades():
+            verdict = await self.protection.look(trade["trade_id"])
+            is_quiet = is_quiet and verdict is Verdict.QUIET
+            if verdict is Verdict.NAKED:
+                text = f"trade {trade['trade_id']}: no stop can be placed, it is closed"
+                self._on_incident("position not protected", text, trade["symbol"])
+                await self.close(trade["trade_id"], ExitReason.NO_PROTECTION, None)
+        return is_quiet
 
     def close_streams(self) -> None:
         """Close the stream of opened trades; for the end of a session."""
@@ -97,25 +147,30 @@ class ExecutionService:
 
         Returns once the order is filled, refused, or its outcome is unknown.
         """
-        if not self._connector.is_operational():
-            return self._pass(signal, self._not_operational())
+        is_operational = self._connector.is_operational()
+        if self.on_signal(signal):
+            text = f"{signal.symbol} is held the other way: it is closed, never turned round"
+            return self._pass(signal, passed(Reason.SYMBOL_BUSY, text))
         # A line that was quiet may be dead without anybody having noticed.
-        if not await self._connector.prove_alive():
+        if not (is_operational and await self._connector.prove_alive()):
             return self._pass(signal, self._not_operational())
         plan = self._refuse_symbol(signal.symbol) or self._planner.plan(signal)
         if isinstance(plan, Decision):
             return self._pass(signal, plan)
+        if self._parameters.mode == "shadow":
+            return self._pass(signal, plan.shadow_of(signal))
         decision = Decision(
             Outcome.ENTER, Reason.SHOCK, signal.text, signal.observed, signal.limit, "x ATR"
         )
         self._entering.add(signal.symbol)
         try:
-            intent = self._store.add_entry(
+            family = self._store.add_entry(
                 signal.headline_key,
                 self._book.run_id,
                 decision,
                 at_ns=self._clock.now_ns(),
                 intent=lambda decision_id: self._entry_intent(signal, plan, decision_id),
+                children=self.protection.children,
             )
             _log.info(
                 "decision: %s enter %s %d shares: %s",
@@ -124,7 +179,8 @@ class ExecutionService:
                 plan.shares,
                 signal.text,
             )
-            await self._send(intent)
+            await self._send(*family)
+            self.guard()
         except RecordError as error:
             # No record, no entry; and nothing more is entered until a person has looked.
             self.accepts_entries = False
@@ -183,6 +239,22 @@ class ExecutionService:
             size_json=plan.size_json,
         )
 
+    @property
+    def risk_state(self) -> str:
+        """Where the brake of the account stands: ACTIVE, REDUCING or HALTED."""
+        return self._planner.risk_state.value
+
+    def set_risk_state(self, state: str, cause: str) -> None:
+        """Move the brake by hand: entries (ACTIVE), or nothing but exits (REDUCING, HALTED).
+
+        Raises:
+            RecordError: it could not be written down; only a brake that was pulled holds then.
+        """
+        self._planner.set_state(RiskState(state), cause=cause)
+        if self._planner.risk_state is RiskState.ACTIVE:
+            # A person has looked at what stopped the entries.
+            self.accepts_entries = True
+
     # --- exits -----------------------------------------------------------------------------
 
     async def close(self, trade_id: int, reason: ExitReason, quote: Quote | None) -> bool:
@@ -191,19 +263,21 @@ class ExecutionService:
         Nothing is sent before the connection has been reconciled, or while an earlier exit of
         the trade has no known end: the caller tries again.
         """
-        unrecorded = {intent.trade_id for intent in self._unrecorded_exits.values()}
-        if not self._connector.may_exit() or trade_id in unrecorded:
-            return False
         shares = self._store.open_shares(trade_id)
         if not shares:
             return True
         trade = self._store.trade(trade_id)
-        if trade["symbol"] in self.blocked:
-            # The broker holds something else than our fills make: an exit could open a position.
-            return False
         earlier = self._store.exits_of(trade_id)
-        if any(not OrderState(row["state"]).is_final for row in earlier):
+        if not self._may_close(trade, earlier):
             return False
+        group = self.protection.group_of(trade)
+        is_flipped = shares * Side(trade["side"]).sign < 0
+        was_refused = any(row["state"] == OrderState.REJECTED.value for row in earlier)
+        if group is not None and (is_flipped or was_refused):
+            # What closes a flipped position, or was refused in the group, goes alone.
+            if not await self.protection.strip(trade):
+                return False
+            group = None
         intent = OrderIntent(
             order_ref=f"{ORDER_REF_PREFIX}{self._book.run_id}-t{trade_id}x{len(earlier) + 1}",
             symbol=trade["symbol"],
@@ -216,15 +290,46 @@ class ExecutionService:
             exit_reason=reason,
             bid=quote.bid if quote else None,
             ask=quote.ask if quote else None,
+            oca_group=group,
         )
         _log.info("exit: %s %s %d shares", intent.symbol, reason.value, intent.shares)
         try:
-            self._store.add_exit(self._book.run_id, intent)
+            self._store.add_order(self._book.run_id, intent)
         except RecordError as error:
             await self._exit_unrecorded(intent, error)
             return False
         await self._send(intent)
+        self.protection.dress(trade_id)
+        self.guard()
         return not self._store.open_shares(trade_id)
+
+    def _may_close(self, trade: Row, earlier: list[Row]) -> bool:
+        """Whether an exit may leave: reconciled, no earlier one in flight, the books agree."""
+        unrecorded = {intent.trade_id for intent in self._unrecorded.values()}
+        if not self._connector.may_exit() or trade["trade_id"] in unrecorded:
+            return False
+        if trade["symbol"] in self.blocked:
+            # The broker holds something else than our fills make: an exit could open a position.
+            return False
+        return all(OrderState(row["state"]).is_final for row in earlier)
+
+    async def move_stop(self, trade_id: int, stop_usd: float, kind: ExitReason) -> None:
+        """Tighten the stop of a trade, in the record and then at the broker; never loosen it.
+
+        Args:
+            trade_id: an open trade.
+            stop_usd: where, US dollars on the tick grid.
+            kind: the reason that an exit there has: STOP_LOSS, BREAK_EVEN or TRAIL.
+        """
+        trade = self._store.trade(trade_id)
+        if Side(trade["side"]).tighter(stop_usd, trade["stop"]) == trade["stop"]:
+            return
+        self._store.set_stop(trade_id, stop_usd, kind)
+        self.guard()
+
+    def is_protected(self, trade_id: int) -> bool:
+        """Whether stop and target of a trade both work at the broker, for all of it."""
+        return self.protection.is_protected(trade_id)
 
     async def _exit_unrecorded(self, intent: OrderIntent, error: RecordError) -> None:
         """Send an exit that could not be written down: once, and never again in this session.
@@ -232,7 +337,7 @@ class ExecutionService:
         It is kept in mind, and written down before its first execution is booked.
         """
         self.accepts_entries = False
-        self._unrecorded_exits[intent.order_ref] = intent
+        self._unrecorded[intent.order_ref] = intent
         self._on_incident("exit not recorded", f"{intent.order_ref}: {error}", intent.symbol)
         try:
             await self._connector.place_order(intent)
@@ -241,24 +346,33 @@ class ExecutionService:
 
     # --- orders ----------------------------------------------------------------------------
 
-    async def _send(self, intent: OrderIntent) -> None:
-        """Send an order that stands in the store, and wait for its end or its silence."""
+    async def _send(self, intent: OrderIntent, *children: OrderIntent) -> None:
+        """Send orders that stand in the store, and wait for the end or the silence of the first."""
+        family = (intent, *children)
         try:
-            order_id = await self._connector.place_order(intent)
+            order_ids = await self._connector.place_order(*family)
         except ConnectionLostError as error:
-            self._store.advance_order(
-                intent.order_ref, OrderEvent.NOT_FOUND, message=f"not sent: {error}"
-            )
+            for one in family:
+                words = f"not sent: {error}"
+                self._store.advance_order(one.order_ref, OrderEvent.NOT_FOUND, message=words)
             return
         # Reports are booked by another task, so none can slip in before the next await.
-        settled = self._settled[intent.order_ref] = anyio.Event()
+        settled = [self._settled.setdefault(one.order_ref, anyio.Event()) for one in family]
         try:
-            self._store.advance_order(intent.order_ref, OrderEvent.SEND, order_id=order_id)
+            for one, order_id in zip(family, order_ids, strict=True):
+                self._store.advance_order(one.order_ref, OrderEvent.SEND, order_id=order_id)
             with anyio.move_on_after(self._parameters.execution.fill_timeout_s):
-                await settled.wait()
+                await settled[0].wait()
+            is_over = self._store.order_state(intent.order_ref).is_final
+            if is_over and not self._store.filled_shares(intent.order_ref):
+                # The broker ends the children of an entry that came to nothing.
+                with anyio.move_on_after(_CHILDREN_END_WITHIN_S):
+                    for event in settled[1:]:
+                        await event.wait()
         finally:
-            del self._settled[intent.order_ref]
-        if not self._store.order_state(intent.order_ref).is_final:
+            for one in family:
+                self._settled.pop(one.order_ref, None)
+        if not is_over:
             await self._doubt(intent)
 
     async def _doubt(self, intent: OrderIntent) -> None:
@@ -275,6 +389,9 @@ class ExecutionService:
         try:
             if isinstance(report, FillReport):
                 self.book_fill(report.fill)
+                if report.fill.symbol in self.blocked:
+                    # It may be what the broker's position was ahead of: compare again.
+                    await self._connector.resynchronise(f"{report.fill.symbol} is blocked")
             elif isinstance(report, CommissionReport):
                 trade = self._store.book_commission(report.exec_id, report.commission_usd)
                 self._announce_close(trade)
@@ -286,8 +403,43 @@ class ExecutionService:
             # What was not booked is asked for again, with everything else.
             await self._connector.resynchronise("a report could not be booked")
 
-    def book_fill(self, fill: Fill) -> None:
-        """Book an execution once; one of an order that is not ours is an incident."""
+    def book_inferred(self, trade: Row, *, shares: int, price: float, at_ns: int) -> None:
+        """Book that somebody else closed shares of a trade; the fill is marked as inferred."""
+        n_before = len(self._store.exits_of(trade["trade_id"]))
+        intent = OrderIntent(
+            order_ref=f"{ORDER_REF_PREFIX}{self._book.run_id}-t{trade['trade_id']}m{n_before + 1}",
+            symbol=trade["symbol"],
+            con_id=trade["con_id"],
+            side=Side(trade["side"]).opposite,
+            shares=shares,
+            created_ns=at_ns,
+            purpose=OrderPurpose.EXIT,
+            trade_id=trade["trade_id"],
+            exit_reason=ExitReason.MANUAL,
+        )
+        self._store.add_order(self._book.run_id, intent)
+        fill = Fill(
+            exec_id=f"inferred-{intent.order_ref}",
+            order_ref=intent.order_ref,
+            symbol=intent.symbol,
+            side=intent.side,
+            shares=shares,
+            price=price,
+            at_ns=at_ns,
+            commission_usd=0.0,
+            con_id=intent.con_id,
+        )
+        self._store.book_fill(fill, is_inferred=True)
+        self.guard()
+
+    def last_price(self, symbol: str) -> float | None:
+        """Return the middle of a symbol's quote as last heard, None without a line or a quote."""
+        line = self._connector.lines.get(symbol)
+        quote = line.quote if line is not None else None
+        return quote.mid if quote is not None else None
+
+    def book_fill(self, fill: Fill) -> bool:
+        """Book an execution; return whether it is new. One that is not ours is an incident."""
         if not self.recognise(fill.order_ref):
             self._on_incident(
                 "foreign execution",
@@ -295,14 +447,17 @@ class ExecutionService:
                 f" that is not ours ({fill.order_ref or 'no reference'})",
                 fill.symbol,
             )
-            return
+            return False
+        is_new = not self._store.knows_fill(fill.exec_id)
         trade = self._store.book_fill(fill)
         if trade is None:
-            return
+            return is_new
         _log.info("fill: %s %s %g at %.2f", fill.symbol, fill.side.value, fill.shares, fill.price)
         self._follow_fill(fill, trade)
+        self.guard()
         if self._store.order_state(fill.order_ref).is_final:
             self._settle(fill.order_ref)
+        return is_new
 
     def recognise(self, order_ref: str) -> bool:
         """Write down an exit that could not be written before; return whether an order is ours.
@@ -310,10 +465,10 @@ class ExecutionService:
         Raises:
             RecordError: it still cannot be written.
         """
-        intent = self._unrecorded_exits.get(order_ref)
+        intent = self._unrecorded.get(order_ref)
         if intent is not None and not self._store.knows_order(order_ref):
-            self._store.add_exit(self._book.run_id, intent)
-        self._unrecorded_exits.pop(order_ref, None)
+            self._store.add_order(self._book.run_id, intent)
+        self._unrecorded.pop(order_ref, None)
         return self._store.knows_order(order_ref)
 
     def note_missing(self, order_ref: str) -> bool:
@@ -360,6 +515,7 @@ class ExecutionService:
 
     def _follow_fill(self, fill: Fill, trade: Row) -> None:
         """After a fill: an open trade is watched, and an entry's levels follow its average."""
+        self.protection.note_first_fill(trade["trade_id"])
         if trade["state"] == "OPEN":
             # First, so that nothing below can leave a position unwatched.
             self._opened_in.send_nowait(trade["trade_id"])
@@ -375,7 +531,10 @@ class ExecutionService:
                 instrument=instrument,
                 parameters=self._parameters.exits,
             )
-            self._store.set_levels(trade["trade_id"], levels)
+            # The stop went out with the entry, for the quote before it; towards less risk only.
+            stop = Side(trade["side"]).tighter(order["stop"], levels.stop)
+            if trade["stop_kind"] == ExitReason.STOP_LOSS.value:
+                self._store.set_levels(trade["trade_id"], Levels(stop, levels.target))
         except (DataError, RecordError) as error:
             # The levels that the size was computed with stand in the trade already.
             self._on_incident("levels not set", str(error), fill.symbol)
@@ -384,21 +543,36 @@ class ExecutionService:
         """Book a status or an error of an order."""
         if not self._store.knows_order(report.order_ref):
             return
-        values: Row = {"order_id": report.order_id}
-        if report.perm_id:
-            values["perm_id"] = report.perm_id
         if report.event is None:
             _log.debug("order: %s %s", report.order_ref, report.message)
             return
-        if report.event is not OrderEvent.ACKNOWLEDGE:
-            values["message"] = report.message
+        values = self._learned(report, self._store.order(report.order_ref))
         state = self._store.advance_order(report.order_ref, report.event, **values)
-        if state is OrderState.REJECTED:
+        self.guard()
+        if state is OrderState.REJECTED and not self._follows_its_entry(report.order_ref):
             self._on_incident("order rejected", f"{report.order_ref}: {report.message}", None)
         if state.is_final:
             self._settle(report.order_ref)
 
+    def _follows_its_entry(self, order_ref: str) -> bool:
+        """Whether an order is the child of an entry that came to nothing."""
+        order = self._store.order(order_ref)
+        return order["parent_ref"] is not None and self._store.trade_of_order(order) is None
+
+    def _learned(self, report: OrderReport, order: Row) -> Row:
+        """Return the columns of an order that a report tells."""
+        values: Row = {"order_id": report.order_id}
+        if report.perm_id:
+            values["perm_id"] = report.perm_id
+        if report.event is not OrderEvent.ACKNOWLEDGE:
+            values["message"] = report.message
+        elif order["acknowledged_ns"] is None:
+            values["acknowledged_ns"] = self._clock.now_ns()
+        return values
+
     def _settle(self, order_ref: str) -> None:
+        # A report may overtake the second look, which would otherwise be wanted for ever.
+        self.forget_missing(order_ref)
         event = self._settled.get(order_ref)
         if event is not None:
             event.set()

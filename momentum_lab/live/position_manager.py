@@ -1,8 +1,9 @@
 """`PositionManager`: watches open positions and asks for their exits.
 
 One task per open trade. Each quote and the next deadline is a look; the rules in
-`momentum_lab.core.position` decide. An exit that could not be sent, or has no known end yet, is
-asked for again; while the connection is not OPERATIONAL nothing is sent.
+`momentum_lab.core.exits` decide. A second task per trade follows its complete bars, where a rule is
+on that looks at them. An exit that could not be sent, or has no known end yet, is asked for again;
+while the connection is not OPERATIONAL nothing is sent.
 """
 
 from __future__ import annotations
@@ -14,17 +15,16 @@ import anyio.abc
 
 from momentum_lab.calendars import session_on_day_of
 from momentum_lab.clock import Clock
+from momentum_lab.core.candle import MINUTE_NS
+from momentum_lab.core.exits import PRICE_REASONS, ExitSignal, OpenPosition, decide_exit
 from momentum_lab.core.market import NS_PER_S, Quote, Side
-from momentum_lab.core.position import (
-    ExitReason,
-    ExitSignal,
-    Levels,
-    OpenPosition,
-    decide_exit,
-)
+from momentum_lab.core.position import ExitReason
 from momentum_lab.core.risk import flat_by_ns
+from momentum_lab.core.signal import TradeSignal
 from momentum_lab.errors import MomentumLabError
-from momentum_lab.live.execution_service import ExecutionService, OnIncident
+from momentum_lab.live.bar_follower import BarFollower, Held, position_of
+from momentum_lab.live.decisions import OnIncident
+from momentum_lab.live.execution_service import ExecutionService
 from momentum_lab.live.ibkr.connector import IBKRConnector
 from momentum_lab.parameters import Parameters
 from momentum_lab.records.ledger import Row
@@ -56,8 +56,18 @@ class PositionManager:
         self._clock = clock
         self._parameters = parameters
         self._on_incident = on_incident
+        self._follower = BarFollower(
+            connector,
+            execution,
+            store,
+            clock=clock,
+            parameters=parameters,
+            on_incident=on_incident,
+        )
         self._managed: set[int] = set()
+        self._held: dict[int, Held] = {}
         self._flatten = anyio.Event()
+        execution.on_signal = self.hear_signal
 
     async def run(self) -> None:
         """Watch every trade that opens until cancelled."""
@@ -73,25 +83,66 @@ class PositionManager:
         for line in self._connector.lines:
             line.wake()
 
+    def hear_signal(self, signal: TradeSignal) -> bool:
+        """Close what a signal contradicts; return whether there is such a position.
+
+        It is never turned round: whoever asks must not enter on this signal.
+        """
+        if self._parameters.exits.on_opposite_signal != "exit":
+            return False
+        held_ids = [
+            row["trade_id"]
+            for row in self._store.open_trades()
+            if row["symbol"] == signal.symbol and row["side"] == signal.side.opposite.value
+        ]
+        for trade_id in held_ids:
+            self._held.setdefault(trade_id, Held()).opposite = ExitSignal(
+                ExitReason.OPPOSITE, signal.observed, signal.limit, "x ATR"
+            )
+            _log.info("opposite signal: trade=%d %s", trade_id, signal.text)
+        line = self._connector.lines.get(signal.symbol)
+        if held_ids and line is not None:
+            line.wake()
+        return bool(held_ids)
+
+    def keep(self) -> None:
+        """Take `flatten` back: what opens from now on is held until its own exit."""
+        self._flatten = anyio.Event()
+
     def _start(self, group: anyio.abc.TaskGroup, trade_id: int) -> None:
         if trade_id not in self._managed:
             self._managed.add(trade_id)
             group.start_soon(self._manage, trade_id, name=f"trade {trade_id}")
 
     async def _manage(self, trade_id: int) -> None:
+        held = self._held.setdefault(trade_id, Held())
         try:
-            while not await self._watch_or_pause(trade_id):
-                pass
+            async with anyio.create_task_group() as group:
+                if self._parameters.exits.follow_bars:
+                    group.start_soon(self._follow, trade_id, held)
+                while not await self._watch_or_pause(trade_id, held):
+                    pass
+                group.cancel_scope.cancel()
         finally:
             self._managed.discard(trade_id)
+            self._held.pop(trade_id, None)
 
-    async def _watch_or_pause(self, trade_id: int) -> bool:
+    async def _follow(self, trade_id: int, held: Held) -> None:
+        await self._wait_for_line(self._store.trade(trade_id)["symbol"])
+        await self._follower.follow(trade_id, held)
+
+    async def _wait_for_line(self, symbol: str) -> None:
+        """An adopted trade may be known before its line is open."""
+        while self._connector.lines.get(symbol) is None:
+            await self._connector.wait_changed()
+
+    async def _watch_or_pause(self, trade_id: int, held: Held) -> bool:
         """Watch until closed and return True; False after a failure, to be called again.
 
         A position is never left unwatched because a read or a write failed.
         """
         try:
-            await self._watch(trade_id)
+            await self._watch(trade_id, held)
         except MomentumLabError as error:
             _log.exception("watch interrupted: trade=%d", trade_id)
             self._on_incident("watch interrupted", f"trade {trade_id}: {error}", None)
@@ -99,13 +150,11 @@ class PositionManager:
             return False
         return True
 
-    async def _watch(self, trade_id: int) -> None:
+    async def _watch(self, trade_id: int, held: Held) -> None:
         symbol = self._store.trade(trade_id)["symbol"]
-        while self._connector.lines.get(symbol) is None:
-            # An adopted trade may be known before its line is open.
-            await self._connector.wait_changed()
+        await self._wait_for_line(symbol)
         n_read, trade, flipped = -1, Row(), None
-        day, position = -1, None
+        day, position, followed = -1, None, None
         with self._connector.stream_quotes(symbol) as stream:
             while True:
                 if n_read != self._store.n_changes:
@@ -116,24 +165,20 @@ class PositionManager:
                         return
                     flipped, position = self._flipped(trade), None
                 today = self._clock.now_ns() // _DAY_NS
-                if position is None or today != day:
-                    day, position = today, self._position(trade)
-                due = flipped or self._due(position, stream.quote)
+                if position is None or today != day or followed is not held.followed:
+                    day, followed = today, held.followed
+                    position = self._position(trade, held)
+                due = flipped or self._due(trade_id, position, stream.quote, held)
                 if due is None:
-                    await stream.wait(until_ns=self._next_ns(position))
+                    await stream.wait(until_ns=self._next_ns(position, held))
                 elif not await self._execution.close(trade_id, due.reason, stream.quote):
                     await self._pause()
 
-    def _position(self, trade: Row) -> OpenPosition:
+    def _position(self, trade: Row, held: Held) -> OpenPosition:
         session = session_on_day_of(self._clock.now_ns())
         guards = self._parameters.guards
-        return OpenPosition(
-            symbol=trade["symbol"],
-            side=Side(trade["side"]),
-            entry_ns=trade["opened_ns"],
-            levels=Levels(trade["stop"], trade["target"]),
-            flat_by_ns=flat_by_ns(session.close_ns, guards) if session else None,
-        )
+        flat_ns = flat_by_ns(session.close_ns, guards) if session else None
+        return position_of(trade, held, flat_by_ns=flat_ns)
 
     def _flipped(self, trade: Row) -> ExitSignal | None:
         """Two exits that both filled leave a position of the other sign: it is closed at once."""
@@ -144,24 +189,42 @@ class PositionManager:
         self._on_incident("position flipped", text, trade["symbol"])
         return ExitSignal(ExitReason.FLIPPED, shares, 0, "shares")
 
-    def _due(self, position: OpenPosition, quote: Quote | None) -> ExitSignal | None:
-        now_ns = self._clock.now_ns()
+    def _due(
+        self, trade_id: int, position: OpenPosition, quote: Quote | None, held: Held
+    ) -> ExitSignal | None:
+        """Return the exit to ask for now; what the gate holds back is not."""
+        now_ns, exits = self._clock.now_ns(), self._parameters.exits
         if self._flatten.is_set():
             return ExitSignal(ExitReason.SESSION_END, now_ns / NS_PER_S, now_ns / NS_PER_S, "s")
-        return decide_exit(
+        max_quote_age_s = self._parameters.guards.quote_max_age_s
+        due = decide_exit(
             position,
             quote,
             now_ns=now_ns,
-            max_quote_age_s=self._parameters.guards.quote_max_age_s,
-            parameters=self._parameters.exits,
+            max_quote_age_s=max_quote_age_s,
+            parameters=exits,
+            pending=held.pending,
         )
+        held.gate = held.gate.look(quote, due, now_ns=now_ns, max_quote_age_s=max_quote_age_s)
+        if due is None:
+            return None
+        by_price = due.reason in PRICE_REASONS
+        is_protected = by_price and self._execution.is_protected(trade_id)
+        admitted = held.gate.admits(due, now_ns=now_ns, is_protected=is_protected, parameters=exits)
+        return due if admitted else None
 
-    def _next_ns(self, position: OpenPosition) -> int:
-        """Return the next instant at which time alone makes an exit due."""
-        due_ns = position.time_stop_ns(self._parameters.exits)
-        if position.flat_by_ns is not None:
-            due_ns = min(due_ns, position.flat_by_ns)
-        return due_ns
+    def _next_ns(self, position: OpenPosition, held: Held) -> int:
+        """Return the next instant at which time alone makes an exit due, or lets it out."""
+        now_ns, exits = self._clock.now_ns(), self._parameters.exits
+        max_quote_age_s = self._parameters.guards.quote_max_age_s
+        instants = (
+            position.time_stop_ns(exits),
+            position.flat_by_ns,
+            held.gate.opens_ns(max_quote_age_s=max_quote_age_s, parameters=exits),
+        )
+        # One that has passed is held back: it is looked at again with the next quote.
+        coming = [at_ns for at_ns in instants if at_ns is not None and at_ns > now_ns]
+        return min(coming, default=now_ns + MINUTE_NS)
 
     async def _pause(self) -> None:
         """Wait before an exit is asked for again: for a while, or for the connection to change."""

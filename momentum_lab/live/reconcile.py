@@ -1,9 +1,10 @@
 """Broker's truth against the store: executions, orders, positions.
 
-Runs on every synchronisation, at the start as after a gap. Executions are booked first, because
-the broker does not replay them by itself. Then each order whose end we do not know is looked up
-by its reference. Then positions are compared: what cannot be explained is reported and its symbol
-is blocked; nothing is traded to make the books agree.
+Runs on every synchronisation, at the start as after a gap: start-up and recovery are one path.
+Executions are booked first, because the broker does not replay them by itself. Then each order
+whose end we do not know is looked up by its reference. Then positions are compared. Each difference
+has a class, one action and a record; what cannot be explained is reported and its symbol is
+blocked, and nothing is traded to make the books agree.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import Enum
 
-from momentum_lab.core.market import EPSILON
-from momentum_lab.core.order import OrderEvent
+from momentum_lab.core.market import EPSILON, Side
+from momentum_lab.core.order import ORDER_REF_PREFIX, OrderEvent
+from momentum_lab.core.position import Fill
 from momentum_lab.live.execution_service import ExecutionService
 from momentum_lab.live.ibkr.synchronisation import BrokerSnapshot
 from momentum_lab.live.ibkr.translate import OrderReport
@@ -26,56 +29,235 @@ _REJECTED = frozenset({"Inactive"})
 _CANCELLED = frozenset({"Cancelled", "ApiCancelled"})
 
 
+class DifferenceKind(str, Enum):
+    """What broker and store may disagree about; stable names that are stored."""
+
+    MISSED_EXECUTION = "MISSED_EXECUTION"
+    ORDER_ENDED = "ORDER_ENDED"
+    ORDER_ABSENT = "ORDER_ABSENT"
+    UNKNOWN_ORDER = "UNKNOWN_ORDER"
+    CLOSED_ELSEWHERE = "CLOSED_ELSEWHERE"
+    FOREIGN_POSITION = "FOREIGN_POSITION"
+    UNEXPLAINED_POSITION = "UNEXPLAINED_POSITION"
+
+
+# Kind -> what is done about it.
+ACTIONS: Mapping[DifferenceKind, str] = {
+    DifferenceKind.MISSED_EXECUTION: "booked",
+    DifferenceKind.ORDER_ENDED: "settled by the broker's list",
+    DifferenceKind.ORDER_ABSENT: "settled as never sent; not sent again",
+    DifferenceKind.UNKNOWN_ORDER: "reported; not touched",
+    DifferenceKind.CLOSED_ELSEWHERE: "booked as an inferred fill; its resting orders are cancelled",
+    DifferenceKind.FOREIGN_POSITION: "reported; not touched; no entry in its symbol",
+    DifferenceKind.UNEXPLAINED_POSITION: "symbol blocked; the stop at the broker protects",
+}
+_BLOCKING = frozenset({DifferenceKind.FOREIGN_POSITION, DifferenceKind.UNEXPLAINED_POSITION})
+
+
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A position that broker and store see differently.
+    """Something that broker and store see differently.
 
     Attributes:
-        con_id: the broker's contract id.
-        broker_shares: signed, as the broker says.
-        store_shares: signed, the sum of our fills.
+        kind: its class.
+        con_id: the broker's contract id, 0 where it concerns an order.
+        broker_value: of a position signed shares; of an execution shares; else 0.
+        our_value: the same, as the store has it.
+        order_ref: the order that it concerns, None of a position.
+        text: one sentence for people.
     """
 
+    kind: DifferenceKind
     con_id: int
-    broker_shares: float
-    store_shares: float
+    broker_value: float
+    our_value: float
+    order_ref: str | None = None
+    text: str = ""
+
+    @property
+    def action(self) -> str:
+        """What is done about it."""
+        return ACTIONS[self.kind]
+
+    @property
+    def blocks(self) -> bool:
+        """Whether nothing may be traded in its symbol."""
+        return self.kind in _BLOCKING
 
 
 def reconcile(
     snapshot: BrokerSnapshot, store: TradeStore, execution: ExecutionService
 ) -> list[Difference]:
-    """Bring the store up to the broker's truth; return the positions that still differ."""
-    for fill in snapshot.fills:
-        if execution.recognise(fill.order_ref):
-            execution.book_fill(fill)
-        if fill.commission_usd is not None:
-            store.book_commission(fill.exec_id, fill.commission_usd)
-    for order in store.unsettled_orders():
-        report = _settlement(order, snapshot)
-        has_left = report.event is OrderEvent.NOT_FOUND and order["order_id"] is not None
-        if has_left and not execution.note_missing(report.order_ref):
-            continue
-        if not has_left:
-            execution.forget_missing(report.order_ref)
-        execution.book_order(report)
-    ours = store.positions()
-    before = {found.con_id for found in differing(snapshot.positions_before, ours)}
-    # A fill between two requests is in one of the two lists of positions.
-    differences = [found for found in differing(snapshot.positions, ours) if found.con_id in before]
+    """Bring the store up to the broker's truth; return what differed, in order of finding."""
+    found = [
+        *_book_executions(snapshot, store, execution),
+        *_settle_orders(snapshot, store, execution),
+        *_unknown_orders(snapshot, store),
+        *_compare_positions(snapshot, store, execution),
+    ]
     _log.info(
         "reconciled: executions=%d open_orders=%d differences=%d",
         len(snapshot.fills),
         len(snapshot.open_orders),
-        len(differences),
+        len(found),
     )
-    return differences
+    execution.guard()
+    return found
 
 
-def differing(broker: Mapping[int, float], ours: Mapping[int, float]) -> list[Difference]:
-    """Return the contracts whose signed shares differ, in order of contract id."""
+def _book_executions(
+    snapshot: BrokerSnapshot, store: TradeStore, execution: ExecutionService
+) -> list[Difference]:
+    found = []
+    for fill in snapshot.fills:
+        if execution.recognise(fill.order_ref) and execution.book_fill(fill):
+            found.append(
+                Difference(
+                    DifferenceKind.MISSED_EXECUTION,
+                    fill.con_id,
+                    fill.shares,
+                    0.0,
+                    fill.order_ref,
+                    f"{fill.exec_id}: {fill.side.value} {fill.shares:g} at {fill.price:g}",
+                )
+            )
+        if fill.commission_usd is not None:
+            store.book_commission(fill.exec_id, fill.commission_usd)
+    return found
+
+
+def _settle_orders(
+    snapshot: BrokerSnapshot, store: TradeStore, execution: ExecutionService
+) -> list[Difference]:
+    found = []
+    for order in store.unsettled_orders():
+        report = _settlement(order, snapshot)
+        is_absent = report.event is OrderEvent.NOT_FOUND
+        if is_absent and order["order_id"] is not None:
+            if not execution.note_missing(report.order_ref):
+                continue
+        else:
+            execution.forget_missing(report.order_ref)
+        execution.book_order(report)
+        if store.order_state(report.order_ref).is_final:
+            kind = DifferenceKind.ORDER_ABSENT if is_absent else DifferenceKind.ORDER_ENDED
+            text = f"{order['purpose']} order was {order['state']}: {report.message}"
+            found.append(Difference(kind, 0, 0.0, 0.0, report.order_ref, text))
+    return found
+
+
+def _unknown_orders(snapshot: BrokerSnapshot, store: TradeStore) -> list[Difference]:
+    """Return orders that carry a reference of ours and that this store does not know."""
+    return [
+        Difference(
+            DifferenceKind.UNKNOWN_ORDER,
+            0,
+            0.0,
+            0.0,
+            order_ref,
+            f"{status} at the broker, and not in this store: another strategy's, or a lost store",
+        )
+        for order_ref, status in snapshot.open_orders.items()
+        if order_ref.startswith(ORDER_REF_PREFIX) and not store.knows_order(order_ref)
+    ]
+
+
+def _compare_positions(
+    snapshot: BrokerSnapshot, store: TradeStore, execution: ExecutionService
+) -> list[Difference]:
+    ours = store.positions()
+    before = {con_id for con_id, *_ in differing(snapshot.positions_before, ours)}
+    found = []
+    for con_id, theirs, own in differing(snapshot.positions, ours):
+        name = _position_name(con_id)
+        if con_id not in before:
+            # A fill between two requests is in one of the two lists of positions.
+            continue
+        if 0 <= theirs / own < 1 if own else False:
+            if execution.note_missing(name):
+                found += _close_elsewhere(snapshot, store, execution, con_id, own - theirs)
+                continue
+            kind, text = (
+                DifferenceKind.UNEXPLAINED_POSITION,
+                "part of it is missing; looked at again before anything is concluded",
+            )
+        elif own:
+            kind, text = DifferenceKind.UNEXPLAINED_POSITION, "no execution explains it"
+        else:
+            kind, text = DifferenceKind.FOREIGN_POSITION, "none of it is ours"
+        found.append(Difference(kind, con_id, theirs, own, None, text))
+    for con_id in ours:
+        if con_id not in {item.con_id for item in found}:
+            execution.forget_missing(_position_name(con_id))
+    return found
+
+
+def _position_name(con_id: int) -> str:
+    return f"position of contract {con_id}"
+
+
+def _close_elsewhere(
+    snapshot: BrokerSnapshot,
+    store: TradeStore,
+    execution: ExecutionService,
+    con_id: int,
+    missing: float,
+) -> list[Difference]:
+    """Book what somebody else closed of our positions in one contract, oldest trade first.
+
+    Args:
+        snapshot: the broker's lists.
+        store: the record.
+        execution: books the fills.
+        con_id: the contract.
+        missing: signed shares that our fills make and the broker does not hold.
+    """
+    found = []
+    for trade in store.open_trades():
+        held = store.open_shares(trade["trade_id"])
+        if trade["con_id"] != con_id or held * missing <= 0:
+            continue
+        shares = min(abs(held), abs(missing))
+        missing -= shares * (1 if missing > 0 else -1)
+        side = Side(trade["side"]).opposite
+        price, at_ns, words = _explained(snapshot, con_id, side, execution, trade)
+        execution.book_inferred(trade, shares=round(shares), price=price, at_ns=at_ns)
+        text = (
+            f"trade {trade['trade_id']} ({trade['symbol']}): {shares:g} shares were closed by"
+            f" somebody else, booked at {price:g} ({words})"
+        )
+        found.append(
+            Difference(DifferenceKind.CLOSED_ELSEWHERE, con_id, held - shares, held, None, text)
+        )
+    return found
+
+
+def _explained(
+    snapshot: BrokerSnapshot, con_id: int, side: Side, execution: ExecutionService, trade: Row
+) -> tuple[float, int, str]:
+    """Return price, instant and source of an inferred fill: foreign executions, else the line."""
+    fills: list[Fill] = [
+        fill
+        for fill in snapshot.foreign_fills
+        if fill.con_id == con_id and fill.side is side and fill.at_ns >= trade["opened_ns"]
+    ]
+    if fills:
+        shares = sum(fill.shares for fill in fills)
+        average = sum(fill.shares * fill.price for fill in fills) / shares
+        return average, max(fill.at_ns for fill in fills), "executions that are not ours"
+    price = execution.last_price(trade["symbol"])
+    if price is not None:
+        return price, snapshot.server_ns, "the present quote, as no execution tells"
+    return trade["stop"], snapshot.server_ns, "the stop's price, as nothing else is known"
+
+
+def differing(
+    broker: Mapping[int, float], ours: Mapping[int, float]
+) -> list[tuple[int, float, float]]:
+    """Return contract id, the broker's and our signed shares where they differ, by id."""
     pairs = {key: (broker.get(key, 0.0), ours.get(key, 0.0)) for key in {*broker, *ours}}
     return [
-        Difference(key, theirs, own)
+        (key, theirs, own)
         for key, (theirs, own) in sorted(pairs.items())
         if abs(theirs - own) > EPSILON
     ]

@@ -8,12 +8,14 @@ headline has its decision, and the result says plainly what is still open.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import signal
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import anyio
@@ -23,7 +25,8 @@ from momentum_lab.calendars import NEW_YORK, session_on_day_of
 from momentum_lab.clock import Alarm, Clock, ReplayClock, SystemClock, utc, wall_ns
 from momentum_lab.core.connection import ConnectionEvent, ConnectionState
 from momentum_lab.core.market import NS_PER_S
-from momentum_lab.errors import BrokerError, MomentumLabError, RecordError
+from momentum_lab.errors import BrokerError, MomentumLabError, ParameterError, RecordError
+from momentum_lab.live.control_watch import ControlWatch, Obeyed
 from momentum_lab.live.decisions import DecisionBook
 from momentum_lab.live.detection_engine import DetectionEngine
 from momentum_lab.live.execution_service import ExecutionService
@@ -31,16 +34,18 @@ from momentum_lab.live.ibkr.connector import IBKRConnector
 from momentum_lab.live.ibkr.synchronisation import BrokerSnapshot
 from momentum_lab.live.news_handler import Assignment, NewsHandler
 from momentum_lab.live.position_manager import PositionManager
-from momentum_lab.live.reconcile import reconcile
+from momentum_lab.live.reconcile import Difference, DifferenceKind, reconcile
 from momentum_lab.live.run_identity import check_run_id, new_run_id, revision
 from momentum_lab.parameters import Parameters, refuse_live
 from momentum_lab.records.capture import QuoteCapture
+from momentum_lab.records.control import Command, CommandKind, SignOfLife, control_path
 from momentum_lab.records.ledger import Row
-from momentum_lab.records.lock import exclusive
-from momentum_lab.records.trade_store import TradeStore, masked
+from momentum_lab.records.lock import Lease, exclusive, exclusive_account
+from momentum_lab.records.trade_store import BY_HAND, TradeStore, masked
 
 _log = logging.getLogger(__name__)
 
+_ALARMING = (DifferenceKind.CLOSED_ELSEWHERE, DifferenceKind.UNKNOWN_ORDER)
 _EQUITY_EVERY_NS = 60 * NS_PER_S
 _REPORT_EVERY_NS = 1800 * NS_PER_S
 
@@ -69,7 +74,7 @@ class LiveSession:
     """One run of the trading system.
 
     Attributes:
-        parameters: the checked set; `mode: live` is refused.
+        parameters: the checked set; of `mode: live` every place must say so.
         root: folder that the record's paths are relative to.
         run_id: name of the run; made of the time when empty.
     """
@@ -85,6 +90,11 @@ class LiveSession:
     _engine: DetectionEngine = field(init=False)
     _book: DecisionBook = field(init=False)
     _capture: QuoteCapture = field(init=False)
+    _control: ControlWatch = field(init=False)
+    _wants_flat: anyio.Event = field(init=False)
+    _held: contextlib.ExitStack = field(init=False)
+    _leases: list[Lease] = field(init=False, default_factory=list)
+    _positions: dict[str, float] = field(init=False, default_factory=dict)
     _stop: anyio.Event = field(init=False)
     _ending: Alarm = field(init=False, default_factory=Alarm)
     _is_ready: anyio.Event = field(init=False)
@@ -92,7 +102,7 @@ class LiveSession:
     _failure: Exception | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a live session; name the run."""
+        """Refuse a live session that was not meant; name the run."""
         refuse_live(self.parameters)
         self.run_id = check_run_id(self.run_id or new_run_id(self.parameters.mode))
 
@@ -121,17 +131,24 @@ class LiveSession:
             BrokerError: no first connection in time, or the client id is taken.
             RecordError: the store cannot be opened, or another session uses it.
         """
-        with exclusive(self.database):
+        with contextlib.ExitStack() as held:
+            self._held = held
+            self._leases.append(held.enter_context(exclusive(self.database, self.run_id)))
             return await self._run_alone()
 
     async def _run_alone(self) -> SessionResult:
         replay = self.parameters.replay
         is_replay = self.parameters.mode == "replay"
         self._clock = ReplayClock(replay.speed) if is_replay else SystemClock()
-        self._stop, self._is_ready = anyio.Event(), anyio.Event()
+        self._stop, self._is_ready, self._wants_flat = anyio.Event(), anyio.Event(), anyio.Event()
         self._store = TradeStore(self.database)
         if is_replay:
             self._store.commit_lightly()
+        try:
+            self._refuse_shadow_of_trades()
+        except RecordError:
+            self._store.close()
+            raise
         self._begin()
         try:
             with _signals_call(lambda: self.stop("signal")):
@@ -143,6 +160,7 @@ class LiveSession:
         finally:
             self._connector.close()
             self._execution.close_streams()
+            self._control.close()
             self._store.close()
 
     def _begin(self) -> None:
@@ -152,7 +170,7 @@ class LiveSession:
             account=self.parameters.account,
             strategy=self.parameters.strategy,
             params_hash=self.parameters.params_hash,
-            params=self.parameters.as_dict(),
+            params=_without_accounts(self.parameters),
             revision=revision(),
         )
         self._connector = IBKRConnector(
@@ -178,8 +196,28 @@ class LiveSession:
             on_incident=self._record_incident,
         )
         self._capture = QuoteCapture(self.folder / "quotes.parquet")
+        self._control = ControlWatch(
+            control_path(self.database),
+            self.run_id,
+            self.parameters.mode,
+            obey=self._obey,
+            life=self._life,
+            on_incident=self._record_incident,
+        )
+        self._stay_halted(self._control.start())
         # The calendar takes a second to load: now, not between a headline and its order.
         session_on_day_of(wall_ns())
+
+    def _refuse_shadow_of_trades(self) -> None:
+        """A session that sends nothing can close nothing: it gets a store without open trades."""
+        if self.parameters.mode != "shadow":
+            return
+        n_trades, n_orders = len(self._store.open_trades()), len(self._store.unsettled_orders())
+        if n_trades or n_orders:
+            raise RecordError(
+                f"{self.database}: mode shadow sends nothing and so expects a store of its own,"
+                f" found {n_trades} open trades and {n_orders} orders without an end in this one"
+            )
 
     async def _run_services(self) -> None:
         queue: asyncio.Queue[Assignment] = asyncio.Queue(self.parameters.news.queue_size)
@@ -207,6 +245,8 @@ class LiveSession:
                 ("news handler", news.run),
                 ("housekeeping", self._keep_house),
                 ("gateway watch", self._watch_gateway),
+                ("control watch", self._control.run),
+                ("flattening", self._flatten_on_command),
             ):
                 group.start_soon(self._supervise, name, service, name=name)
             await self._until_the_end()
@@ -295,19 +335,56 @@ class LiveSession:
         """Bring the record up to the broker's truth, before the connection is OPERATIONAL."""
         self._store.update_run(self.run_id, account=masked(snapshot.account))
         if not self._is_ready.is_set():
+            self._hold_account(snapshot.account)
             self._book.bury_dead_runs()
+        self._connector.use_ids_above(self._store.highest_order_id())
         self._execution.blocked.clear()
         for row in self._store.open_trades():
             self._connector.follow(row["symbol"])
         for found in reconcile(snapshot, self._store, self._execution):
-            symbol = self._symbol_of(found.con_id)
+            self._note_difference(found)
+        self._is_ready.set()
+
+    def _note_difference(self, found: Difference) -> None:
+        """Record a difference; block its symbol and call a person where that is the action."""
+        symbol = self._symbol_of(found.con_id) if found.con_id else None
+        text = found.text
+        if symbol is not None and found.blocks:
             text = (
-                f"{symbol}: the broker holds {found.broker_shares:g} shares,"
-                f" our fills make {found.store_shares:g}"
+                f"{symbol}: the broker holds {found.broker_value:g} shares,"
+                f" our fills make {found.our_value:g}; {found.text}"
             )
             self._execution.blocked[symbol] = text
-            self._record_incident("position differs", text, symbol)
-        self._is_ready.set()
+        try:
+            self._store.add_difference(
+                self.run_id,
+                at_ns=self._now_or_none(),
+                kind=found.kind.value,
+                action=found.action,
+                symbol=symbol,
+                order_ref=found.order_ref,
+                broker_value=found.broker_value,
+                our_value=found.our_value,
+                text=text,
+            )
+        except RecordError as error:
+            _log.warning("difference not recorded: %s", error)
+        if found.blocks or found.kind in _ALARMING:
+            kind = found.kind.value.lower().replace("_", " ")
+            self._record_incident("position differs" if found.blocks else kind, text, symbol)
+
+    def _hold_account(self, account: str) -> None:
+        """Let no second session of this strategy trade the account, whatever store it has."""
+        if self.parameters.mode not in ("paper", "live") or len(self._leases) > 1:
+            # A replay has an account of its own, and a shadow sends nothing.
+            return
+        strategy = self.parameters.strategy
+        try:
+            lease = self._held.enter_context(exclusive_account(account, strategy, self.run_id))
+        except RecordError as error:
+            # Trying again, as after a failed write, would not help.
+            raise ParameterError(str(error)) from error
+        self._leases.append(lease)
 
     def _symbol_of(self, con_id: int) -> str:
         known = {line.instrument.con_id: line.instrument.symbol for line in self._connector.lines}
@@ -373,8 +450,87 @@ class LiveSession:
             self._record_incident("order left at the broker", told)
             reason = f"{reason}; orders without a known end: {told}"
         self._store.end_run(self.run_id, reason=reason, market_end_ns=now_ns)
+        self._control.end(reason)
         self._capture.close()
         return SessionResult(self.run_id, reason, still_open, self.database, self.folder)
+
+    # --- what is told from outside ---------------------------------------------------------
+
+    def _obey(self, command: Command) -> Obeyed:
+        """Carry out a command; what takes its time goes on after the answer."""
+        n_open = len(self._store.open_trades())
+        if command.kind is CommandKind.STOP:
+            self.stop(str(command))
+            # It is done when the session signs off.
+            return Obeyed(f"ends in order: no entries, {n_open} open trades to close", lambda: None)
+        if command.kind is CommandKind.RESUME:
+            return Obeyed(self._resume(command))
+        self._halt(command)
+        if command.kind is CommandKind.HALT:
+            return Obeyed(f"HALTED: no entries; {n_open} open trades go on being managed")
+        self._manager.flatten()
+        self._wants_flat.set()
+        return Obeyed(f"HALTED: no entries; {n_open} open trades are being closed", self._when_flat)
+
+    def _halt(self, command: Command) -> None:
+        try:
+            self._execution.set_risk_state("HALTED", f"{BY_HAND}{command}")
+        except RecordError as error:
+            self._record_incident("risk state not recorded", str(error))
+
+    def _resume(self, command: Command) -> str:
+        if self._stop.is_set():
+            return "not resumed: the session is ending"
+        if self._wants_flat.is_set():
+            return "not resumed: positions are still being closed; ask again when flat"
+        try:
+            self._execution.set_risk_state("ACTIVE", f"{BY_HAND}{command}")
+        except RecordError as error:
+            return f"not resumed, it could not be recorded: {error}"
+        self._manager.keep()
+        return "ACTIVE: entries are allowed again"
+
+    def _stay_halted(self, told: Command | None) -> None:
+        """A halt by hand outlives its run, and counts also where no run heard it."""
+        row = self._store.risk_state_by_hand()
+        is_halted, cause = row is not None and row["state"] == "HALTED", row and row["cause"]
+        if told is not None and (row is None or told.wall_ns > row["wall_ns"]):
+            is_halted = told.kind is not CommandKind.RESUME
+            cause = f"{BY_HAND}{told}"
+        if is_halted:
+            self._execution.set_risk_state("HALTED", str(cause))
+
+    async def _flatten_on_command(self) -> None:
+        """Cancel entries first, and what else works of ours once nothing is open any more."""
+        while True:
+            await self._wants_flat.wait()
+            await self._execution.cancel_entries()
+            cancelled = set[str]()
+            while self._store.open_trades() or self._store.unsettled_orders():
+                if not self._store.open_trades():
+                    for order in self._store.unsettled_orders():
+                        if order["order_ref"] not in cancelled:
+                            cancelled.add(order["order_ref"])
+                            await self._connector.cancel_order(order["order_ref"])
+                await anyio.sleep(0.05)
+            self._wants_flat = anyio.Event()
+
+    def _when_flat(self) -> str | None:
+        if self._wants_flat.is_set():
+            return None
+        return "HALTED and flat: nothing is open, no order of ours works"
+
+    def _life(self) -> SignOfLife:
+        with contextlib.suppress(RecordError):
+            # What was last known is better than no sign of life.
+            self._positions = {
+                row["symbol"]: self._store.open_shares(row["trade_id"])
+                for row in self._store.open_trades()
+            }
+        for lease in self._leases:
+            lease.beat()
+        state = "ENDING" if self._stop.is_set() else self._connector.state.value
+        return SignOfLife(state, self._execution.risk_state, self._positions)
 
     # --- what is written down --------------------------------------------------------------
 
@@ -406,6 +562,14 @@ class LiveSession:
             )
         except RecordError:
             _log.exception("incident not recorded")
+
+
+def _without_accounts(parameters: Parameters) -> dict[str, Any]:
+    """Return the set as it is stored: ids of accounts can be told apart, but not read."""
+    found = parameters.as_dict()
+    found["account"] = masked(parameters.account)
+    found["real_money"]["accepted_for"] = masked(parameters.real_money.accepted_for)
+    return found
 
 
 def _words(error: BaseException) -> str:

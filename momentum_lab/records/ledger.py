@@ -33,14 +33,14 @@ def trade_values(fills: list[Fill], *, entry_side: Side) -> Row:
     """Return the columns of a trade that follow from its executions.
 
     Args:
-        fills: at least one, in order of time.
+        fills: in order of time, at least one of them of the entry's side.
         entry_side: direction of the trade.
     """
     total = summarise(fills, entry_side=entry_side)
     closing = [fill for fill in fills if fill.side is not entry_side]
     is_closed = total.is_flat and bool(closing)
     return {
-        "opened_ns": fills[0].at_ns,
+        "opened_ns": next(fill.at_ns for fill in fills if fill.side is entry_side),
         "shares": total.entry_shares,
         "entry_price": total.entry_price,
         "exit_price": total.exit_price,

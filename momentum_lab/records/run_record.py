@@ -23,8 +23,9 @@ from momentum_lab.core.market import EPSILON
 from momentum_lab.core.order import OrderState
 from momentum_lab.core.position import PositionSummary
 from momentum_lab.errors import RecordError
-from momentum_lab.records import capture, ledger, schema
+from momentum_lab.records import capture, ledger, migrations, schema
 from momentum_lab.records.ledger import Row
+from momentum_lab.records.lock import exclusive
 
 _BUSY_TIMEOUT_S = 5.0
 _CENT_USD = 0.005
@@ -143,14 +144,19 @@ def check_record(database: Path) -> list[str]:
 
 @contextmanager
 def _reading(database: Path) -> Iterator[sqlite3.Connection]:
-    """Open a trade store read-only."""
+    """Open a trade store read-only; one of an earlier version is migrated first."""
     if not database.is_file():
         raise RecordError(f"no trade store at {database}")
     uri = f"file:{quote(str(database.absolute()))}?mode=ro"
     connection = sqlite3.connect(uri, uri=True, timeout=_BUSY_TIMEOUT_S)
     connection.row_factory = sqlite3.Row
     try:
-        found = int(connection.execute("PRAGMA user_version").fetchone()[0])
+        found = migrations.version_of(connection)
+        if found in migrations.STEPS:
+            # Not while a session of the earlier program may be writing.
+            with exclusive(database):
+                migrations.migrate(database)
+            found = migrations.version_of(connection)
         if found != schema.VERSION:
             raise RecordError(
                 f"{database}: expected a trade store of version {schema.VERSION},"
@@ -253,7 +259,7 @@ def _stray_orders(db: sqlite3.Connection) -> Iterator[str]:
     for row in _rows(
         db,
         "SELECT order_ref, purpose, decision_id, trade_id FROM orders"
-        " WHERE NOT (purpose = 'entry' AND decision_id IN"
+        " WHERE NOT (purpose IN ('entry', 'stop', 'target') AND decision_id IN"
         "   (SELECT decision_id FROM decisions WHERE outcome = 'enter'))"
         " AND NOT (purpose = 'exit' AND trade_id IN (SELECT trade_id FROM trades))"
         " ORDER BY order_ref",

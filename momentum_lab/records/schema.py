@@ -1,7 +1,22 @@
 """The tables of the trade store, and the version that says which of them a file has.
 
 Instants are UTC epoch nanoseconds of market time (`*_ns`) unless the name says wall. Prices are
-US dollars, quantities shares.
+US dollars, quantities shares. Who changes a table here raises `VERSION` and adds the step to it
+in `migrations`.
+
+The views answer the evening's questions in one place, for every reader of the file:
+
+- `order_fills`: what the executions of an order amount to. Of an execution that the broker
+  corrected only the last revision counts; a revision is the fourth part of an execution's id.
+- `slippage`: each order with a fill against the price of its signal and the middle of the quote
+  when it was decided. Positive is worse for us. The signal price of a protective order is its own
+  stop or limit.
+- `trade_view`: each trade with the facts of its entry and of the order that closed it. Its R
+  multiple is the net profit over what the stop of the entry's decision would have lost from the
+  average fill. Its day is New York's, by the rule of daylight time that has held since 2007 (from
+  the second Sunday of March, 07:00 UTC, to the first Sunday of November, 06:00 UTC), because
+  SQLite knows no time zones; of an open trade it is the day of its opening.
+- `daily_pnl`: what each New York day's closed trades brought, of all runs of the file.
 """
 
 from __future__ import annotations
@@ -48,7 +63,7 @@ CREATE TABLE decisions (
     run_id TEXT NOT NULL REFERENCES runs (run_id),
     decided_ns INTEGER NOT NULL,
     symbol TEXT,
-    outcome TEXT NOT NULL CHECK (outcome IN ('enter', 'pass')),
+    outcome TEXT NOT NULL CHECK (outcome IN ('enter', 'pass', 'shadow')),
     reason TEXT NOT NULL,
     text TEXT NOT NULL,
     observed REAL,
@@ -175,6 +190,119 @@ CREATE TABLE differences (              -- between the broker and this record, f
 CREATE INDEX fills_of_order ON fills (order_ref);
 CREATE INDEX orders_of_trade ON orders (trade_id);
 CREATE INDEX trades_of_state ON trades (state);
+CREATE VIEW order_fills AS
+SELECT
+    order_ref,
+    SUM(shares) AS shares,
+    SUM(shares * price) / SUM(shares) AS price_usd,
+    SUM(COALESCE(commission_usd, 0.0)) AS commission_usd,
+    COUNT(*) AS n_fills,
+    MIN(filled_ns) AS first_filled_ns,
+    MAX(filled_ns) AS last_filled_ns
+FROM (
+    -- With MAX the other columns are those of its row: the last revision.
+    SELECT *, MAX(exec_id) AS last_revision FROM fills
+    GROUP BY order_ref, CASE
+        WHEN LENGTH(exec_id) - LENGTH(REPLACE(exec_id, '.', '')) = 3
+        THEN RTRIM(exec_id, REPLACE(exec_id, '.', ''))
+        ELSE exec_id
+    END
+)
+GROUP BY order_ref;
+CREATE VIEW slippage AS
+SELECT
+    *,
+    sign * (fill_price_usd - signal_price_usd) / signal_price_usd * 10000 AS signal_slippage_bps,
+    sign * (fill_price_usd - signal_price_usd) * shares AS signal_slippage_usd,
+    sign * (fill_price_usd - arrival_mid_usd) / arrival_mid_usd * 10000 AS arrival_slippage_bps,
+    sign * (fill_price_usd - arrival_mid_usd) * shares AS arrival_slippage_usd
+FROM (
+    SELECT
+        o.order_ref,
+        o.run_id,
+        COALESCE(o.trade_id, t.trade_id) AS trade_id,
+        o.purpose,
+        o.exit_reason,
+        o.symbol,
+        o.side,
+        CASE o.side WHEN 'BUY' THEN 1 ELSE -1 END AS sign,
+        f.shares,
+        o.created_ns,
+        f.first_filled_ns,
+        f.last_filled_ns,
+        COALESCE(o.signal_price, o.stop_price, o.limit_price) AS signal_price_usd,
+        o.bid AS arrival_bid_usd,
+        o.ask AS arrival_ask_usd,
+        (o.bid + o.ask) / 2 AS arrival_mid_usd,
+        f.price_usd AS fill_price_usd,
+        f.commission_usd
+    FROM orders AS o
+    JOIN order_fills AS f USING (order_ref)
+    LEFT JOIN trades AS t ON t.decision_id = o.decision_id
+);
+CREATE VIEW trade_view AS
+SELECT
+    t.trade_id,
+    t.run_id,
+    t.decision_id,
+    t.symbol,
+    t.side,
+    t.state,
+    (
+        SELECT DATE(moment_s + CASE
+            WHEN moment_s
+                >= CAST(STRFTIME('%s', year || '-03-01 07:00', 'weekday 0', '+7 days') AS INTEGER)
+                AND moment_s
+                < CAST(STRFTIME('%s', year || '-11-01 06:00', 'weekday 0') AS INTEGER)
+            THEN -14400 ELSE -18000 END, 'unixepoch')
+        FROM (
+            SELECT
+                COALESCE(t.closed_ns, t.opened_ns) / 1000000000 AS moment_s,
+                STRFTIME('%Y', COALESCE(t.closed_ns, t.opened_ns) / 1000000000, 'unixepoch') AS year
+        )
+    ) AS new_york_day,
+    t.opened_ns,
+    t.closed_ns,
+    (t.closed_ns - t.opened_ns) / 1e9 AS duration_s,
+    t.unprotected_ns / 1e9 AS unprotected_s,
+    t.shares,
+    e.signal_price AS signal_price_usd,
+    e.bid AS entry_bid_usd,
+    e.ask AS entry_ask_usd,
+    (e.bid + e.ask) / 2 AS entry_mid_usd,
+    t.entry_price AS entry_price_usd,
+    e.stop AS entry_stop_usd,
+    t.stop AS stop_usd,
+    t.target AS target_usd,
+    x.order_ref AS exit_order_ref,
+    x.bid AS exit_bid_usd,
+    x.ask AS exit_ask_usd,
+    (x.bid + x.ask) / 2 AS exit_mid_usd,
+    t.exit_price AS exit_price_usd,
+    t.exit_reason,
+    t.gross_usd,
+    t.costs_usd,
+    t.net_usd,
+    t.net_usd / NULLIF(t.shares * ABS(t.entry_price - e.stop), 0) AS r_multiple
+FROM trades AS t
+LEFT JOIN orders AS e ON e.decision_id = t.decision_id AND e.purpose = 'entry'
+LEFT JOIN orders AS x ON x.order_ref = (
+    SELECT o.order_ref FROM orders AS o JOIN fills AS f USING (order_ref)
+    WHERE o.trade_id = t.trade_id
+        OR (o.decision_id = t.decision_id AND o.purpose IN ('stop', 'target'))
+    ORDER BY f.filled_ns DESC, f.exec_id DESC LIMIT 1
+);
+CREATE VIEW daily_pnl AS
+SELECT
+    new_york_day,
+    COUNT(*) AS n_trades,
+    SUM(net_usd > 0) AS n_wins,
+    SUM(gross_usd) AS gross_usd,
+    SUM(costs_usd) AS costs_usd,
+    SUM(net_usd) AS net_usd,
+    SUM(r_multiple) AS r_multiple
+FROM trade_view WHERE state = 'CLOSED'
+GROUP BY new_york_day;
 """
 
 # One statement each; no comment above holds a semicolon.

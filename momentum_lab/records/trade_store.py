@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,22 +19,30 @@ from sqlite_utils import Database
 from momentum_lab.clock import wall_ns
 from momentum_lab.core.market import Side
 from momentum_lab.core.news import Headline
-from momentum_lab.core.order import OrderEvent, OrderIntent, OrderState, advance_order
-from momentum_lab.core.position import Fill, Levels, without_revision
+from momentum_lab.core.order import (
+    OrderEvent,
+    OrderIntent,
+    OrderPurpose,
+    OrderState,
+    advance_order,
+)
+from momentum_lab.core.position import ExitReason, Fill, Levels, without_revision
 from momentum_lab.core.signal import Decision
 from momentum_lab.errors import RecordError
-from momentum_lab.records import ledger, schema
+from momentum_lab.records import ledger, migrations, schema
 from momentum_lab.records.ledger import Row
 
 # A lock held longer than this by a reader must not stall the loop of a live session.
 _BUSY_TIMEOUT_S = 0.05
+# How the cause of a risk state begins that a person asked for: it outlives the run.
+BY_HAND = "by hand: "
 
 
 class TradeStore:
     """Reads and writes one trade database; every write is one short transaction."""
 
     def __init__(self, path: Path) -> None:
-        """Open the file, or make it.
+        """Open the file, or make it; one of an earlier version is migrated.
 
         Args:
             path: the SQLite file; its folder is made.
@@ -61,7 +69,9 @@ class TradeStore:
 
     def _prepare(self) -> None:
         self.db.execute("PRAGMA foreign_keys = ON")
-        found = int(next(iter(self.db.execute("PRAGMA user_version")))[0])
+        if migrations.version_of(self.db.conn) in migrations.STEPS:
+            migrations.migrate(self.path)
+        found = migrations.version_of(self.db.conn)
         if found != schema.VERSION:
             raise RecordError(
                 f"{self.path}: expected a trade store of version {schema.VERSION},"
@@ -188,24 +198,28 @@ class TradeStore:
         *,
         at_ns: int,
         intent: Callable[[int], OrderIntent],
-    ) -> OrderIntent:
-        """Write the decision to enter and the order it means, both or none.
+        children: Callable[[OrderIntent], Sequence[OrderIntent]] = lambda _entry: (),
+    ) -> tuple[OrderIntent, ...]:
+        """Write the decision to enter and the orders it means, all or none; return the orders.
 
         Args:
             headline_id: what is answered.
             run_id: the run.
             decision: outcome "enter".
             at_ns: market time.
-            intent: makes the order of a decision's id.
+            intent: makes the entry of a decision's id.
+            children: makes the orders that protect an entry.
         """
         with self._write() as db:
             draft = intent(0)
             decision_id = self._insert_decision(
                 db, headline_id, decision, at_ns=at_ns, symbol=draft.symbol
             )
-            final = intent(decision_id)
-            self._insert_order(db, run_id, final)
-        return final
+            entry = intent(decision_id)
+            family = (entry, *children(entry))
+            for one in family:
+                self._insert_order(db, run_id, one)
+        return family
 
     def undecided(self, run_id: str) -> list[str]:
         """Return the headlines of a run that have no decision yet."""
@@ -253,8 +267,8 @@ class TradeStore:
 
     # --- orders and fills -----------------------------------------------------------------
 
-    def add_exit(self, run_id: str, intent: OrderIntent) -> None:
-        """Write an order that closes a trade, before it is sent."""
+    def add_order(self, run_id: str, intent: OrderIntent) -> None:
+        """Write an order that protects or closes a trade, before it is sent."""
         with self._write() as db:
             self._insert_order(db, run_id, intent)
 
@@ -274,6 +288,11 @@ class TradeStore:
             state = advance_order(self.order_state(order_ref), event)
             _set(db, "orders", "order_ref", order_ref, {"state": state.value, **values})
         return state
+
+    def change_order(self, order_ref: str, **values: object) -> None:
+        """Write what an order is meant to be from now on, before the broker hears of it."""
+        with self._write() as db:
+            _set(db, "orders", "order_ref", order_ref, values)
 
     def order_state(self, order_ref: str) -> OrderState:
         """Return the state of an order.
@@ -298,6 +317,11 @@ class TradeStore:
         """Whether an order is ours."""
         return bool(self._rows("SELECT 1 AS yes FROM orders WHERE order_ref = ?", order_ref))
 
+    def highest_order_id(self) -> int:
+        """Return the highest of the broker's ids that an order of ours has had; 0 before any."""
+        (row,) = self._rows("SELECT COALESCE(MAX(order_id), 0) AS highest FROM orders")
+        return int(row["highest"])
+
     def unsettled_orders(self) -> list[Row]:
         """Return the orders whose end is not known, oldest first."""
         final = [state.value for state in OrderState if state.is_final]
@@ -308,22 +332,38 @@ class TradeStore:
         )
 
     def exits_of(self, trade_id: int) -> list[Row]:
-        """Return the exit orders of a trade, oldest first."""
+        """Return the client's own exit orders of a trade, oldest first."""
         return self._rows(
             "SELECT * FROM orders WHERE trade_id = ? ORDER BY created_ns, order_ref", trade_id
         )
 
-    def book_fill(self, fill: Fill) -> Row | None:
+    def family_of(self, decision_id: int) -> list[Row]:
+        """Return the entry of a decision and the orders that protect it, oldest first."""
+        return self._rows(
+            "SELECT * FROM orders WHERE decision_id = ? ORDER BY created_ns, rowid", decision_id
+        )
+
+    def trade_of_order(self, order: Row) -> Row | None:
+        """Return the trade that an order opens, protects or closes, None before its first fill."""
+        trade_id = order["trade_id"] or self._trade_of_decision(order["decision_id"])
+        return self.trade(trade_id) if trade_id is not None else None
+
+    def knows_fill(self, exec_id: str) -> bool:
+        """Whether an execution has been booked."""
+        return bool(self._rows("SELECT 1 AS yes FROM fills WHERE exec_id = ?", exec_id))
+
+    def book_fill(self, fill: Fill, *, is_inferred: bool = False) -> Row | None:
         """Write an execution and recompute its trade; return the trade's row.
 
         A known exec_id changes nothing and gives None, so that repeats, replays after a reconnect
-        and reordered reports never count twice.
+        and reordered reports never count twice. None also for a fill of a protective order that
+        comes before its entry's: it counts as soon as that is booked.
 
         Raises:
             RecordError: the order is not ours.
         """
         with self._write() as db:
-            if self._rows("SELECT 1 AS yes FROM fills WHERE exec_id = ?", fill.exec_id):
+            if self.knows_fill(fill.exec_id):
                 return None
             order = self.order(fill.order_ref)
             db.table("fills").insert(
@@ -338,6 +378,7 @@ class TradeStore:
                     "price": fill.price,
                     "filled_ns": fill.at_ns,
                     "commission_usd": fill.commission_usd,
+                    "is_inferred": int(is_inferred),
                 }
             )
             self._advance_by_fills(db, order)
@@ -403,14 +444,16 @@ class TradeStore:
 
     def set_levels(self, trade_id: int, levels: Levels) -> None:
         """Replace stop and target of a trade, once its average fill is known."""
+        self.change_trade(trade_id, stop=levels.stop, target=levels.target)
+
+    def change_trade(self, trade_id: int, **values: object) -> None:
+        """Set columns of a trade that do not follow from its fills."""
         with self._write() as db:
-            _set(
-                db,
-                "trades",
-                "trade_id",
-                trade_id,
-                {"stop": levels.stop, "target": levels.target},
-            )
+            _set(db, "trades", "trade_id", trade_id, values)
+
+    def set_stop(self, trade_id: int, stop_usd: float, kind: ExitReason) -> None:
+        """Move the stop of a trade, and say which rule has drawn it there."""
+        self.change_trade(trade_id, stop=stop_usd, stop_kind=kind.value)
 
     def trade(self, trade_id: int) -> Row:
         """Return the row of a trade.
@@ -443,8 +486,11 @@ class TradeStore:
             found[trade["con_id"]] = found.get(trade["con_id"], 0.0) + shares
         return {con_id: shares for con_id, shares in found.items() if shares}
 
-    def _recompute_trade(self, db: Database, order: Row) -> Row:
+    def _recompute_trade(self, db: Database, order: Row) -> Row | None:
         trade_id = order["trade_id"] or self._trade_of_decision(order["decision_id"])
+        if trade_id is None and order["purpose"] != OrderPurpose.ENTRY.value:
+            # Reports may overtake each other: the fill that opened it is still on its way.
+            return None
         if trade_id is None:
             trade_id = self._open_trade(db, order)
         trade = self.trade(trade_id)
@@ -453,6 +499,8 @@ class TradeStore:
         if values["state"] == "CLOSED":
             last = [fill for fill in fills if fill.side is not side][-1]
             values["exit_reason"] = self.order(last.order_ref)["exit_reason"]
+        else:
+            values["exit_reason"] = None
         _set(db, "trades", "trade_id", trade_id, values)
         return self.trade(trade_id)
 
@@ -501,9 +549,20 @@ class TradeStore:
         """Write something that a person should look at."""
         self._log("incidents", run_id, at_ns=at_ns, kind=kind, text=text, symbol=symbol)
 
+    def add_difference(self, run_id: str, **values: object) -> None:
+        """Write what a reconciliation found, and what was done about it."""
+        self._log("differences", run_id, **values)
+
     def add_risk_state(self, run_id: str, *, at_ns: int | None, state: str, cause: str) -> None:
         """Write where the brake of the account stands from now on."""
         self._log("risk_states", run_id, at_ns=at_ns, state=state, cause=cause)
+
+    def risk_state_by_hand(self) -> Row | None:
+        """Return the last risk state of any run that a person asked for, None without one."""
+        rows = self._rows(
+            "SELECT * FROM risk_states WHERE cause LIKE ? ORDER BY id DESC LIMIT 1", f"{BY_HAND}%"
+        )
+        return rows[0] if rows else None
 
     def _log(self, table: str, run_id: str, **values: object) -> None:
         with self._write() as db:

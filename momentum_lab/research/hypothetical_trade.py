@@ -1,26 +1,29 @@
 """The trade that an order would have become in an episode: guards, size, fill, exit.
 
-The rules are those that trade live. An order fills at the quote of the second in which it was
-decided, by the model of fills of `momentum_lab.core.fills`.
+The rules are those that trade live, also those that move the stop with each complete bar. An order
+fills at the quote of the second in which it was decided, by the model of fills of
+`momentum_lab.core.fills`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
 from momentum_lab.core import windows
+from momentum_lab.core.candle import LiveCandles
+from momentum_lab.core.exits import ExitSignal, OpenPosition, decide_exit
 from momentum_lab.core.fills import FillModel
-from momentum_lab.core.market import Instrument, Quote, Side
-from momentum_lab.core.position import (
-    ExitReason,
-    Fill,
-    Levels,
-    OpenPosition,
-    decide_exit,
-    exit_levels,
-    summarise,
+from momentum_lab.core.market import Bar, Instrument, Quote, Side
+from momentum_lab.core.position import ExitReason, Fill, Levels, exit_levels, summarise
+from momentum_lab.core.ratchet import (
+    Followed,
+    complete_bars,
+    follow_bars,
+    make_ratchet,
+    round_trip_usd,
 )
 from momentum_lab.core.risk import far_side, flat_by_ns, refuse_quote, refuse_time
 from momentum_lab.core.signal import Decision, Reason, TradeSignal, passed
@@ -40,11 +43,13 @@ class Entry:
         index: the tick at which it was decided.
         fill: the execution.
         levels: stop and target, from the price that was paid.
+        signal: what it answers.
     """
 
     index: int
     fill: Fill
     levels: Levels
+    signal: TradeSignal
 
 
 def enter(
@@ -100,7 +105,8 @@ def enter(
         return passed(Reason.SIZE_ZERO, size.text, observed=0, limit=1, unit="shares")
     fill = _fill("entry", signal.side, size.shares, quote, at_ns=now_ns, instrument=instrument)
     # As live: the levels that hold are those of the price that was paid.
-    return Entry(index, fill, _levels(signal, fill.price, instrument, parameters))
+    levels = _levels(signal, fill.price, instrument, parameters)
+    return Entry(index, fill, levels, signal)
 
 
 def refuse_window(episode: Episode, at_ns: int, parameters: Parameters) -> Decision | None:
@@ -123,11 +129,23 @@ def _levels(
     )
 
 
-def follow(episode: Episode, entry: Entry, parameters: Parameters) -> dict[str, Any]:
-    """Follow an entry to its exit; return what the trade was, by column of `what_if`."""
+def follow(
+    episode: Episode,
+    entry: Entry,
+    parameters: Parameters,
+    *,
+    signals: Iterable[TradeSignal] = (),
+) -> dict[str, Any]:
+    """Follow an entry to its exit; return what the trade was, by column of `what_if`.
+
+    Args:
+        episode: what happened.
+        entry: what was entered.
+        parameters: when it is left.
+        signals: those of all headlines; the first that contradicts the position closes it.
+    """
     bought = entry.fill
-    position = _position(episode, entry, parameters)
-    reason, at_ns, quote = _leave(episode, entry.index, position, parameters)
+    reason, at_ns, quote = _leave(episode, entry, parameters, _opposite(entry, signals, parameters))
     shares = round(bought.shares)
     sold = _fill(
         "exit", bought.side.opposite, shares, quote, at_ns=at_ns, instrument=_instrument(episode)
@@ -160,28 +178,101 @@ def _position(episode: Episode, entry: Entry, parameters: Parameters) -> OpenPos
     )
 
 
+def _opposite(
+    entry: Entry, signals: Iterable[TradeSignal], parameters: Parameters
+) -> TradeSignal | None:
+    """Return the first signal after an entry that contradicts it, None without one."""
+    if parameters.exits.on_opposite_signal != "exit":
+        return None
+    bought = entry.fill
+    against = [
+        signal
+        for signal in signals
+        if signal.symbol == bought.symbol
+        and signal.side is bought.side.opposite
+        and signal.at_ns > bought.at_ns
+    ]
+    return min(against, key=lambda signal: signal.at_ns, default=None)
+
+
 def _leave(
-    episode: Episode, index: int, position: OpenPosition, parameters: Parameters
+    episode: Episode, entry: Entry, parameters: Parameters, opposite: TradeSignal | None
 ) -> tuple[ExitReason, int, Quote]:
     """Return why, when and at which quote a position is left."""
-    due_ns = position.time_stop_ns(parameters.exits)
-    if position.flat_by_ns is not None:
-        due_ns = min(due_ns, position.flat_by_ns)
-    quote = episode.ticks[index].quote
-    for tick in islice(episode.ticks, index, None):
+    opened = _position(episode, entry, parameters)
+    due_ns = opened.time_stop_ns(parameters.exits)
+    if opened.flat_by_ns is not None:
+        due_ns = min(due_ns, opened.flat_by_ns)
+    bars = _BarWatch(episode, entry, parameters) if parameters.exits.follow_bars else None
+    quote = episode.ticks[entry.index].quote
+    for tick in islice(episode.ticks, entry.index, None):
         # Time alone makes an exit due, with no trade in that second; the last quote is paid.
         now_ns = min(tick.at_ns, due_ns)
-        quote = tick.quote if tick.at_ns <= due_ns else quote
+        position, pending = opened, None
+        if tick.at_ns <= due_ns:
+            quote = tick.quote
+            if bars is not None:
+                position, pending = bars.look(opened, tick.candles)
+        if pending is None and opposite is not None and now_ns >= opposite.at_ns:
+            observed, limit = opposite.observed, opposite.limit
+            pending = ExitSignal(ExitReason.OPPOSITE, observed, limit, "x ATR")
         due = decide_exit(
             position,
             quote,
             now_ns=now_ns,
             max_quote_age_s=parameters.guards.quote_max_age_s,
             parameters=parameters.exits,
+            pending=pending,
         )
         if due is not None:
             return due.reason, now_ns, quote
     return ExitReason.SESSION_END, episode.end_ns, quote
+
+
+class _BarWatch:
+    """What the complete bars of an episode do to one position, as a live session follows them."""
+
+    def __init__(self, episode: Episode, entry: Entry, parameters: Parameters) -> None:
+        bought, instrument = entry.fill, _instrument(episode)
+        quote = episode.ticks[entry.index].quote
+        self._episode, self._entry, self._parameters = episode, entry, parameters
+        self._start = make_ratchet(
+            bought.side,
+            entry_usd=bought.price,
+            stop_usd=entry.levels.stop,
+            offset_usd=round_trip_usd(
+                bought.shares, bid=quote.bid, ask=quote.ask, instrument=instrument, model=_FILLS
+            ),
+            instrument=instrument,
+            parameters=parameters.exits,
+        )
+        self._heard: dict[int, Bar] = {}
+        self._closed: tuple[Bar, ...] = ()
+        self._followed = Followed(self._start)
+
+    def look(
+        self, opened: OpenPosition, candles: LiveCandles
+    ) -> tuple[OpenPosition, ExitSignal | None]:
+        """Return the position with its stop as of now, and the exit that a bar has asked for."""
+        if candles.closed is not self._closed:
+            self._closed = candles.closed
+            self._heard.update((bar.start_ns, bar) for bar in candles.closed)
+            self._followed = self._follow()
+        ratchet = self._followed.ratchet
+        levels = Levels(ratchet.stop_usd, opened.levels.target)
+        return replace(opened, levels=levels, stop_kind=ratchet.stop_kind), self._followed.due
+
+    def _follow(self) -> Followed:
+        shock, entry_ns = self._parameters.shock, self._entry.fill.at_ns
+        heard = self._heard.values()
+        return follow_bars(
+            self._start,
+            complete_bars(self._episode.bars, heard, entry_ns=entry_ns, unit_shares=1.0),
+            entry_ns=entry_ns,
+            usual_range_usd=self._entry.signal.atr,
+            atr_bars=shock.atr_bars,
+            atr_kind=shock.atr_kind,
+        )
 
 
 def _fill(

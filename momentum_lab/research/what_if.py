@@ -2,15 +2,15 @@
 
 The very rules that trade live are run over the seconds of each episode: the same watch, the same
 sizing, the same exits, the same model of fills. Two things differ from a session and are stated
-here: each headline is judged as if it were the only one, so no position blocks another; and an
-order fills at the quote of the second in which it was decided, where a session needs some
-moments more.
+here: no position blocks another, so that each headline shows the trade it would have been, although
+the shock of a later headline closes what it contradicts; and an order fills at the quote of the
+second in which it was decided, where a session needs some moments more.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,12 +67,11 @@ class _Verdict:
 
 
 @dataclass(frozen=True, slots=True)
-class _Looked:
-    """How a watch ended: its verdict, when, and the last tick that was heard by then."""
+class _Fired:
+    """A watch that ended with a shock: the signal, and the last tick that was heard by then."""
 
-    watch: Watch
-    found: TradeSignal | Decision
-    at_ns: int
+    signal: TradeSignal
+    best: Reading | None
     index: int
 
 
@@ -95,7 +94,12 @@ def what_if(
     Raises:
         DataError: an episode is shorter than the watch and the time stop ask for.
     """
-    rows = [_row(episode, parameters, equity_usd) for episode in episodes]
+    seen = [(episode, _see(episode, parameters)) for episode in episodes]
+    signals = [one.signal for _, one in seen if isinstance(one, _Fired)]
+    verdicts = [
+        (episode, _trade(episode, one, parameters, equity_usd, signals)) for episode, one in seen
+    ]
+    rows = [_row(episode, verdict) for episode, verdict in verdicts]
     frame = pd.DataFrame(
         {
             name: pd.Series([row.get(name) for row in rows], dtype=dtype)
@@ -112,8 +116,7 @@ def what_if(
     return frame.assign(**instants)
 
 
-def _row(episode: Episode, parameters: Parameters, equity_usd: float) -> dict[str, Any]:
-    verdict = _judge(episode, parameters, equity_usd)
+def _row(episode: Episode, verdict: _Verdict) -> dict[str, Any]:
     decision, best = verdict.decision, verdict.best
     return {
         "headline_key": episode.headline.key,
@@ -133,7 +136,8 @@ def _row(episode: Episode, parameters: Parameters, equity_usd: float) -> dict[st
     }
 
 
-def _judge(episode: Episode, parameters: Parameters, equity_usd: float) -> _Verdict:
+def _see(episode: Episode, parameters: Parameters) -> _Verdict | _Fired:
+    """Watch a headline: a shock, or the reason why there is none."""
     headline, instrument = episode.headline, episode.instrument
     refusal = _refuse(episode, parameters)
     if refusal is not None or instrument is None:
@@ -150,17 +154,28 @@ def _judge(episode: Episode, parameters: Parameters, equity_usd: float) -> _Verd
     )
     if isinstance(watch, Decision):
         return _Verdict(watch, headline.received_ns)
-    looked = _look_until_decided(episode, watch, parameters)
-    found, best = looked.found, looked.watch.best
-    if isinstance(found, Decision):
-        return _Verdict(found, looked.at_ns, best)
-    entry = enter(episode, looked.index, found, parameters=parameters, equity_usd=equity_usd)
+    return _look_until_decided(episode, watch, parameters)
+
+
+def _trade(
+    episode: Episode,
+    seen: _Verdict | _Fired,
+    parameters: Parameters,
+    equity_usd: float,
+    signals: Sequence[TradeSignal],
+) -> _Verdict:
+    """Trade a shock, unless a guard refuses it."""
+    if isinstance(seen, _Verdict):
+        return seen
+    signal = seen.signal
+    entry = enter(episode, seen.index, signal, parameters=parameters, equity_usd=equity_usd)
     if isinstance(entry, Decision):
-        return _Verdict(entry, looked.at_ns, best)
+        return _Verdict(entry, signal.at_ns, seen.best)
     decision = Decision(
-        Outcome.ENTER, Reason.SHOCK, found.text, found.observed, found.limit, "x ATR"
+        Outcome.ENTER, Reason.SHOCK, signal.text, signal.observed, signal.limit, "x ATR"
     )
-    return _Verdict(decision, looked.at_ns, best, follow(episode, entry, parameters))
+    trade = follow(episode, entry, parameters, signals=signals)
+    return _Verdict(decision, signal.at_ns, seen.best, trade)
 
 
 def _refuse(episode: Episode, parameters: Parameters) -> Decision | None:
@@ -190,17 +205,21 @@ def _candles_on_receipt(episode: Episode) -> LiveCandles:
     return episode.ticks[episode.n_before - 1].candles if episode.n_before else LiveCandles()
 
 
-def _look_until_decided(episode: Episode, watch: Watch, parameters: Parameters) -> _Looked:
+def _look_until_decided(
+    episode: Episode, watch: Watch, parameters: Parameters
+) -> _Verdict | _Fired:
     """Look at every tick of the watch, and once more at its end."""
     expires_ns = watch.expires_ns(parameters.shock)
     until = bisect_right(episode.ticks, expires_ns, key=lambda tick: tick.at_ns)
     for index in range(episode.n_before, until):
         tick = episode.ticks[index]
         watch, found = look(watch, tick.candles, now_ns=tick.at_ns, parameters=parameters.shock)
+        if isinstance(found, TradeSignal):
+            return _Fired(found, watch.best, index)
         if found is not None:
-            return _Looked(watch, found, tick.at_ns, index)
+            return _Verdict(found, tick.at_ns, watch.best)
     candles = episode.ticks[until - 1].candles if until else LiveCandles()
     watch, found = look(watch, candles, now_ns=expires_ns, parameters=parameters.shock)
-    if found is None:
+    if not isinstance(found, Decision):
         raise DataError(f"episode of {episode.headline.key}: the watch did not end")
-    return _Looked(watch, found, expires_ns, until - 1)
+    return _Verdict(found, expires_ns, watch.best)

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
 import anyio
 import pytest
@@ -18,88 +16,17 @@ from momentum_lab.core.connection import BackoffParameters, ConnectionEvent, Con
 from momentum_lab.core.market import NS_PER_S, Side
 from momentum_lab.core.order import OrderIntent, OrderPurpose, OrderState
 from momentum_lab.core.position import ExitReason
-from momentum_lab.core.signal import Decision, Outcome, Reason, TradeSignal
+from momentum_lab.core.signal import Decision, Outcome, Reason
 from momentum_lab.errors import BrokerError, ConnectionLostError, ParameterError, RecordError
 from momentum_lab.gateway.answers import ANSWERS
 from momentum_lab.gateway.server import Gateway, GatewaySettings, paper_gateway
-from momentum_lab.live.decisions import DecisionBook
-from momentum_lab.live.execution_service import ExecutionService
 from momentum_lab.live.ibkr.connector import IBKRConnector
 from momentum_lab.live.ibkr.synchronisation import BrokerSnapshot
-from momentum_lab.live.reconcile import reconcile
-from momentum_lab.parameters import Parameters
 from momentum_lab.records.trade_store import TradeStore
-from tests.factories import headline
+from tests.desk_kit import RUN, START_NS, desk
 from tests.session_kit import TAPE, demo_parameters, until
 
 pytestmark = pytest.mark.anyio
-RUN = "20131009T180000Z-replay"
-START = datetime(2013, 10, 9, 13, 40, tzinfo=ZoneInfo("America/New_York"))
-START_NS = int(START.timestamp()) * NS_PER_S
-
-
-@dataclass
-class Desk:
-    """A running connector, its execution service, and the gateway they talk to."""
-
-    gateway: Gateway
-    connector: IBKRConnector
-    execution: ExecutionService
-    store: TradeStore
-    incidents: list[str]
-
-    def say(self, code: int, text: str) -> None:
-        """Let the gateway send an error that belongs to no request."""
-        (session,) = self.gateway.hub.sessions.values()
-        session.error(-1, code, text)
-
-    async def signal(self, *, symbol: str = "SPY", number: int = 1) -> TradeSignal:
-        """A signal whose headline stands in the store, once the line shows a quote."""
-        with self.connector.stream_quotes(symbol) as stream:
-            await until(lambda: stream.quote is not None and stream.quote.bid is not None)
-        item = headline(article_id=f"a{number}")
-        self.store.add_headline(item.key, RUN, item)
-        return TradeSignal(item.key, symbol, Side.SELL, START_NS, 165.7, 0.06, 2.6, 2.5, "a shock")
-
-
-@asynccontextmanager
-async def desk(folder: Path, **changes: object) -> AsyncIterator[Desk]:
-    settings = GatewaySettings(tape=TAPE, start_ns=START_NS, fast=60, slow=60)
-    async with paper_gateway(settings) as gateway:
-        parameters: Parameters = replace(demo_parameters(gateway.port), **changes)  # type: ignore[arg-type]
-        clock = ReplayClock(60)
-        store = TradeStore(folder / "trades.db")
-        store.start_run(
-            RUN, mode="replay", account="", strategy="s", params_hash="h", params={}, revision="r"
-        )
-        incidents: list[str] = []
-
-        def note(kind: str, text: str, _symbol: str | None = None) -> None:
-            incidents.append(f"{kind}: {text}")
-
-        connector = IBKRConnector(
-            parameters, clock=clock, on_transition=lambda *_: None, on_incident=note
-        )
-        execution = ExecutionService(
-            connector,
-            book=DecisionBook(store, clock, run_id=RUN),
-            clock=clock,
-            parameters=parameters,
-            on_incident=note,
-        )
-
-        async def settle(snapshot: BrokerSnapshot) -> None:
-            reconcile(snapshot, store, execution)
-
-        async with anyio.create_task_group() as group:
-            group.start_soon(connector.run, settle)
-            group.start_soon(execution.run)
-            await until(connector.is_operational)
-            yield Desk(gateway, connector, execution, store, incidents)
-            group.cancel_scope.cancel()
-        connector.close()
-        execution.close_streams()
-        store.close()
 
 
 async def test_candles_end_with_the_replayed_now(tmp_path: Path) -> None:
@@ -227,9 +154,10 @@ async def test_a_signal_becomes_one_filled_order_with_its_levels(tmp_path: Path)
     async with desk(tmp_path) as found:
         decision = await found.execution.enter(await found.signal())
         trade = found.store.trade(await found.execution.opened.receive())
-        (order,) = found.store.table("orders", RUN)
+        order, *children = found.store.table("orders", RUN)
 
     assert decision.outcome is Outcome.ENTER
+    assert [row["purpose"] for row in children] == ["stop", "target"]
     assert order["state"] == "FILLED"
     assert order["shares"] == trade["shares"]
     assert trade["shares"] * trade["entry_price"] <= 100_000
@@ -242,7 +170,7 @@ async def test_a_symbol_in_a_position_is_busy(tmp_path: Path) -> None:
         second = await found.execution.enter(await found.signal(number=2))
 
         assert (second.outcome, second.reason) == (Outcome.PASS, Reason.SYMBOL_BUSY)
-        assert len(found.store.table("orders", RUN)) == 1
+        assert len(found.store.table("orders", RUN)) == 3
 
 
 async def test_a_position_is_closed_once(tmp_path: Path) -> None:
@@ -254,7 +182,7 @@ async def test_a_position_is_closed_once(tmp_path: Path) -> None:
         assert await found.execution.close(trade_id, ExitReason.TIME_STOP, None)
 
         orders = found.store.table("orders", RUN)
-        assert [row["purpose"] for row in orders] == ["entry", "exit"]
+        assert [row["purpose"] for row in orders] == ["entry", "stop", "target", "exit"]
         assert found.store.trade(trade_id)["state"] == "CLOSED"
         held = found.gateway.hub.account.ledger.positions.values()
         assert [position.quantity for position in held] == [0]
@@ -267,7 +195,7 @@ async def test_what_the_broker_holds_besides_us_blocks_the_symbol(tmp_path: Path
         found.execution.blocked["SPY"] = "the broker holds something else"
 
         assert not await found.execution.close(trade_id, ExitReason.STOP_LOSS, None)
-        assert len(found.store.table("orders", RUN)) == 1
+        assert len(found.store.table("orders", RUN)) == 3
 
 
 async def test_an_order_the_broker_refuses_is_final(tmp_path: Path) -> None:
@@ -276,10 +204,13 @@ async def test_an_order_the_broker_refuses_is_final(tmp_path: Path) -> None:
         signal = await found.signal()
         account.ledger.cash_usd = 1.0
         decision = await found.execution.enter(signal)
-        (order,) = found.store.table("orders", RUN)
+        order, *children = found.store.table("orders", RUN)
+        await until(lambda: not found.store.unsettled_orders())
 
     assert isinstance(decision, Decision)
     assert OrderState(order["state"]) is OrderState.REJECTED
+    assert len(children) == 2
+    assert not found.live_orders()
     assert any("order rejected" in text for text in found.incidents)
 
 
@@ -296,7 +227,11 @@ async def test_nothing_leaves_without_a_connection(tmp_path: Path) -> None:
             await found.connector.place_order(
                 OrderIntent("x", "SPY", 756733, Side.BUY, 1, START_NS, purpose=OrderPurpose.ENTRY)
             )
-        assert [row["purpose"] for row in found.store.table("orders", RUN)] == ["entry"]
+        assert [row["purpose"] for row in found.store.table("orders", RUN)] == [
+            "entry",
+            "stop",
+            "target",
+        ]
 
 
 def _fill_the_disk(store: TradeStore) -> None:

@@ -273,7 +273,7 @@ async def test_a_paper_account_does_for_no_live_session() -> None:
     async with gateway() as found:
         report = await examined(found.port, mode="live")
 
-    assert "is a paper account" in report["account"].found
+    assert "'DU', a paper account" in report["account"].found
     assert report.verdict("orders") == "skipped"
 
 

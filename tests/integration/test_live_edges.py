@@ -21,10 +21,10 @@ from momentum_lab.core.connection import ConnectionEvent, ConnectionState
 from momentum_lab.core.market import NS_PER_S, Side
 from momentum_lab.core.order import OrderState
 from momentum_lab.core.position import ExitReason
-from momentum_lab.core.signal import TradeSignal
+from momentum_lab.core.signal import Reason, TradeSignal
 from momentum_lab.gateway.answers import ANSWERS
 from momentum_lab.gateway.exchange import Exchange
-from momentum_lab.gateway.orders import CommissionCharged, ExchangeEvent, Executed
+from momentum_lab.gateway.orders import CommissionCharged, ExchangeEvent, Executed, Order
 from momentum_lab.gateway.server import Gateway, GatewaySettings, paper_gateway
 from momentum_lab.gateway.session import Session
 from momentum_lab.gateway.wire import Request
@@ -89,7 +89,12 @@ class Floor:
             store.close()
 
     def purposes(self) -> list[str]:
-        return [row["purpose"] for row in self.rows("orders")]
+        """What the client itself sent, in order; stop and target go along with each entry."""
+        found = [row["purpose"] for row in self.rows("orders")]
+        return [purpose for purpose in found if purpose in ("entry", "exit")]
+
+    def market_orders(self) -> list[Order]:
+        return [o for o in self.exchange.live_orders() if o.ticket.order_type == "MKT"]
 
     def held_shares(self) -> dict[str, int]:
         positions = self.exchange.account.ledger.positions
@@ -130,7 +135,8 @@ def calm(port: int, **changes: Any) -> Parameters:
         found.exits, stop_loss_ratio=FAR, take_profit_ratio=FAR, time_stop_s=23_400
     )
     quick = replace(found.execution, fill_timeout_s=0.5, exit_retry_s=0.1, drain_s=5)
-    return replace(found, exits=calm_exits, execution=quick, **changes)
+    values: dict[str, Any] = {"exits": calm_exits, "execution": quick, **changes}
+    return replace(found, **values)
 
 
 @asynccontextmanager
@@ -221,6 +227,75 @@ def fail_on(store: TradeStore, what: str) -> None:
 
 def heal(store: TradeStore) -> None:
     store.db.execute("DROP TRIGGER broken")
+
+
+# --- signals that contradict a position ----------------------------------------------------
+
+
+async def test_an_opposite_signal_closes_a_position_and_never_turns_it_round(
+    tmp_path: Path,
+) -> None:
+    async with floor(tmp_path) as found:
+        trade_id = await found.enter()
+        other = replace(await found.signal(2), side=Side.BUY)
+
+        decision = await found.session._execution.enter(other)
+
+        assert decision.reason is Reason.SYMBOL_BUSY
+        await until(lambda: found.store.trade(trade_id)["state"] == "CLOSED")
+        assert found.store.trade(trade_id)["exit_reason"] == "OPPOSITE"
+        assert found.purposes() == ["entry", "exit"]
+        assert found.held_shares() == {}
+
+
+async def test_a_signal_that_agrees_or_is_not_listened_to_closes_nothing(tmp_path: Path) -> None:
+    deaf = replace(calm(4002).exits, on_opposite_signal="hold")
+    async with floor(tmp_path, exits=deaf) as found:
+        trade_id = await found.enter()
+        for number, side in ((2, Side.SELL), (3, Side.BUY)):
+            signal = replace(await found.signal(number), side=side)
+            decision = await found.session._execution.enter(signal)
+            assert decision.reason is Reason.SYMBOL_BUSY
+        await anyio.sleep(0.3)
+
+        assert found.store.trade(trade_id)["state"] == "OPEN"
+        assert found.purposes() == ["entry"]
+
+
+# --- who closes when a price is reached -----------------------------------------------------
+
+
+async def test_while_orders_work_at_the_broker_it_has_the_first_word_about_a_price(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # At 60x a minute of the market is a second here.
+    patient = replace(calm(4002).exits, native_grace_s=60)
+    async with floor(tmp_path, exits=patient) as found:
+        monkeypatch.setattr(found.session._execution, "is_protected", lambda _: True)
+        trade_id = await found.enter()
+
+        await found.session._execution.move_stop(trade_id, 100.0, ExitReason.TRAIL)
+        await anyio.sleep(0.5)
+
+        assert found.purposes() == ["entry"]
+        await until(lambda: found.store.trade(trade_id)["state"] == "CLOSED")
+        assert found.store.trade(trade_id)["exit_reason"] == "TRAIL"
+
+
+async def test_in_a_halt_nothing_leaves_not_even_by_time(tmp_path: Path) -> None:
+    short = replace(calm(4002).exits, time_stop_s=60)
+    async with floor(tmp_path, exits=short) as found:
+        trade_id = await found.enter()
+        line = found.session._connector.lines.get("SPY")
+        assert line is not None
+        line.hear_halted(True)
+        await anyio.sleep(1.5)
+        assert found.purposes() == ["entry"]
+
+        line.hear_halted(False)
+
+        await until(lambda: found.store.trade(trade_id)["state"] == "CLOSED")
+        assert found.store.trade(trade_id)["exit_reason"] == "TIME_STOP"
 
 
 # --- positions that are left without an exit ------------------------------------------------
@@ -345,7 +420,7 @@ async def test_a_late_fill_that_flips_a_closed_trade_is_taken_back(
             monkeypatch.setitem(ANSWERS, "reqAllOpenOrders", none_open)
             assert not await found.close(trade_id)
             await until(found.is_operational)
-        (late,) = found.exchange.live_orders()
+        (late,) = found.market_orders()
         # Off the book while the second exit fills, then back on it.
         found.exchange.books._live["SPY"].remove(late.key)
         with anyio.fail_after(15):
@@ -382,7 +457,7 @@ async def test_a_correction_of_a_partial_fill_does_not_complete_the_order(tmp_pa
     async with floor(tmp_path) as found:
         with held_orders(found.exchange):
             await found.session._execution.enter(await found.signal())
-            (order,) = found.exchange.live_orders()
+            (order,) = found.market_orders()
             told = replace(
                 execution(order.ticket.side, 70, 165.7),
                 exec_id=found.exchange.books.next_exec_id(),
@@ -396,7 +471,7 @@ async def test_a_correction_of_a_partial_fill_does_not_complete_the_order(tmp_pa
             found.gateway.hub.publish([Executed(again)])
             await until(lambda: len(found.rows("fills")) == 2)
 
-            (row,) = found.rows("orders")
+            row = found.rows("orders")[0]
             assert row["shares"] == 120
             assert OrderState(row["state"]) is OrderState.PARTIAL
 

@@ -83,7 +83,7 @@ async def test_the_fomc_shock_is_traded_short_and_stopped_out(
     (trade,) = running.rows("trades")
     assert (trade["symbol"], trade["side"], trade["exit_reason"]) == ("SPY", "SELL", "STOP_LOSS")
     assert market_time(trade["opened_ns"]).strftime("%H:%M") == "14:00"
-    assert market_time(trade["closed_ns"]).strftime("%H:%M") == "14:04"
+    assert market_time(trade["closed_ns"]).strftime("%H:%M") == "14:01"
     assert trade["net_usd"] < 0
     assert trade["costs_usd"] == pytest.approx(2 * 0.005 * trade["shares"])
     assert running.result is not None
@@ -111,7 +111,10 @@ async def test_a_killed_gateway_is_reconciled_before_anything_is_sent(
     start_gateway: StartGateway, tmp_path: Path
 ) -> None:
     first = begin(start_gateway, tmp_path)
-    running = Running(demo_parameters(first.port), tmp_path)
+    parameters = demo_parameters(first.port)
+    # No price may end the trade, so that it ends by the client's own order.
+    far = replace(parameters.exits, stop_kind="ratio", stop_loss_ratio=0.4, take_profit_ratio=0.4)
+    running = Running(replace(parameters, exits=far), tmp_path)
     async with anyio.create_task_group() as group:
         group.start_soon(running.run)
         await until(lambda: bool(running.rows("trades")))
@@ -167,7 +170,8 @@ async def test_a_lost_gateway_at_the_end_leaves_a_plain_word(
     assert running.result is not None
     assert len(running.result.open_trades) == 1
     assert "still open: SPY -603 shares" in running.result.end_reason
-    assert [row["purpose"] for row in running.rows("orders")] == ["entry"]
+    purposes = [row["purpose"] for row in running.rows("orders")]
+    assert purposes == ["entry", "stop", "target"]
 
 
 async def test_a_replay_whose_gateway_is_gone_for_good_ends_with_a_plain_word(
@@ -286,7 +290,7 @@ async def test_a_real_money_account_is_refused_on_whatever_port(
     assert "OPERATIONAL" not in running.states()
 
 
-def test_a_live_session_is_refused_with_what_is_missing(tmp_path: Path) -> None:
+def test_a_live_session_is_refused_until_every_place_says_so(tmp_path: Path) -> None:
     parameters = replace(demo_parameters(4001), mode="live", account="U1234567")
-    with pytest.raises(ParameterError, match="still missing: stop and target orders"):
+    with pytest.raises(ParameterError, match=r"real_money\.accepted_for: mode live expects"):
         LiveSession(parameters, root=tmp_path)

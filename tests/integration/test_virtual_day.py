@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,14 +22,18 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 BEFORE_FOMC_NS = 1_381_340_700 * NS_PER_S
 
 
-def _parameters() -> Parameters:
+def _parameters(**exits: Any) -> Parameters:
     found = load_parameters(ROOT / "parameters" / "demo.yaml")
-    return replace(found, records=RecordParameters(database="trades.db", runs="runs"))
+    return replace(
+        found,
+        exits=replace(found.exits, **exits),
+        records=RecordParameters(database="trades.db", runs="runs"),
+    )
 
 
-def _play(folder: Path) -> tuple[dict[str, list[dict[str, object]]], bytes]:
+def _play(folder: Path, **exits: Any) -> tuple[dict[str, list[dict[str, object]]], bytes]:
     settings = GatewaySettings(tape=TAPE, start_ns=BEFORE_FOMC_NS, wire_log=folder / "wire.log")
-    result = rehearse(_parameters(), settings, root=folder)
+    result = rehearse(_parameters(**exits), settings, root=folder)
     assert (result.end_reason, result.open_trades) == ("end of the trading session", ())
     store = TradeStore(result.database)
     try:
@@ -42,12 +47,18 @@ def _play(folder: Path) -> tuple[dict[str, list[dict[str, object]]], bytes]:
     return tables, (folder / "wire.log").read_bytes()
 
 
-def test_a_day_in_virtual_time_trades_and_repeats_byte_by_byte(tmp_path: Path) -> None:
-    first, first_bytes = _play(tmp_path / "first")
-    second, second_bytes = _play(tmp_path / "second")
+@pytest.mark.parametrize(
+    ("exits", "reason"),
+    [({}, "STOP_LOSS"), ({"trail_atr_multiple": 1.0, "decay_volume_ratio": 0.25}, "TRAIL")],
+)
+def test_a_day_in_virtual_time_trades_and_repeats_byte_by_byte(
+    tmp_path: Path, exits: dict[str, float], reason: str
+) -> None:
+    first, first_bytes = _play(tmp_path / "first", **exits)
+    second, second_bytes = _play(tmp_path / "second", **exits)
 
     (trade,) = first["trades"]
-    assert (trade["symbol"], trade["state"], trade["exit_reason"]) == ("SPY", "CLOSED", "STOP_LOSS")
+    assert (trade["symbol"], trade["state"], trade["exit_reason"]) == ("SPY", "CLOSED", reason)
     assert len(first["headlines"]) == len(first["decisions"])
     assert first == second
     assert first_bytes == second_bytes

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -23,11 +25,15 @@ LATENESS_S = 3
 PRICE_USD = 0.02
 
 
+@pytest.mark.parametrize(
+    ("exits", "reason"), [({}, "STOP_LOSS"), ({"trail_atr_multiple": 1.0}, "TRAIL")]
+)
 def test_a_session_trades_what_research_says_it_would(
-    start_gateway: StartGateway, tmp_path: Path
+    start_gateway: StartGateway, tmp_path: Path, exits: dict[str, Any], reason: str
 ) -> None:
     gateway = begin(start_gateway, tmp_path)
-    parameters = demo_parameters(gateway.port)
+    found = demo_parameters(gateway.port)
+    parameters = replace(found, exits=replace(found.exits, **exits))
     session = LiveSession(parameters, root=tmp_path)
     anyio.run(session.run)
     record = read_run(session.database, session.run_id)
@@ -46,6 +52,7 @@ def test_a_session_trades_what_research_says_it_would(
     would = said[said["outcome"] == "enter"].iloc[0]
     (did,) = (row for _, row in record.trades.iterrows())
     assert (would["side"], would["exit_reason"]) == (did["side"], did["exit_reason"])
+    assert (did["exit_reason"], did["stop_kind"]) == (reason, reason)
     assert did["shares"] == pytest.approx(would["shares"], abs=1)
     for ours, theirs in (("entry", "opened_ns"), ("exit", "closed_ns")):
         assert abs(did[theirs] - would[f"{ours}_ns"]) <= LATENESS_S * NS_PER_S

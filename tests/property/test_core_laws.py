@@ -35,6 +35,7 @@ from momentum_lab.core.connection import (
     advance_connection,
     backoff_s,
 )
+from momentum_lab.core.exits import OpenPosition, decide_exit
 from momentum_lab.core.fills import FillModel, SpreadModel
 from momentum_lab.core.indicators import Array, AtrKind, atr, sma
 from momentum_lab.core.market import NS_PER_S, Bar, Side
@@ -45,9 +46,7 @@ from momentum_lab.core.position import (
     ExitParameters,
     ExitReason,
     Fill,
-    OpenPosition,
     PositionSummary,
-    decide_exit,
     exit_levels,
     summarise,
 )

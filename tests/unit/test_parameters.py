@@ -12,7 +12,6 @@ import yaml
 from momentum_lab.core.tunable import Tunable, tunables_of
 from momentum_lab.errors import ParameterError
 from momentum_lab.parameters import (
-    MISSING_FOR_LIVE,
     Parameters,
     check_parameters,
     load_parameters,
@@ -214,19 +213,50 @@ def test_what_is_no_mapping_is_refused() -> None:
 # --------------------------------------------------------------------- mode
 
 
-def test_live_is_refused_with_the_list_of_what_is_missing() -> None:
-    live = _checked(mode="live")
+def _live(**changes: Any) -> dict[str, Any]:
+    values: dict[str, Any] = {
+        "mode": "live",
+        "account": "U1234567",
+        "connection": {"port": 4001},
+        "real_money": {"accepted_for": "U1234567"},
+    }
+    return {**values, **changes}
 
-    with pytest.raises(ParameterError) as caught:
-        refuse_live(live)
 
-    assert MISSING_FOR_LIVE
-    assert all(part in str(caught.value) for part in MISSING_FOR_LIVE)
+@pytest.mark.parametrize("port", [7496, 4001])
+def test_live_is_let_in_where_every_place_says_so(port: int) -> None:
+    refuse_live(_checked(**_live(connection={"port": port})))
 
 
-@pytest.mark.parametrize("mode", ["paper", "replay"])
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"account": ""}, "account: mode live expects the account's id written out, found none"),
+        ({"account": "DU1234567"}, "expects the id of a live account, found DU..., a paper"),
+        ({"account": "DF1234567"}, "expects the id of a live account, found DF..., a paper"),
+        ({"connection": {}}, "connection.port: mode live expects 7496 .* found 4002, a paper"),
+        ({"connection": {"port": 7497}}, "found 7497, a paper login's port"),
+        ({"connection": {"port": 5000}}, "found 5000, neither"),
+        ({"real_money": {}}, "real_money.accepted_for: mode live expects the id .*found nothing"),
+        ({"real_money": {"accepted_for": "U7654321"}}, "found another id"),
+        ({"real_money": {"accepted_for": "yes"}}, "found another id"),
+    ],
+)
+def test_live_is_refused_where_one_place_differs(changes: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ParameterError, match=sentence) as caught:
+        refuse_live(_checked(**_live(**changes)))
+
+    assert "1234567" not in str(caught.value)
+
+
+@pytest.mark.parametrize("mode", ["paper", "replay", "shadow"])
 def test_other_modes_are_not_refused(mode: str) -> None:
     refuse_live(_checked(mode=mode))
+
+
+def test_that_money_is_meant_is_no_rule() -> None:
+    told = _checked(**_live())
+    assert told.params_hash == _checked(**_live(real_money={})).params_hash
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])

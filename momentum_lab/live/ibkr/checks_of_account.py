@@ -12,12 +12,11 @@ from momentum_lab.live.finding import Finding, failure, fine, skipped, warning
 from momentum_lab.live.ibkr import translate
 from momentum_lab.live.ibkr.asking import ask
 from momentum_lab.live.ibkr.case import Case
-from momentum_lab.live.ibkr.synchronisation import PAPER_PREFIX, choose_account
+from momentum_lab.live.ibkr.synchronisation import choose_account
 from momentum_lab.live.ibkr.translate import UNSET
+from momentum_lab.parameters import LIVE_PORTS, PAPER_PORTS, UNREAL_ACCOUNTS
 from momentum_lab.records.trade_store import masked
 
-# The broker's defaults, TWS and gateway: a convention that anybody may have changed.
-_PAPER_PORTS, _LIVE_PORTS = (7497, 4002), (7496, 4001)
 # What the library and the broker write where a number is unknown.
 _READ_ONLY = failure(
     "orders",
@@ -30,9 +29,10 @@ def check_mode(case: Case) -> Sequence[Finding]:
     """Compare the mode with the port, which by the broker's defaults tells the kind of login."""
     mode, port = case.parameters.mode, case.parameters.connection.port
     usual = {
-        "paper": (_PAPER_PORTS, _LIVE_PORTS, "a live login"),
-        "live": (_LIVE_PORTS, _PAPER_PORTS, "a paper login"),
-        "replay": ((), _PAPER_PORTS + _LIVE_PORTS, "TWS or a real gateway"),
+        "paper": (PAPER_PORTS, LIVE_PORTS, "a live login"),
+        "shadow": ((), (), ""),
+        "live": (LIVE_PORTS, PAPER_PORTS, "a paper login"),
+        "replay": ((), PAPER_PORTS + LIVE_PORTS, "TWS or a real gateway"),
     }
     expected, others, what = usual[mode]
     if port in others:
@@ -64,15 +64,7 @@ async def check_account(case: Case) -> Sequence[Finding]:
                 "Correct account and mode in the parameter file, or log in as the other user.",
             )
         ]
-    is_paper = account.startswith(PAPER_PREFIX)
-    if mode == "live" and is_paper:
-        return [
-            failure(
-                "account",
-                f"mode is live, and {masked(account)} is a paper account",
-                "Set mode: paper, or log in at the gateway as the live user.",
-            )
-        ]
+    is_paper = account.startswith(UNREAL_ACCOUNTS)
     case.account = account
     kind = "paper" if is_paper else "live"
     return [fine("account", f"{masked(account)}, a {kind} account, as mode {mode} wants it")]

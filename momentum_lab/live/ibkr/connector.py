@@ -20,7 +20,7 @@ from momentum_lab.clock import Clock, transport_s
 from momentum_lab.core.candle import MINUTE_S
 from momentum_lab.core.connection import ConnectionState
 from momentum_lab.core.market import Instrument
-from momentum_lab.core.order import OrderIntent
+from momentum_lab.core.order import OrderIntent, OrderPurpose
 from momentum_lab.core.pacing import Priority
 from momentum_lab.core.position import Fill
 from momentum_lab.errors import BrokerError, ConnectionLostError, ParameterError
@@ -31,7 +31,7 @@ from momentum_lab.live.ibkr.incidents import OnIncident
 from momentum_lab.live.ibkr.line import Line, QuoteStream
 from momentum_lab.live.ibkr.supervisor import OnTransition, Reconcile, Supervisor, Transition
 from momentum_lab.live.ibkr.synchronisation import Checked, held
-from momentum_lab.live.ibkr.translate import Account, RawHeadline
+from momentum_lab.live.ibkr.translate import Account, RawHeadline, WorkingOrder
 from momentum_lab.parameters import Parameters
 
 
@@ -242,40 +242,107 @@ class IBKRConnector:
         fills = [translate.fill_of(one) for one in found if translate.is_ours(one)]
         return tuple(sorted((f for f in fills if f.at_ns >= at_ns), key=lambda f: f.at_ns))
 
-    async def place_order(self, order: OrderIntent) -> int:
-        """Send a market order and return the broker's order id; the outcome comes as reports.
+    async def place_order(self, order: OrderIntent, *children: OrderIntent) -> tuple[int, ...]:
+        """Send an order and its children; return the broker's order ids, in the same order.
 
-        The gate is looked at and the order leaves without anything in between; it never waits.
+        The gate is looked at and the orders leave without anything in between; they never wait.
+        The broker holds a family back until its last member has arrived, so a connection that
+        breaks in between has sent nothing. The outcome comes as reports.
+
+        Args:
+            order: what to send.
+            children: what the broker makes live once `order` fills, and cancels with it.
 
         Raises:
-            ConnectionLostError: not OPERATIONAL (an exit: not reconciled), or too many messages
-                have just left; nothing has been sent.
+            ConnectionLostError: not OPERATIONAL (what is no entry: not reconciled), or too many
+                messages have just left; nothing has been sent.
         """
-        allowed = self.may_exit() if order.trade_id is not None else self.is_operational()
-        if not allowed:
+        family = (order, *children)
+        priority = self._let_out(order, n=len(family))
+        ib = self._connected()
+        order_ids = tuple(ib.client.getReqId() for _ in family)
+        with self._line.limiter.speaking(priority):
+            for order_id, member in zip(order_ids, family, strict=True):
+                self._ears.expect_order(order_id, member.order_ref)
+                message = translate.order_of(
+                    member,
+                    order_id=order_id,
+                    account=self._ears.account,
+                    parent_id=0 if member is order else order_ids[0],
+                    transmit=member is family[-1],
+                )
+                ib.placeOrder(translate.stock(member.symbol, member.con_id), message)
+        return order_ids
+
+    async def change_order(self, order: OrderIntent) -> None:
+        """Change price and quantity of a working order; the broker's answer comes as a report.
+
+        Args:
+            order: as it is meant now, under its own reference.
+
+        Raises:
+            ConnectionLostError: not reconciled, too many messages have just left, or the broker
+                has not described the order in this connection; nothing has been sent.
+        """
+        priority = self._let_out(order, n=1)
+        known = self._ears.working(order.order_ref)
+        if known is None:
+            raise ConnectionLostError(
+                f"order {order.order_ref}: the broker has not told of it in this connection"
+            )
+        message = translate.order_of(
+            order,
+            order_id=known.order_id,
+            account=self._ears.account,
+            parent_id=known.parent_id,
+        )
+        self._ears.expect_change(known.order_id)
+        # Not by the library's own function: it refuses to change what it takes for finished, and
+        # it takes an order for finished when a code of the broker merely warned of it.
+        with self._line.limiter.speaking(priority):
+            self._connected().client.placeOrder(
+                known.order_id, translate.stock(order.symbol, order.con_id), message
+            )
+
+    def working(self, order_ref: str) -> WorkingOrder | None:
+        """Return one of our orders as the broker last described it in this connection, or None."""
+        return self._ears.working(order_ref)
+
+    def _let_out(self, order: OrderIntent, *, n: int) -> Priority:
+        """Return the class that `n` messages of an order may leave in, now.
+
+        Raises:
+            ConnectionLostError: the gate is closed, or there is no room for them.
+        """
+        self._refuse_shadow(order.order_ref)
+        is_entry = order.purpose is OrderPurpose.ENTRY
+        if not (self.is_operational() if is_entry else self.may_exit()):
             raise ConnectionLostError(f"order {order.order_ref}: state is {self.state.value}")
-        priority = Priority.ENTRY if order.trade_id is None else Priority.EXIT
-        wait_s = self._line.limiter.wait_s(priority)
+        priority = Priority.ENTRY if is_entry else Priority.EXIT
+        wait_s = self._line.limiter.wait_s(priority, n=n)
         if wait_s > 0:
             # An order that waited would leave after its gate had been looked at.
             raise ConnectionLostError(
                 f"order {order.order_ref}: no message may leave for {wait_s:.2f} s, the limit of"
                 " messages a second is used up"
             )
-        ib = self._connected()
-        order_id = ib.client.getReqId()
-        self._ears.expect_order(order_id, order.order_ref)
-        message = translate.market_order(order, account=self._ears.account)
-        message.orderId = order_id
-        with self._line.limiter.speaking(priority):
-            ib.placeOrder(translate.stock(order.symbol, order.con_id), message)
-        return order_id
+        return priority
+
+    def use_ids_above(self, order_id: int) -> None:
+        """Never give an order an id that one of ours had, whatever the broker says is next.
+
+        A gateway that was restarted may count from further back: an order under a used id is taken
+        for the change of an old one.
+        """
+        if self._line.ib is not None:
+            self._line.ib.client.updateReqId(order_id + 1)
 
     async def cancel_order(self, order_ref: str) -> bool:
         """Ask the broker to cancel one of our orders; return whether the request has left.
 
         It does not when this connection does not know the order, or may not send anything.
         """
+        self._refuse_shadow(order_ref)
         order_id = self._ears.order_id(order_ref)
         if order_id is None or not self.may_exit():
             return False
@@ -286,6 +353,11 @@ class IBKRConnector:
         """Leave OPERATIONAL and ask the broker for everything again, on the same socket."""
         if self.may_exit():
             self._line.hear_restored(why)
+
+    def _refuse_shadow(self, order_ref: str) -> None:
+        """Let nothing leave in a session that only decides; each door for orders asks first."""
+        if self._parameters.mode == "shadow":
+            raise BrokerError(f"order {order_ref}: mode shadow sends nothing")
 
     # --- inside ----------------------------------------------------------------------------
 

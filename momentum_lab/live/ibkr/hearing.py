@@ -27,7 +27,7 @@ from momentum_lab.live.ibkr.codes import is_final_for_order
 from momentum_lab.live.ibkr.incidents import OnIncident
 from momentum_lab.live.ibkr.line import Line
 from momentum_lab.live.ibkr.ticks import TickEars
-from momentum_lab.live.ibkr.translate import Account, RawHeadline, Report
+from momentum_lab.live.ibkr.translate import Account, RawHeadline, Report, WorkingOrder
 
 _log = logging.getLogger(__name__)
 
@@ -85,6 +85,8 @@ class Ears:
         self._ticks: TickEars | None = None
         self._sources: dict[int, str | None] = {}
         self._order_refs: dict[int, str] = {}
+        self._working: dict[str, WorkingOrder] = {}
+        self._changing: set[int] = set()
         self._commissions: dict[str, float] = {}
         self.subscribed_ns = 0
         self._last_words, self._last_words_s = "", -math.inf
@@ -180,6 +182,8 @@ class Ears:
         self._ticks = None
         self._sources.clear()
         self._order_refs.clear()
+        self._working.clear()
+        self._changing.clear()
         self._commissions.clear()
         self._account_values.clear()
         self.account_heard_s = -math.inf
@@ -208,6 +212,14 @@ class Ears:
     def expect_order(self, order_id: int, order_ref: str) -> None:
         """Remember which of our orders a broker's id stands for."""
         self._order_refs[order_id] = order_ref
+
+    def expect_change(self, order_id: int) -> None:
+        """Remember that an order is being changed: what is refused then is not the order."""
+        self._changing.add(order_id)
+
+    def working(self, order_ref: str) -> WorkingOrder | None:
+        """Return one of our orders as the broker last described it, None if it did not."""
+        return self._working.get(order_ref)
 
     def order_id(self, order_ref: str) -> int | None:
         """Return the broker's id of one of our orders in this connection, None if unknown."""
@@ -240,11 +252,18 @@ class Ears:
     def _hear_account_time(self, _time: str) -> None:
         self.account_heard_s = transport_s()
 
-    def _hear_open_order(self, order_id: int, _contract: Any, order: Any, _state: Any) -> None:
+    def _hear_open_order(self, order_id: int, _contract: Any, order: Any, state: Any) -> None:
         # After a reconnect: what an earlier connection sent is heard of by the same id.
         is_mine = self._ib is not None and order.clientId == self._ib.client.clientId
         if is_mine and str(order.orderRef).startswith(ORDER_REF_PREFIX):
             self.expect_order(order_id, order.orderRef)
+            self._changing.discard(order_id)
+            told = translate.working_of(order_id, order, state.status)
+            known = self._working.get(order.orderRef)
+            if known is not None:
+                filled = known.shares - known.remaining
+                told = replace(told, remaining=max(0.0, told.shares - filled))
+            self._working[order.orderRef] = told
 
     def _hear_status(self, order_id: int, status: str, *rest: Any) -> None:
         order_ref = self._order_refs.get(order_id)
@@ -252,6 +271,12 @@ class Ears:
             return
         # filled, remaining, average price, permanent id, ...
         perm_id = int(rest[3])
+        known = self._working.get(order_ref)
+        if known is not None:
+            filled, remaining = float(rest[0]), float(rest[1])
+            self._working[order_ref] = replace(
+                known, status=status, shares=filled + remaining, remaining=remaining
+            )
         event = translate.status_event(status)
         self._reports_in.send_nowait(
             translate.OrderReport(order_ref, event, order_id, perm_id, status)
@@ -261,6 +286,10 @@ class Ears:
         words = f"{code} {text}"
         if request in self._order_refs:
             event = OrderEvent.REJECT if is_final_for_order(code) else None
+            if event is not None and request in self._changing:
+                # The change is refused; what worked before works on, until the broker says more.
+                self._changing.discard(request)
+                event = None
             self._reports_in.send_nowait(
                 translate.OrderReport(self._order_refs[request], event, request, 0, words)
             )

@@ -160,10 +160,10 @@ class Limiter:
         finally:
             _raised.reset(token)
 
-    def wait_s(self, priority: Priority) -> float:
-        """Return how long one more message of a class would wait at least; 0: leaves at once."""
+    def wait_s(self, priority: Priority, *, n: int = 1) -> float:
+        """Return how long `n` more messages of a class would wait; 0: they leave at once."""
         self._flush()
-        return self._budget.wait_s(priority, transport_s())
+        return self._budget.wait_s(priority, transport_s(), n=n)
 
     async def run(self) -> None:
         """Send what waits as soon as it may leave, until cancelled."""

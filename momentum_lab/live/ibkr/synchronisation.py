@@ -9,18 +9,18 @@ OPERATIONAL and is named; how long each item took is kept.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import ib_insync
 
 from momentum_lab.clock import transport_s
 from momentum_lab.core.position import Fill
-from momentum_lab.errors import BrokerError, ParameterError
+from momentum_lab.errors import BrokerError, DataError, ParameterError
 from momentum_lab.live.ibkr.asking import ask
 from momentum_lab.live.ibkr.liveness import Liveness
 from momentum_lab.live.ibkr.translate import fill_of, is_ours
-from momentum_lab.parameters import Parameters
+from momentum_lab.parameters import UNREAL_ACCOUNTS, Parameters
 
 PAPER_PREFIX = "DU"
 
@@ -37,6 +37,7 @@ class BrokerSnapshot:
         open_orders: our reference -> status text, all clients.
         completed_orders: our reference -> status text, today.
         fills: our executions since the broker's midnight, which is as far back as it remembers.
+        foreign_fills: those of the same account that carry no reference of ours, e.g. by hand.
     """
 
     account: str
@@ -46,6 +47,7 @@ class BrokerSnapshot:
     open_orders: dict[str, str]
     completed_orders: dict[str, str]
     fills: tuple[Fill, ...]
+    foreign_fills: tuple[Fill, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +104,7 @@ def choose_account(managed: list[str], parameters: Parameters) -> str:
 
     Raises:
         ParameterError: none, not the wanted one, several to choose from, or not a paper account
-            although the mode is not live.
+            although the mode is paper or replay, or one although it is live.
     """
     accounts = [account for account in managed if account]
     wanted = parameters.account
@@ -113,11 +115,16 @@ def choose_account(managed: list[str], parameters: Parameters) -> str:
             f"account: this login has {len(accounts)} accounts, expected one to be named"
         )
     account = wanted or accounts[0]
-    if parameters.mode != "live" and not account.startswith(PAPER_PREFIX):
+    where = f"{parameters.connection.host}:{parameters.connection.port}"
+    if parameters.mode == "live" and account.startswith(UNREAL_ACCOUNTS):
+        raise ParameterError(
+            f"mode live trades only in a live account: the gateway at {where} is logged in to an"
+            f" account that begins with {account[:2]!r}, a paper account"
+        )
+    if parameters.mode in ("paper", "replay") and not account.startswith(PAPER_PREFIX):
         raise ParameterError(
             f"mode {parameters.mode} trades only in a paper account ({PAPER_PREFIX}...): the"
-            f" gateway at {parameters.connection.host}:{parameters.connection.port} is logged in"
-            f" to an account that begins with {account[:1]!r}"
+            f" gateway at {where} is logged in to an account that begins with {account[:1]!r}"
         )
     return account
 
@@ -176,6 +183,7 @@ async def take_snapshot(
         open_orders=_by_ref(open_orders),
         completed_orders=_by_ref(completed),
         fills=tuple(fill_of(fill) for fill in fills if is_ours(fill)),
+        foreign_fills=_foreign(fills, account),
     )
 
 
@@ -184,6 +192,17 @@ def held(rows: list[ib_insync.Position], account: str) -> dict[int, float]:
     return {
         row.contract.conId: row.position for row in rows if row.account == account and row.position
     }
+
+
+def _foreign(fills: list[ib_insync.Fill], account: str) -> tuple[Fill, ...]:
+    """Return the account's executions that are not ours; what makes no sense is left out."""
+    found = []
+    for fill in fills:
+        if is_ours(fill) or fill.execution.acctNumber != account:
+            continue
+        with suppress(DataError):
+            found.append(fill_of(fill))
+    return tuple(found)
 
 
 def _by_ref(trades: list[ib_insync.Trade]) -> dict[str, str]:

@@ -31,6 +31,10 @@ _NO_DATA = 162
 _RT_VOLUME_FIELDS = 6
 _NS_PER_MS = 1_000_000
 
+# A part-fill takes from the others of the group, and one at a time may be at the exchange.
+REDUCE_WITH_BLOCK = 2
+_LIVE_STATUSES = frozenset({"PreSubmitted", "Submitted", "PendingSubmit"})
+
 _STATUS_EVENTS = {
     "PreSubmitted": OrderEvent.ACKNOWLEDGE,
     "Submitted": OrderEvent.ACKNOWLEDGE,
@@ -84,6 +88,34 @@ class OrderReport:
     order_id: int
     perm_id: int
     message: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorkingOrder:
+    """One of our orders as the broker last described it in this connection.
+
+    Attributes:
+        order_id: the broker's handle.
+        parent_id: of the order that it belongs to, 0 without.
+        status: the broker's word.
+        shares: its whole quantity, what has been filled included.
+        remaining: what still works.
+        limit_price: of a LMT, US dollars.
+        stop_price: of a STP, US dollars.
+    """
+
+    order_id: int
+    parent_id: int
+    status: str
+    shares: float
+    remaining: float
+    limit_price: float | None
+    stop_price: float | None
+
+    @property
+    def is_live(self) -> bool:
+        """Whether the broker holds it, so that it can still fill."""
+        return self.status in _LIVE_STATUSES
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,16 +302,49 @@ def says_no_data(error: ib_insync.RequestError) -> bool:
     return error.code == _NO_DATA and "no data" in error.message
 
 
-def market_order(intent: OrderIntent, *, account: str) -> ib_insync.Order:
-    """Return the market order of an intent; tif and session are always said outright."""
-    return ib_insync.MarketOrder(
-        intent.side.value,
-        intent.shares,
-        tif="DAY",
+def order_of(
+    intent: OrderIntent, *, order_id: int, account: str, parent_id: int = 0, transmit: bool = True
+) -> ib_insync.Order:
+    """Return the broker's order of an intent; tif and session are always said outright.
+
+    Args:
+        intent: what is meant.
+        order_id: the broker's handle, new or of the order that is changed.
+        account: the account that is traded.
+        parent_id: handle of the order at whose fill this one becomes live, 0 without.
+        transmit: False holds it back until the last of its family has arrived.
+    """
+    order = ib_insync.Order(
+        orderId=order_id,
+        action=intent.side.value,
+        totalQuantity=intent.shares,
+        orderType=intent.order_type.value,
+        tif=intent.tif,
         outsideRth=False,
         orderRef=intent.order_ref,
         account=account,
-        transmit=True,
+        parentId=parent_id,
+        transmit=transmit,
+    )
+    if intent.limit_price is not None:
+        order.lmtPrice = intent.limit_price
+    if intent.stop_price is not None:
+        order.auxPrice = intent.stop_price
+    if intent.oca_group is not None:
+        order.ocaGroup, order.ocaType = intent.oca_group, REDUCE_WITH_BLOCK
+    return order
+
+
+def working_of(order_id: int, order: ib_insync.Order, status: str) -> WorkingOrder:
+    """Return our value of an open order, before its status says what has been filled."""
+    return WorkingOrder(
+        order_id=order_id,
+        parent_id=order.parentId,
+        status=status,
+        shares=float(order.totalQuantity),
+        remaining=float(order.totalQuantity),
+        limit_price=price(order.lmtPrice or 0.0),
+        stop_price=price(order.auxPrice or 0.0),
     )
 
 

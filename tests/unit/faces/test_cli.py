@@ -72,10 +72,10 @@ def test_a_missing_parameter_file_is_named(tmp_path: Path) -> None:
     assert_one_sentence(call("check", str(tmp_path / "none.yaml")), "none.yaml", "No such file")
 
 
-def test_live_is_refused_with_what_is_missing(tmp_path: Path) -> None:
+def test_live_is_refused_until_every_place_says_so(tmp_path: Path) -> None:
     path = tmp_path / "live.yaml"
     path.write_text("mode: live\naccount: U1234567\nuniverse: [SPY]\n")
-    assert_one_sentence(call("live", str(path)), "mode live is refused", "still missing: stop and")
+    assert_one_sentence(call("live", str(path)), "connection.port: mode live expects", "4002")
     assert list(tmp_path.iterdir()) == [path]
 
 

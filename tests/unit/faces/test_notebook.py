@@ -23,6 +23,7 @@ NAMES: dict[str, Any] = {
         (
             "connection", "news", "shock", "sizing", "risk", "exits", "guards", "windows", "engine",
             "execution", "backoff", "liveness", "pacing", "replay", "records",
+            "real_money",
         )
     ),
 }  # fmt: skip

@@ -39,6 +39,8 @@ def ns(text: str) -> int:
         ("paper", 5000, "ok"),
         ("paper", 7496, "warning"),
         ("paper", 4001, "warning"),
+        ("shadow", 4001, "ok"),
+        ("shadow", 7497, "ok"),
         ("live", 4001, "ok"),
         ("live", 4002, "warning"),
         ("replay", 4102, "ok"),

@@ -51,7 +51,8 @@ def enter(store: TradeStore, number: int = 1, *, shares: int = 100) -> OrderInte
             purpose=OrderPurpose.ENTRY,
         )
 
-    return store.add_entry(item.key, RUN, ENTER, at_ns=NOON, intent=intent)
+    (order,) = store.add_entry(item.key, RUN, ENTER, at_ns=NOON, intent=intent)
+    return order
 
 
 def leave(store: TradeStore, trade_id: int, *, shares: int = 100) -> OrderIntent:
@@ -66,7 +67,7 @@ def leave(store: TradeStore, trade_id: int, *, shares: int = 100) -> OrderIntent
         exit_reason=ExitReason.STOP_LOSS,
         purpose=OrderPurpose.EXIT,
     )
-    store.add_exit(RUN, intent)
+    store.add_order(RUN, intent)
     return intent
 
 
@@ -183,9 +184,18 @@ def test_an_order_without_an_end_is_unsettled(store: TradeStore) -> None:
         store.advance_order(intent.order_ref, OrderEvent.SEND)
 
 
+def test_the_highest_id_of_an_order_is_known(store: TradeStore) -> None:
+    assert store.highest_order_id() == 0
+    for number, order_id in ((1, 17), (2, 9)):
+        intent = enter(store, number)
+        store.advance_order(intent.order_ref, OrderEvent.SEND, order_id=order_id)
+
+    assert store.highest_order_id() == 17
+
+
 def test_an_exit_must_say_what_and_why(store: TradeStore) -> None:
     with pytest.raises(RecordError, match="CHECK"):
-        store.add_exit(
+        store.add_order(
             RUN,
             OrderIntent("x", "SPY", 1, Side.SELL, 1, NOON, trade_id=1, purpose=OrderPurpose.EXIT),
         )

@@ -9,9 +9,11 @@ import pytest
 from momentum_lab.clock import transport_s
 from momentum_lab.core.fills import FillModel
 from momentum_lab.core.market import NS_PER_S, Side
+from momentum_lab.core.signal import TradeSignal
 from momentum_lab.errors import DataError
 from momentum_lab.parameters import Parameters, load_parameters
 from momentum_lab.research.episodes import Episode, make_episodes
+from momentum_lab.research.hypothetical_trade import Entry, enter, follow
 from momentum_lab.research.what_if import what_if
 from tests.factories import tape
 from tests.record_kit import FOMC, ROOT, sample
@@ -144,6 +146,51 @@ def test_a_position_is_flat_before_the_close(episodes: tuple[Episode, ...]) -> N
 
     assert row["exit_reason"] == "FLAT_BY_CLOSE"
     assert f"{row['exit_at']:%H:%M:%S}" == "14:03:20"
+
+
+@pytest.mark.parametrize(
+    ("exits", "reason", "exit_at"),
+    [
+        ({"trail_atr_multiple": 1.0}, "TRAIL", "14:03:35"),
+        # The best price came in the minute of the entry, which does not count.
+        ({"break_even_r": 0.3}, "STOP_LOSS", "14:04:30"),
+    ],
+)
+def test_complete_bars_move_the_stop(
+    episodes: tuple[Episode, ...], exits: dict[str, Any], reason: str, exit_at: str
+) -> None:
+    row = fomc_row(episodes, demo("exits", **exits))
+
+    assert (row["exit_reason"], f"{row['exit_at']:%H:%M:%S}") == (reason, exit_at)
+    # The table tells the stop of the entry.
+    assert row["stop"] == 165.94
+
+
+@pytest.mark.parametrize(
+    ("side", "held", "reason"),
+    [
+        (Side.BUY, "exit", "OPPOSITE"),
+        (Side.SELL, "exit", "STOP_LOSS"),
+        (Side.BUY, "hold", "STOP_LOSS"),
+    ],
+)
+def test_a_later_signal_closes_what_it_contradicts(
+    episodes: tuple[Episode, ...], side: Side, held: str, reason: str
+) -> None:
+    parameters = demo("exits", on_opposite_signal=held)
+    episode = next(one for one in episodes if one.headline.received_ns == FOMC)
+    index = next(n for n, tick in enumerate(episode.ticks) if tick.at_ns > FOMC + 30 * NS_PER_S)
+    at_ns = episode.ticks[index].at_ns
+    signal = TradeSignal("k", "SPY", Side.SELL, at_ns, 165.7, 0.06, 2.6, 2.5, "a shock")
+    later = replace(signal, side=side, at_ns=at_ns + 60 * NS_PER_S)
+    entry = enter(episode, index, signal, parameters=parameters, equity_usd=EQUITY_USD)
+    assert isinstance(entry, Entry)
+
+    found = follow(episode, entry, parameters, signals=[signal, later])
+
+    assert found["exit_reason"] == reason
+    if reason == "OPPOSITE":
+        assert 0 <= found["exit_ns"] - later.at_ns <= 2 * NS_PER_S
 
 
 def test_an_episode_that_is_too_short_for_the_time_stop_is_refused(

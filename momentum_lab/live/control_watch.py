@@ -1,0 +1,168 @@
+"""`ControlWatch`: looks for commands in the control database, and says once a second that we live.
+
+It runs in the session's own loop, so that its heartbeat is the loop's. A look costs well under a
+millisecond; a file that is locked or broken costs a few, is an incident, and is tried again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import anyio
+
+from momentum_lab.clock import wall_ns
+from momentum_lab.core.market import NS_PER_S
+from momentum_lab.errors import RecordError
+from momentum_lab.live.decisions import OnIncident
+from momentum_lab.records.control import Command, Control, SignOfLife
+
+_log = logging.getLogger(__name__)
+
+_LOOK_EVERY_S = 0.25
+# By the wall: in a loop of virtual time most looks would find nothing new.
+_SHORTEST_LOOK_NS = NS_PER_S // 5
+_BEAT_EVERY_NS = NS_PER_S
+_TRY_AGAIN_NS = 5 * NS_PER_S
+_PATIENCE_S = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Obeyed:
+    """What was done about a command.
+
+    Attributes:
+        words: what the session says of it.
+        when_done: returns what came of it, None while it goes on; None: it is done already.
+    """
+
+    words: str
+    when_done: Callable[[], str | None] | None = None
+
+
+@dataclass(slots=True)
+class ControlWatch:
+    """The session's side of the control database.
+
+    Attributes:
+        path: the control database.
+        run_id: the run.
+        mode: its mode.
+        obey: carries a command out.
+        life: says how the session is.
+        on_incident: hears (kind, text, symbol).
+    """
+
+    path: Path
+    run_id: str
+    mode: str
+    obey: Callable[[Command], Obeyed]
+    life: Callable[[], SignOfLife]
+    on_incident: OnIncident
+    _control: Control | None = None
+    _last_number: int | None = None
+    _open: dict[int, Callable[[], str | None]] = field(default_factory=dict)
+    _began_ns: int = 0
+    _looked_ns: int = 0
+    _beat_ns: int = 0
+    _try_ns: int = 0
+    _is_broken: bool = False
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+        while True:
+            if wall_ns() - self._looked_ns >= _SHORTEST_LOOK_NS:
+                self.look()
+            await anyio.sleep(_LOOK_EVERY_S)
+
+    def start(self) -> Command | None:
+        """Sign on; return the command that says whether there may be entries, None without one."""
+        try:
+            return self._opened().standing()
+        except RecordError as error:
+            self._fail(error)
+            return None
+
+    def look(self) -> None:
+        """Obey what is new, and give the sign of life."""
+        now_ns = self._looked_ns = wall_ns()
+        if now_ns < self._try_ns:
+            return
+        try:
+            control = self._opened()
+            for command in control.given_after(self._last_number or 0):
+                self._last_number = command.command_id
+                if command.wall_ns >= self._began_ns:
+                    self._carry_out(control, command)
+            self._finish(control)
+            if now_ns - self._beat_ns >= _BEAT_EVERY_NS:
+                self._beat_ns = now_ns
+                control.beat(self.run_id, self.life())
+        except RecordError as error:
+            self._fail(error)
+        else:
+            self._is_broken = False
+
+    def end(self, reason: str) -> None:
+        """Say how the session ended, and close the file."""
+        try:
+            self._opened().sign_off(self.run_id, self.life(), reason=reason)
+        except RecordError as error:
+            self._fail(error)
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._control is not None:
+            self._control.close()
+            self._control = None
+
+    def _opened(self) -> Control:
+        """Return the control database, opened anew where its file was replaced."""
+        if self._control is not None and self._control.is_current():
+            return self._control
+        is_new = self._control is None
+        self.close()
+        control = Control(self.path, patience_s=_PATIENCE_S)
+        try:
+            if self._last_number is None:
+                # What was said before this session began was not said to it.
+                self._last_number = control.last_number()
+                self._began_ns = wall_ns()
+            elif not is_new:
+                # Another file counts anew.
+                self._last_number = 0
+            control.sign_on(self.run_id, self.mode, self.life())
+        except RecordError:
+            control.close()
+            raise
+        self._control = control
+        return control
+
+    def _carry_out(self, control: Control, command: Command) -> None:
+        _log.warning("command: %s", command)
+        obeyed = self.obey(command)
+        if obeyed.when_done is not None:
+            self._open[command.command_id] = obeyed.when_done
+        # What `status` says must not be older than the answer.
+        control.beat(self.run_id, self.life())
+        control.answer(
+            command.command_id, self.run_id, obeyed.words, is_done=obeyed.when_done is None
+        )
+
+    def _finish(self, control: Control) -> None:
+        for command_id, when_done in list(self._open.items()):
+            words = when_done()
+            if words is not None:
+                control.beat(self.run_id, self.life())
+                control.answer(command_id, self.run_id, words, is_done=True)
+                del self._open[command_id]
+
+    def _fail(self, error: RecordError) -> None:
+        """Go on without; one incident for each time that it breaks."""
+        self._try_ns = wall_ns() + _TRY_AGAIN_NS
+        if not self._is_broken:
+            self._is_broken = True
+            self.on_incident("no kill switch", str(error), None)

@@ -1,0 +1,394 @@
+"""`Protection`: every position of ours has a working stop at the broker, of its size and price.
+
+Theory of operation. An entry leaves together with a stop and a target that the broker makes live as
+it fills, good until cancelled and in one group: whatever fills takes from the others, so that a
+position is never closed twice, and a client that dies leaves a position that is still protected.
+What is meant stands in the store; what works is what the broker said in this connection. Each look
+compares the two and takes the one step that brings them together: change the stop, place a new one
+where none works, cancel what protects nothing any more. A position whose stop cannot be placed is
+not kept.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import replace
+from enum import Enum
+
+from momentum_lab.clock import Clock, transport_s
+from momentum_lab.core.market import EPSILON, Side
+from momentum_lab.core.order import OrderEvent, OrderIntent, OrderPurpose, OrderState, OrderType
+from momentum_lab.core.position import ExitReason
+from momentum_lab.errors import ConnectionLostError, RecordError
+from momentum_lab.live.decisions import OnIncident
+from momentum_lab.live.ibkr.connector import IBKRConnector
+from momentum_lab.live.ibkr.translate import WorkingOrder
+from momentum_lab.records.ledger import Row
+from momentum_lab.records.trade_store import TradeStore
+
+_log = logging.getLogger(__name__)
+
+# A fill and what it takes from the others of its group are told in two messages.
+_SETTLES_WITHIN_S = 1.0
+_ASK_AGAIN_S = 2.0
+_MOST_ATTEMPTS = 3
+_PROTECTING = (OrderPurpose.STOP.value, OrderPurpose.TARGET.value)
+
+
+class Verdict(Enum):
+    """What a look at one trade found."""
+
+    QUIET = "nothing left to do"
+    WAITING = "an answer is awaited"
+    NAKED = "no stop can be placed: the position must be closed"
+
+
+class Protection:
+    """Keeps stop and target of every trade as they are meant."""
+
+    def __init__(
+        self,
+        connector: IBKRConnector,
+        store: TradeStore,
+        *,
+        run_id: str,
+        clock: Clock,
+        answer_s: float,
+        unrecorded: dict[str, OrderIntent],
+        on_incident: OnIncident,
+    ) -> None:
+        """Make a protection that does nothing until it is asked to look.
+
+        Args:
+            connector: the door to the broker.
+            store: what is meant.
+            run_id: the run that new orders belong to.
+            clock: market time.
+            answer_s: an order that the broker has not confirmed by then is doubted.
+            unrecorded: orders that left although they could not be written down, by reference.
+            on_incident: hears (kind, text, symbol).
+        """
+        self.unrecorded = unrecorded
+        self._connector = connector
+        self._store = store
+        self._run_id = run_id
+        self._clock = clock
+        self._answer_s = answer_s
+        self._on_incident = on_incident
+        self._since_s: dict[str, float] = {}
+        self._asked_s: dict[str, float] = {}
+        self._attempts: dict[str, int] = {}
+        self._first_heard_ns: dict[int, int] = {}
+        self._stripped: set[int] = set()
+
+    # --- what an entry takes along ---------------------------------------------------------
+
+    @staticmethod
+    def children(entry: OrderIntent) -> tuple[OrderIntent, ...]:
+        """Return stop and target of an entry, in one group, good until cancelled."""
+        levels = entry.levels
+        if levels is None:
+            return ()
+        common = replace(
+            entry,
+            side=entry.side.opposite,
+            tif="GTC",
+            oca_group=entry.order_ref,
+            parent_ref=entry.order_ref,
+            levels=None,
+            atr=None,
+            signal_price=None,
+            size_json=None,
+            order_type=OrderType.STOP,
+            limit_price=None,
+        )
+        stop = replace(
+            common,
+            order_ref=f"{entry.order_ref}-sl",
+            purpose=OrderPurpose.STOP,
+            stop_price=levels.stop,
+            exit_reason=ExitReason.STOP_LOSS,
+        )
+        target = replace(
+            common,
+            order_ref=f"{entry.order_ref}-tp",
+            purpose=OrderPurpose.TARGET,
+            order_type=OrderType.LIMIT,
+            limit_price=levels.target,
+            exit_reason=ExitReason.TAKE_PROFIT,
+        )
+        return stop, target
+
+    # --- what is asked ---------------------------------------------------------------------
+
+    def is_protected(self, trade_id: int) -> bool:
+        """Whether stop and target of a trade both work at the broker, for all of it."""
+        trade = self._store.trade(trade_id)
+        held = abs(self._store.open_shares(trade_id))
+        live = [row for row in self._family(trade) if self._is_live(row, held)]
+        return {row["purpose"] for row in live} == set(_PROTECTING)
+
+    def group_of(self, trade: Row) -> str | None:
+        """Return the group that an exit of a trade must join, None where nothing works in it."""
+        rows = [row for row in self._family(trade) if not OrderState(row["state"]).is_final]
+        return next((row["oca_group"] for row in rows if row["oca_group"]), None)
+
+    def note_first_fill(self, trade_id: int) -> None:
+        """Remember when the first fill of a trade was heard of, for the time without a stop."""
+        self._first_heard_ns.setdefault(trade_id, self._clock.now_ns())
+
+    async def strip(self, trade: Row) -> bool:
+        """Cancel what protects a trade, for an exit that may not share its group.
+
+        Return whether nothing of it works any more. Until `dress` nothing is put in its place.
+        """
+        self._stripped.add(trade["trade_id"])
+        rows = [row for row in self._family(trade) if not OrderState(row["state"]).is_final]
+        await self._cancel(rows)
+        return not rows
+
+    def dress(self, trade_id: int) -> None:
+        """Protect a trade again after `strip`."""
+        self._stripped.discard(trade_id)
+
+    # --- the look --------------------------------------------------------------------------
+
+    async def look(self, trade_id: int) -> Verdict:
+        """Bring what works at the broker nearer to what is meant for one trade.
+
+        Nothing is sent before the connection has been reconciled.
+        """
+        if not self._connector.may_exit():
+            return Verdict.WAITING
+        trade = self._store.trade(trade_id)
+        if self._record_late(trade["decision_id"]):
+            return Verdict.WAITING
+        family = self._store.family_of(trade["decision_id"])
+        live = [row for row in family if row["purpose"] in _PROTECTING and _is_open(row)]
+        held = self._store.open_shares(trade_id) * Side(trade["side"]).sign
+        if held <= EPSILON:
+            await self._cancel(live)
+            return Verdict.WAITING if live else Verdict.QUIET
+        if trade_id in self._stripped or any(map(_is_open, self._store.exits_of(trade_id))):
+            # The exit is of the same group, and takes from the protection what it fills.
+            return Verdict.WAITING
+        stops = [row for row in live if row["purpose"] == OrderPurpose.STOP.value]
+        if not stops:
+            return await self._place_stop(trade, family, held)
+        is_filling = any(_is_open(row) and row["purpose"] == "entry" for row in family)
+        verdict = Verdict.QUIET
+        for row in live:
+            found = await self._keep(trade, row, held, is_filling=is_filling)
+            if found is Verdict.NAKED or verdict is Verdict.QUIET:
+                verdict = found
+        return verdict
+
+    async def look_at_orphans(self) -> bool:
+        """Cancel what protects an entry that ended without a fill; return whether some are left."""
+        orphans = []
+        for row in self._store.unsettled_orders():
+            if row["purpose"] not in _PROTECTING:
+                continue
+            trade = self._store.trade_of_order(row)
+            if trade is None:
+                entry = self._store.family_of(row["decision_id"])[0]
+                if not _is_open(entry):
+                    orphans.append(row)
+            elif trade["state"] == "CLOSED":
+                orphans.append(row)
+        await self._cancel(orphans)
+        return bool(orphans)
+
+    async def _keep(self, trade: Row, row: Row, held: float, *, is_filling: bool) -> Verdict:
+        """Keep one order at the size and the price that are meant."""
+        is_stop = row["purpose"] == OrderPurpose.STOP.value
+        works = self._connector.working(row["order_ref"])
+        if works is None or not works.is_live or row["state"] == OrderState.UNKNOWN.value:
+            return await self._await_word(row)
+        if is_stop and trade["unprotected_ns"] is None:
+            self._note_protected(trade, row)
+        if is_filling:
+            # The broker sizes the children by what the entry has filled.
+            return Verdict.WAITING
+        wanted = trade["stop"] if is_stop else trade["target"]
+        price = works.stop_price if is_stop else works.limit_price
+        has_price = price is not None and abs(price - wanted) <= EPSILON
+        has_size = abs(works.remaining - held) <= EPSILON
+        if has_price and has_size:
+            for known in (self._since_s, self._asked_s, self._attempts):
+                known.pop(row["order_ref"], None)
+            return Verdict.QUIET
+        if has_price and not self._lasts(row["order_ref"]):
+            return Verdict.WAITING
+        return await self._change(trade, row, works, held, wanted)
+
+    async def _change(
+        self, trade: Row, row: Row, works: WorkingOrder, held: float, wanted: float
+    ) -> Verdict:
+        order_ref = row["order_ref"]
+        if not self._may_ask(order_ref):
+            return Verdict.WAITING
+        n_tried = self._attempts[order_ref] = self._attempts.get(order_ref, 0) + 1
+        is_stop = row["purpose"] == OrderPurpose.STOP.value
+        if n_tried > _MOST_ATTEMPTS:
+            text = f"{order_ref}: {works.remaining:g} shares work, {held:g} are held"
+            self._on_incident("protection not changed", text, trade["symbol"])
+            return (
+                Verdict.NAKED if is_stop and works.remaining < held - EPSILON else Verdict.WAITING
+            )
+        filled = works.shares - works.remaining
+        intent = replace(
+            _intent_of(row),
+            shares=round(filled + held),
+            stop_price=wanted if is_stop else None,
+            limit_price=None if is_stop else wanted,
+        )
+        values: Row = {"shares": intent.shares}
+        if is_stop:
+            values |= {"stop_price": wanted, "exit_reason": trade["stop_kind"]}
+        else:
+            values["limit_price"] = wanted
+        self._store.change_order(order_ref, **values)
+        try:
+            await self._connector.change_order(intent)
+        except ConnectionLostError as error:
+            _log.warning("protection: %s", error)
+            return Verdict.WAITING
+        _log.info("protection: %s %g shares at %.2f", order_ref, held, wanted)
+        return Verdict.WAITING
+
+    async def _place_stop(self, trade: Row, family: list[Row], held: float) -> Verdict:
+        """Put a stop where none works; after several that were refused, give the position up."""
+        stops = [row for row in family if row["purpose"] == OrderPurpose.STOP.value]
+        refused = [row for row in stops if row["state"] == OrderState.REJECTED.value]
+        if len(refused) >= _MOST_ATTEMPTS or len(stops) > 2 * _MOST_ATTEMPTS:
+            return Verdict.NAKED
+        key = f"stop of trade {trade['trade_id']}"
+        if not self._lasts(key) or not self._may_ask(key):
+            # A stop that just filled is told of before its execution.
+            return Verdict.WAITING
+        text = f"trade {trade['trade_id']}: {held:g} shares and no stop at the broker; placing one"
+        self._on_incident("position without a stop", text, trade["symbol"])
+        entry_ref = family[0]["order_ref"]
+        intent = OrderIntent(
+            order_ref=f"{entry_ref}-sl{len(stops) + 1}",
+            symbol=trade["symbol"],
+            con_id=trade["con_id"],
+            side=Side(trade["side"]).opposite,
+            shares=round(held),
+            created_ns=self._clock.now_ns(),
+            purpose=OrderPurpose.STOP,
+            decision_id=trade["decision_id"],
+            exit_reason=ExitReason(trade["stop_kind"]),
+            order_type=OrderType.STOP,
+            tif="GTC",
+            stop_price=trade["stop"],
+            oca_group=entry_ref,
+        )
+        try:
+            self._store.add_order(self._run_id, intent)
+        except RecordError as error:
+            # A position without a stop is worse than a stop without a record.
+            self.unrecorded[intent.order_ref] = intent
+            self._on_incident("stop not recorded", f"{intent.order_ref}: {error}", intent.symbol)
+        await self._send(intent)
+        return Verdict.WAITING
+
+    async def _send(self, intent: OrderIntent) -> None:
+        """Send a protective order; what did not leave is settled."""
+        order_ref = intent.order_ref
+        try:
+            (order_id,) = await self._connector.place_order(intent)
+        except ConnectionLostError as error:
+            if self.unrecorded.pop(order_ref, None) is None:
+                words = f"not sent: {error}"
+                self._store.advance_order(order_ref, OrderEvent.NOT_FOUND, message=words)
+            return
+        if order_ref not in self.unrecorded:
+            self._store.advance_order(order_ref, OrderEvent.SEND, order_id=order_id)
+
+    def _record_late(self, decision_id: int) -> bool:
+        """Write down what left without a record; return whether something still lacks one."""
+        late = [one for one in self.unrecorded.values() if one.decision_id == decision_id]
+        for intent in late:
+            try:
+                if not self._store.knows_order(intent.order_ref):
+                    self._store.add_order(self._run_id, intent)
+            except RecordError:
+                return True
+            self.unrecorded.pop(intent.order_ref, None)
+        return False
+
+    async def _await_word(self, row: Row) -> Verdict:
+        """Wait for the broker to confirm an order; doubt it after a while."""
+        order_ref = row["order_ref"]
+        since_s = self._since_s.setdefault(order_ref, transport_s())
+        if transport_s() - since_s > self._answer_s:
+            self._since_s[order_ref] = transport_s()
+            text = f"{order_ref}: the broker has not confirmed it within {self._answer_s:g} s"
+            self._on_incident("protection unknown", text, row["symbol"])
+            await self._connector.resynchronise(f"order {order_ref} has no answer")
+        return Verdict.WAITING
+
+    async def _cancel(self, rows: Iterable[Row]) -> None:
+        """Ask for the end of orders that protect nothing, once they had time to end themselves."""
+        for row in rows:
+            order_ref = row["order_ref"]
+            if self._lasts(f"end of {order_ref}") and self._may_ask(f"end of {order_ref}"):
+                has_left = await self._connector.cancel_order(order_ref)
+                _log.info("protection: cancel %s%s", order_ref, "" if has_left else " (not sent)")
+
+    def _note_protected(self, trade: Row, row: Row) -> None:
+        first_ns = self._first_heard_ns.pop(trade["trade_id"], trade["opened_ns"])
+        confirmed_ns = row["acknowledged_ns"] or self._clock.now_ns()
+        unprotected_ns = max(0, confirmed_ns - first_ns)
+        self._store.change_trade(trade["trade_id"], unprotected_ns=unprotected_ns)
+
+    def _family(self, trade: Row) -> list[Row]:
+        rows = self._store.family_of(trade["decision_id"])
+        return [row for row in rows if row["purpose"] in _PROTECTING]
+
+    def _is_live(self, row: Row, held: float) -> bool:
+        works = self._connector.working(row["order_ref"])
+        return (
+            works is not None
+            and works.is_live
+            and _is_open(row)
+            and works.remaining >= held - EPSILON
+        )
+
+    def _lasts(self, key: str) -> bool:
+        """Whether something has been so for long enough not to be a matter of two messages."""
+        return transport_s() - self._since_s.setdefault(key, transport_s()) >= _SETTLES_WITHIN_S
+
+    def _may_ask(self, key: str) -> bool:
+        """Whether the last time that the broker was asked for this is long enough ago."""
+        now_s = transport_s()
+        if now_s - self._asked_s.get(key, -_ASK_AGAIN_S) < _ASK_AGAIN_S:
+            return False
+        self._asked_s[key] = now_s
+        return True
+
+
+def _is_open(row: Row) -> bool:
+    return not OrderState(row["state"]).is_final
+
+
+def _intent_of(row: Row) -> OrderIntent:
+    """Return what a protective order was meant to be."""
+    return OrderIntent(
+        order_ref=row["order_ref"],
+        symbol=row["symbol"],
+        con_id=row["con_id"],
+        side=Side(row["side"]),
+        shares=row["shares"],
+        created_ns=row["created_ns"],
+        purpose=OrderPurpose(row["purpose"]),
+        decision_id=row["decision_id"],
+        order_type=OrderType(row["order_type"]),
+        tif=row["tif"],
+        limit_price=row["limit_price"],
+        stop_price=row["stop_price"],
+        oca_group=row["oca_group"],
+    )

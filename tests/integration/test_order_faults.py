@@ -1,0 +1,477 @@
+"""Every fault of the paper gateway that concerns an order, lived through by a whole session.
+
+Virtual time, the unmodified client library, the faults by their names in `docs/faults.md`. What
+became of the orders is read from the gateway's own books: which arrived, which were executed. At
+the end of each test `trade_one_day` asserts that nothing was placed twice, that the record's fills
+are the gateway's executions to the share and the cent, and that everything is flat.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import anyio
+import pytest
+
+from momentum_lab.core.market import NS_PER_S, Side
+from momentum_lab.core.order import OrderState
+from momentum_lab.core.signal import Outcome, Reason
+from momentum_lab.gateway.checks import Rules
+from momentum_lab.gateway.faults.orders import FAULTS as ORDER_FAULTS
+from momentum_lab.gateway.orders import Ticket
+from tests.connection_kit import make_tape
+from tests.order_desk import (
+    ABSENT_WITHIN_S,
+    FILL_TIMEOUT_S,
+    LARGE,
+    NOON_NS,
+    OrderDesk,
+    trade_one_day,
+)
+
+pytestmark = pytest.mark.timeout(60)
+_S = OrderState
+HALF_DAY_NS = 12 * 3600 * NS_PER_S
+
+
+@pytest.fixture(scope="module")
+def tape(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Wednesday 2013-10-09 and the day after."""
+    return make_tape(tmp_path_factory.mktemp("days") / "tape", NOON_NS - HALF_DAY_NS, 2)
+
+
+def sides(found: OrderDesk) -> list[str]:
+    """What arrived at the gateway: purpose letter and side."""
+    return [f"{name[0]} {side}" for name, side, _ in found.placed()]
+
+
+# --- what is told about an order --------------------------------------------------------------
+
+
+def test_late_status_within_the_time_limit_is_waited_for(tape: Path, tmp_path: Path) -> None:
+    async def scenario(found: OrderDesk) -> None:
+        found.inject("late_status", delay_s=FILL_TIMEOUT_S / 2)
+        await found.enter()
+        assert found.states() == {"d1": _S.FILLED}
+        assert found.incidents() == []
+        assert await found.close()
+
+    found = trade_one_day(tape, tmp_path, scenario)
+
+    assert sides(found) == ["d BUY", "t SELL"]
+
+
+def test_late_status_beyond_the_time_limit_is_asked_for_and_counted_once(
+    tape: Path, tmp_path: Path
+) -> None:
+    async def scenario(found: OrderDesk) -> None:
+        # Answers to requests for executions come late as well: the position is told first.
+        found.inject("late_status", delay_s=3 * FILL_TIMEOUT_S, for_s=120)
+        await found.enter()
+        assert found.incidents() == ["order outcome unknown"]
+        await found.until(lambda: found.states() == {"d1": _S.FILLED})
+        assert "position differs" in found.incidents()
+        # What was blocked for the difference is free again, and the repeats change nothing.
+        await anyio.sleep(150)
+        assert found.session._execution.blocked == {}
+        assert len(found.fills()) == 1
+        assert await found.close()
+
+    found = trade_one_day(tape, tmp_path, scenario)
+
+    assert sides(found) == ["d BUY", "t SELL"]
+    assert len(found.executions()) == 2
+
+
+def test_duplicate_status_counts_each_execution_once(tape: Path, tmp_path: Path) -> None:
+    async def scenario(found: OrderDesk) -> None:
+        found.inject("duplicate_status", times=5)
+        await found.enter()
+        (trade,) = found.store.open_trades()
+        assert found.store.open_shares(trade["trade_id"]) == found.held()
+        await found.close()
+
+    found = trade_one_day(tape, tmp_path, scenario, size=LARGE)
+
+    assert sides(found)[0] == "d BUY"
+    assert len(found.final["fills"]) == len(found.executions()) > 2
+
+
+def test_reordered_status_gives_the_same_fills(tape: Path, tmp_path: Path) -> None:
+    async def scenario(found: OrderDesk) -> None:
+        found.inject("reordered_status", for_s=200)
+        await found.enter()
+        await anyio.sleep(220)
+        assert found.states()["d1"] is _S.FILLED
+        await found.close()
+
+    found = trade_one_day(tape, tmp_path, scenario, size=LARGE)
+
+    assert sides(found)[:2] == ["d BUY", "t SELL"]
+
+
+def test_commission_first_is_kept_for_its_execution(tape: Path, tmp_path: Path) -> None:
+    async def scenario(found: OrderDesk) -> None:
+        found.inject("commission_first")
+        await found.enter()
+        (trade,) = found.store.open_trades()
+        assert found.store.costs_complete(trade["trade_id"])
+        assert await found.close()
+
+    found = trade_one_day(tape, tmp_path, scenario)
+
+    costs_usd = sum(one.commission_usd for one in found.executions())
+    assert found.final["trades"][0]["costs_usd"] == pytest.approx(costs_usd)
+
+
+def test_lost_acknowledgement_until_the_fill_is_no_second_order(tape: Path, tmp_path: Path) -> None:
+    async def scenario(found: OrderDesk) -> None:
+        found.inject("lost_acknowledgement")
+        await found.enter()
+        assert found.states() == {"d1": _S.FILLED}
+        assert await found.close()
+
+    found = trade_one_day(tape, tmp_path, scenario, rules=Rules(latency_s=4))
+
+    assert sides(found) == ["d BUY", "t SELL"]
+    assert found.final["incidents"] == []
+
+
+def test_lost_acknowledgement_of_an_order_that_rests_keeps_its_symbol_busy(
+    tape: Path, tmp_path: Path
+) -> None:
+    async def scenario(found: OrderDesk) -> None:
+        found.inject("lost_acknowledgement", for_s=60)
+        async with anyio.create_task_group() as group:
+            group.start_soon(found.enter)
+            await found.until(lambda: found.placed() != [])
+            # It reaches an exchange that stands still.
+            found.inject("halt", symbol="SPY", kind=1, for_s=40)
+        assert found.incidents() == ["order outcome unknown"]
+        await found.until(found.is_operational)
+        again = await found.enter()
+        assert (again.outcome, again.reason) == (Outcome.PASS, Reason.SYMBOL_BUSY)
+        await found.until(lambda: found.states()["d1"] is _S.FILLED)
+        await found.close()
+        await found.until(lambda: found.held() == 0)
+
+    found = trade_one_day(tape, tmp_path, scenario, rules=Rules(latency_s=1))
+
+    assert sides(found) == ["d BUY", "t SELL"]
+
+
+def test_partial_then_silence_closes_what_has_filled_and_no_more(
+    tape: Path, tmp_path: Path
+) -> None:
+    async def scenario(found: OrderDesk) -> None:
+        found.inject("partial_then_silence", for_s=60)
+        await found.enter()
+        assert "order outcome unknown" in found.incidents()
+        (entry,) = found.working()
+        assert entry.filled == (entry.quantity + 1) // 2
+        (trade,) = found.store.open_trades()
+        assert found.store.open_shares(trade["trade_id"]) == found.held() == entry.filled
+        # The rest fills when the fault is over, and is booked although nobody told of it.
+        await anyio.sleep(90)
+        await found.until(lambda: found.states()["d1"] is _S.FILLED)
+        assert found.store.open_shares(trade["trade_id"]) == found.held() == entry.quantity
+        assert await found.close()
+
+    found = trade_one_day(tape, tmp_path, scenario)
+
+    assert sides(found) == ["d BUY", "t SELL"]
+
+
+def test_partial_then_silence_of_an_exit_is_no_second_exit_while_it_works(
+    tape: Path, tmp_path: Path
+) -> None:
+    async def scenario(found: OrderDesk) -> None:
+        await found.enter()
+        found.inject("partial_then_silence", for_s=60)
+        assert not await found.close()
+        assert not await found.close()
+        assert len(found.working()) == 1
+        await anyio.sleep(90)
+        await found.until(lambda: found.held() == 0)
+
+    found = trade_one_day(tape, tmp_path, scenario)
+
+    assert sides(found) == ["d BUY", "t SELL"]
+
+
+def test_execution_correction_is_recorded_to_the_cent(tape: Path, tmp_path: Path) -> None:
+    async def scenario(found: OrderDesk) -> None:
+        await found.enter()
+        found.inject("execution_correction", change_usd=-0.37)
+        await anyio.sleep(1)
+        (trade,) = found.store.open_trades()
+        assert found.store.open_shares(trade["trade_id"]) == found.held()
+        assert await found.close()
+
+    found = trade_one_day(tape, tmp_path, scenario)
+
+    assert sides(found) == ["d BUY", "t SELL"]
+    (trade,) = found.final["trades"]
+    assert trade["entry_price"] == pytest.approx(found.executions()[0].price_usd)
+
+
+def test_execution_correction_while_the_line_is_down_is_found_at_the_reconnect(
+    tape: Path, tmp_path: Path
+) -> None:
+    async def scenario(found: OrderDesk) -> None:
+        await found.enter()
+        found.inject("tcp_reset")
+        found.inject("execution_correction", change_usd=0.21)
+        await anyio.sleep(5)
+        await found.until(found.is_operational)
+        assert await found.close()
+
+    found = trade_one_day(tape, tmp_path, scenario)
+
+    (trade,) = found.final["trades"]
+    assert trade["entry_price"] == pytest.approx(found.executions()[0].price_usd)
+
+
+def test_every_fault_of_orders_has_a_test_here() -> None:
+    named = "\n".join(name for name in globals() if name.startswith("test_"))
+    assert [fault.name for fault in ORDER_FAULTS if f"test_{fault.name}" not in named] == []
+
+
+# --- orders that are refused or held ----------------------------------------------------------
+
+
+def test_a_rejected_entry_opens_nothing_and_frees_its_symbol(tape: Path, tmp_path: Path) -> None:
+    async def scenario(found: OrderDesk) -> None:
+        # Status Inactive, then error 201.
+        await found.enter(Side.SELL)
+        assert found.states() == {"d1": _S.REJECTED}
+        assert found.incidents() == ["order rejected"]
+        again = await found.enter(Side.BUY)
+        assert again.outcome is Outcome.ENTER
+        assert await found.close()
+
+    def rejects(ticket: Ticket) -> bool:
+        return ticket.order_ref.endswith("-d1")
+
+    found = trade_one_day(tape, tmp_path, scenario, rejects=rejects)
+
+    assert sides(found) == ["d SELL", "d BUY", "t SELL"]
+    refused = found.exchange.done_today()[0]
+    assert (refused.status, refused.filled) == ("Inactive", 0)
+
+
+def test_a_short_sale_in_a_cash_account_is_refused(tape: Path, tmp_path: Path) -> None:
+    async def scenario(found: OrderDesk) -> None:
+        await found.enter(Side.SELL)
+        assert found.states() == {"d1": _S.REJECTED}
+
+    found = trade_one_day(tape, tmp_path, scenario, rules=Rules(is_cash_account=True))
+
+    assert sides(found) == ["d SELL"]
+    assert found.executions() == []
+
+
+def test_a_rejected_exit_is_sent_again_under_another_reference(tape: Path, tmp_path: Path) -> None:
+    left = [True, True]
+
+    def rejects(ticket: Ticket) -> bool:
+        return ticket.side is Side.SELL and bool(left) and left.pop()
+
+    async def scenario(found: OrderDesk) -> None:
+        await found.enter()
+        assert [await found.close() for _ in range(3)] == [False, False, True]
+
+    found = trade_one_day(tape, tmp_path, scenario, rejects=rejects)
+
+    assert [name for name, *_ in found.placed()] == ["d1", "t1x1", "t1x2", "t1x3"]
+    assert len(found.executions()) == 2
+
+
+def test_an_order_refused_without_a_status_is_final(tape: Path, tmp_path: Path) -> None:
+    async def scenario(found: OrderDesk) -> None:
+        # Too large for the account's settings: error 383 and no status at all.
+        await found.enter()
+        assert found.states() == {"d1": _S.REJECTED}
+
+    found = trade_one_day(tape, tmp_path, scenario, rules=Rules(max_shares=10))
+
+    assert sides(found) == ["d BUY"]
+    assert found.executions() == []
+
+
+def test_an_order_held_for_a_locate_is_cancelled_at_the_end(tape: Path, tmp_path: Path) -> None:
+    async def scenario(found: OrderDesk) -> None:
+        await found.enter(Side.SELL)
+        assert "order outcome unknown" in found.incidents()
+        await found.until(found.is_operational)
+        again = await found.enter(Side.SELL)
+        assert again.reason is Reason.SYMBOL_BUSY
+        assert len(found.working()) == 1
+
+    rules = Rules(hard_to_borrow=frozenset({"SPY"}))
+    found = trade_one_day(tape, tmp_path, scenario, rules=rules)
+
+    assert sides(found) == ["d SELL"]
+    assert found.executions() == []
+    assert [row["state"] for row in found.final["orders"]] == ["CANCELLED"]
+
+
+def test_a_note_about_an_order_is_no_rejection(tape: Path, tmp_path: Path) -> None:
+    async def scenario(found: OrderDesk) -> None:
+        await found.enter()
+        assert found.states() == {"d1": _S.FILLED}
+        assert await found.close()
+
+    found = trade_one_day(tape, tmp_path, scenario, rules=Rules(tells_preset_tif=True))
+
+    assert sides(found) == ["d BUY", "t SELL"]
+
+
+def test_a_halt_holds_the_exit_until_it_is_over(tape: Path, tmp_path: Path) -> None:
+    async def scenario(found: OrderDesk) -> None:
+        await found.enter()
+        found.inject("halt", symbol="SPY", kind=1, for_s=60)
+        assert not await found.close()
+        assert not await found.close()
+        assert len(found.working()) == 1
+        await anyio.sleep(80)
+        await found.until(lambda: found.held() == 0)
+
+    found = trade_one_day(tape, tmp_path, scenario)
+
+    assert sides(found) == ["d BUY", "t SELL"]
+
+
+# --- orders whose line is lost ----------------------------------------------------------------
+
+
+def test_restart_that_swallowed_the_entry_makes_it_absent(tape: Path, tmp_path: Path) -> None:
+    async def scenario(found: OrderDesk) -> None:
+        found.inject("restart", vanish_s=2, for_s=20)
+        await found.enter()
+        assert found.placed() == []
+        await found.until(lambda: found.states()["d1"] is _S.ABSENT)
+        await found.until(found.is_operational)
+        again = await found.enter()
+        assert again.outcome is Outcome.ENTER
+        assert await found.close()
+
+    found = trade_one_day(tape, tmp_path, scenario)
+
+    assert [name for name, *_ in found.placed()] == ["d2", "t1x1"]
+
+
+def test_restart_that_swallowed_the_exit_has_it_sent_again(tape: Path, tmp_path: Path) -> None:
+    async def scenario(found: OrderDesk) -> None:
+        await found.enter()
+        found.inject("restart", vanish_s=2, for_s=20)
+        assert not await found.close()
+        await found.until(lambda: found.states()["t1x1"] is _S.ABSENT)
+        await found.until(found.is_operational)
+        assert await found.close()
+
+    found = trade_one_day(tape, tmp_path, scenario)
+
+    assert [name for name, *_ in found.placed()] == ["d1", "t1x2"]
+
+
+def test_restart_that_rolls_ids_back_uses_no_id_twice(tape: Path, tmp_path: Path) -> None:
+    async def scenario(found: OrderDesk) -> None:
+        await found.enter()
+        found.inject("restart", vanish_s=0.5, ids_back=1, for_s=20)
+        await anyio.sleep(5)
+        await found.until(found.is_operational)
+        assert await found.close()
+
+    found = trade_one_day(tape, tmp_path, scenario)
+
+    ids = [one["id"] for one in found.gateway.journal.of("placeOrder")]
+    assert len(ids) == len(set(ids)) == 2
+    assert sides(found) == ["d BUY", "t SELL"]
+
+
+def test_lost_answer_to_an_entry_is_never_sent_again(tape: Path, tmp_path: Path) -> None:
+    async def scenario(found: OrderDesk) -> None:
+        found.inject("lost_answer", request="placeOrder", for_s=5)
+        await found.enter()
+        await anyio.sleep(ABSENT_WITHIN_S)
+        assert found.states() == {"d1": _S.ABSENT}
+
+    found = trade_one_day(tape, tmp_path, scenario)
+
+    assert found.placed() == []
+    assert [one["is_heard"] for one in found.gateway.journal.of("placeOrder")] == [False]
+
+
+def test_half_open_takes_the_entry_to_nowhere(tape: Path, tmp_path: Path) -> None:
+    async def scenario(found: OrderDesk) -> None:
+        found.inject("half_open", for_s=30)
+        await found.enter()
+        await anyio.sleep(60)
+        await found.until(lambda: found.states()["d1"] is _S.ABSENT)
+
+    found = trade_one_day(tape, tmp_path, scenario)
+
+    assert found.placed() == []
+
+
+def test_tcp_reset_between_order_and_fill_books_the_fill_once(tape: Path, tmp_path: Path) -> None:
+    async def scenario(found: OrderDesk) -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(found.enter)
+            await found.until(lambda: found.placed() != [])
+            found.inject("tcp_reset")
+        await found.until(lambda: found.states()["d1"] is _S.FILLED)
+        await found.until(found.is_operational)
+        await found.close()
+        await found.until(lambda: found.held() == 0)
+
+    found = trade_one_day(tape, tmp_path, scenario, rules=Rules(latency_s=0.8))
+
+    assert sides(found) == ["d BUY", "t SELL"]
+
+
+def test_1100_between_order_and_fill_tells_the_fill_afterwards(tape: Path, tmp_path: Path) -> None:
+    async def scenario(found: OrderDesk) -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(found.enter)
+            await found.until(lambda: found.placed() != [])
+            found.inject("1100", for_s=30)
+        assert found.fills() == []
+        await found.until(lambda: found.states()["d1"] is _S.FILLED)
+        await found.until(found.is_operational)
+        await found.close()
+        await found.until(lambda: found.held() == 0)
+
+    found = trade_one_day(tape, tmp_path, scenario, rules=Rules(latency_s=0.8))
+
+    assert sides(found) == ["d BUY", "t SELL"]
+
+
+def test_stalled_reader_that_reads_the_entry_late_leaves_one_watched_position(
+    tape: Path, tmp_path: Path
+) -> None:
+    async def scenario(found: OrderDesk) -> None:
+        found.inject("stalled_reader", for_s=90)
+        await found.enter()
+        await anyio.sleep(150)
+        assert len(found.placed()) == 1
+        assert [row["shares"] for row in found.store.open_trades()] == [found.held()]
+
+    found = trade_one_day(tape, tmp_path, scenario)
+
+    assert sides(found) == ["d BUY", "t SELL"]
+
+
+def test_stalled_writer_tells_the_fill_late(tape: Path, tmp_path: Path) -> None:
+    async def scenario(found: OrderDesk) -> None:
+        found.inject("stalled_writer", for_s=40)
+        await found.enter()
+        await found.until(lambda: found.states().get("d1") is _S.FILLED)
+        await found.until(found.is_operational)
+        await found.close()
+        await found.until(lambda: found.held() == 0)
+
+    found = trade_one_day(tape, tmp_path, scenario)
+
+    assert sides(found) == ["d BUY", "t SELL"]
