@@ -37,6 +37,12 @@ class ToldClock(SystemClock):
         return self.at_ns
 
 
+class ToldReplayClock(ToldClock):
+    """The same of a replayed day."""
+
+    is_replay = True
+
+
 class ToldConnector(IBKRConnector):
     """A connector that never connects; its account and instruments are what a test says."""
 
@@ -76,8 +82,15 @@ class Bench:
         planner: what is tested.
     """
 
-    def __init__(self, store: TradeStore, parameters: Parameters, *, run_id: str = RUN_ID) -> None:
-        self.store, self.parameters, self.clock = store, parameters, ToldClock()
+    def __init__(
+        self,
+        store: TradeStore,
+        parameters: Parameters,
+        *,
+        run_id: str = RUN_ID,
+        clock: ToldClock | None = None,
+    ) -> None:
+        self.store, self.parameters, self.clock = store, parameters, clock or ToldClock()
         self.connector = ToldConnector(
             parameters,
             clock=self.clock,

@@ -18,7 +18,7 @@ from momentum_lab.errors import RecordError
 from momentum_lab.live.entry_planner import EntryPlan
 from momentum_lab.live.ibkr.candles import CandleOutcome, Candles
 from tests.factories import NOON, bar
-from tests.planner_kit import Bench, bench, signal
+from tests.planner_kit import Bench, ToldReplayClock, bench, signal
 
 DAY_S = 86_400
 
@@ -243,6 +243,17 @@ def test_a_brake_outlives_a_restart_and_only_a_halt_the_day(
     again.clock.at_ns += DAY_S * NS_PER_S
     assert again.planner.risk_state is next_day
     again.close()
+
+
+def test_a_replayed_day_is_a_history_of_its_own(made: Bench) -> None:
+    made.store.add_equity(made.run_id, at_ns=made.clock.at_ns, equity_usd=200_000.0)
+    made.planner.set_state(RiskState.HALTED, cause="by hand")
+
+    replay = Bench(made.store, made.parameters, run_id="a-replay", clock=ToldReplayClock())
+    replay.quote()
+
+    assert planned(replay).shares > 0
+    replay.close()
 
 
 def test_a_weaker_brake_loosens_no_halt(made: Bench) -> None:
