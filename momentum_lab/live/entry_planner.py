@@ -13,10 +13,10 @@ from momentum_lab.calendars import session_on_day_of
 from momentum_lab.clock import Clock
 from momentum_lab.core import windows
 from momentum_lab.core.account_risk import (
-    EntryRequest,
     RiskSnapshot,
     refuse_entry,
     refuse_state,
+    request_of,
 )
 from momentum_lab.core.market import Instrument, Quote
 from momentum_lab.core.position import Levels, exit_levels
@@ -179,16 +179,7 @@ class EntryPlanner:
         snapshot = self._desk.snapshot(signal.symbol, now_ns)
         if isinstance(snapshot, Decision):
             return snapshot
-        request = EntryRequest(
-            symbol=signal.symbol,
-            side=signal.side,
-            at_ns=now_ns,
-            price_usd=price,
-            signal_usd=signal.price,
-            atr_usd=signal.atr,
-            target_usd=levels.target,
-            reference_usd=signal.reference_usd,
-        )
+        request = request_of(signal, at_ns=now_ns, price_usd=price, target_usd=levels.target)
         refusal = refuse_entry(snapshot, request, self._parameters.risk)
         if refusal is None:
             return snapshot
