@@ -1,6 +1,6 @@
 """YAML -> checked, frozen `Parameters`.
 
-A file is a mapping of sections. What a rule owns (shock, sizing, exits, backoff, pacing) is
+A file is a mapping of sections. What a rule owns (shock, sizing, risk, exits, backoff, pacing) is
 declared beside the rule; what no rule owns (mode, connection, news, guards, engine, execution,
 records, real money) is declared here. A key that is left out takes its declared default; an unknown
 key, a wrong type or a value out of range stops the program before anything connects.

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from momentum_lab.clock import SystemClock, transport_s
 from momentum_lab.core.market import NS_PER_S, DataType, Instrument, Side
@@ -14,6 +14,7 @@ from momentum_lab.core.order import OrderEvent, OrderIntent, OrderPurpose
 from momentum_lab.core.position import ExitReason, Fill, Levels
 from momentum_lab.core.signal import Decision, Outcome, Reason, TradeSignal
 from momentum_lab.live.entry_planner import EntryPlanner
+from momentum_lab.live.ibkr.candles import CandleOutcome, Candles
 from momentum_lab.live.ibkr.connector import IBKRConnector
 from momentum_lab.live.ibkr.line import Line
 from momentum_lab.live.ibkr.translate import Account
@@ -36,18 +37,39 @@ class ToldClock(SystemClock):
         return self.at_ns
 
 
+class ToldReplayClock(ToldClock):
+    """The same of a replayed day."""
+
+    is_replay = True
+
+
 class ToldConnector(IBKRConnector):
     """A connector that never connects; its account and instruments are what a test says."""
 
     equity_usd: float | None = EQUITY_USD
     buying_power_usd: float | None = EQUITY_USD
+    candles = Candles(CandleOutcome.EMPTY)
 
     def account(self) -> Account:
         return Account(self.equity_usd, self.buying_power_usd)
 
+    async def fetch_candles(self, ticker: str, *, duration: str = "", seconds: int = 60) -> Candles:
+        return self.candles
+
     def instrument(self, ticker: str) -> Instrument | None:
         line = self.lines.get(ticker)
         return line.instrument if line else None
+
+
+C = TypeVar("C", bound=ToldConnector)
+
+
+def told_connector(kind: type[C]) -> tuple[C, ToldClock]:
+    """A connector of a kind, and its clock."""
+    clock = ToldClock()
+    parameters = Parameters(universe=("SPY", "IBM"))
+    made = kind(parameters, clock=clock, on_transition=lambda *_: None, on_incident=lambda *_: None)
+    return made, clock
 
 
 class Bench:
@@ -60,8 +82,15 @@ class Bench:
         planner: what is tested.
     """
 
-    def __init__(self, store: TradeStore, parameters: Parameters, *, run_id: str = RUN_ID) -> None:
-        self.store, self.parameters, self.clock = store, parameters, ToldClock()
+    def __init__(
+        self,
+        store: TradeStore,
+        parameters: Parameters,
+        *,
+        run_id: str = RUN_ID,
+        clock: ToldClock | None = None,
+    ) -> None:
+        self.store, self.parameters, self.clock = store, parameters, clock or ToldClock()
         self.connector = ToldConnector(
             parameters,
             clock=self.clock,

@@ -16,6 +16,7 @@ from momentum_lab.core.market import NS_PER_S, Quote, Side
 from momentum_lab.core.order import OrderEvent, OrderIntent, OrderPurpose
 from momentum_lab.core.position import ExitReason, Fill, Levels
 from momentum_lab.core.signal import Decision, Outcome, Reason, passed
+from momentum_lab.core.sizing import Size, SizingInputs, size_position
 from momentum_lab.parameters import load_parameters
 from momentum_lab.records.capture import QuoteCapture
 from momentum_lab.records.tape import Tape, load_tape
@@ -46,6 +47,26 @@ PASSED = (
 @cache
 def sample() -> Tape:
     return load_tape(SAMPLE)
+
+
+def a_size() -> Size:
+    """The size of the made-up entry: nothing but the volume of a day is not known."""
+    parameters = load_parameters(ROOT / "parameters" / "demo.yaml")
+    return size_position(
+        SizingInputs(
+            side=Side.SELL,
+            equity_usd=998_000.0,
+            buying_power_usd=998_000.0,
+            entry_usd=165.73,
+            stop_usd=165.99,
+            spread_usd=0.01,
+            sector_gross_usd=0.0,
+            recent_volume_shares=2_140_000.0,
+        ),
+        parameters.sizing,
+        risk=parameters.risk,
+        guards=parameters.guards,
+    )
 
 
 def empty_day(folder: Path) -> Path:
@@ -159,6 +180,7 @@ def _enter(store: TradeStore) -> None:
             ask=165.74,
             signal_price=165.73,
             purpose=OrderPurpose.ENTRY,
+            size_json=a_size().as_json(),
         ),
     )
     _fill(store, order.order_ref, Side.SELL, 165.72, at_ns=ENTERED)

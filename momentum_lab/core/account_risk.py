@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from momentum_lab.core.market import EPSILON, NS_PER_S, Side
 from momentum_lab.core.risk_state import RiskState
-from momentum_lab.core.signal import Decision, Reason, passed
+from momentum_lab.core.signal import Decision, Reason, TradeSignal, passed
 from momentum_lab.core.tunable import check_tunables, tunable
 
 
@@ -178,6 +178,29 @@ class EntryRequest:
     reference_usd: float | None = None
 
 
+def request_of(
+    signal: TradeSignal, *, at_ns: int, price_usd: float, target_usd: float
+) -> EntryRequest:
+    """Return the entry that a signal asks for.
+
+    Args:
+        signal: the shock.
+        at_ns: market time.
+        price_usd: the side of the quote that the order meets.
+        target_usd: where it would be left with a gain.
+    """
+    return EntryRequest(
+        symbol=signal.symbol,
+        side=signal.side,
+        at_ns=at_ns,
+        price_usd=price_usd,
+        signal_usd=signal.price,
+        atr_usd=signal.atr,
+        target_usd=target_usd,
+        reference_usd=signal.reference_usd,
+    )
+
+
 def refuse_entry(
     snapshot: RiskSnapshot, request: EntryRequest, parameters: RiskParameters
 ) -> Decision | None:
@@ -187,7 +210,7 @@ def refuse_entry(
         or refuse_loss(snapshot, parameters)
         or _refuse_room(snapshot, parameters)
         or _refuse_pace(snapshot, request, parameters)
-        or _refuse_price(request, parameters)
+        or refuse_price(request, parameters)
     )
 
 
@@ -285,7 +308,8 @@ def _refuse_cool_down(
     )
 
 
-def _refuse_price(request: EntryRequest, parameters: RiskParameters) -> Decision | None:
+def refuse_price(request: EntryRequest, parameters: RiskParameters) -> Decision | None:
+    """Return the decision not to enter at this price, whatever the account holds."""
     if request.price_usd < parameters.price_min_usd - EPSILON:
         return passed(
             Reason.PRICE_BELOW_MIN,

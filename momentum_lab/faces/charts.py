@@ -16,10 +16,19 @@ from momentum_lab.core.market import NS_PER_S
 from momentum_lab.core.metrics import max_drawdown_ratio
 from momentum_lab.faces import theme
 from momentum_lab.faces.marks import LEAST_SPAN_RATIO, SIDE_WORDS, add_limit_line
+from momentum_lab.faces.sizing_chart import sizing_chart, sizing_charts
 from momentum_lab.faces.trade_chart import trade_chart, trade_charts
 from momentum_lab.records.run_record import RunRecord
 
-__all__ = ["connection_chart", "decisions_chart", "equity_chart", "trade_chart", "trade_charts"]
+__all__ = [
+    "connection_chart",
+    "decisions_chart",
+    "equity_chart",
+    "sizing_chart",
+    "sizing_charts",
+    "trade_chart",
+    "trade_charts",
+]
 
 Row = Any
 _LONGEST_BAR = 2.5

@@ -130,6 +130,7 @@ class DetectionEngine:
             return watch
         self._watches += 1
         self._start(self._watch, watch)
+        self._start(self._execution.learn, symbol)
         return None
 
     def _refuse(self, headline: Headline, symbol: str | None) -> Decision | None:

@@ -13,10 +13,10 @@ from momentum_lab.calendars import session_on_day_of
 from momentum_lab.clock import Clock
 from momentum_lab.core import windows
 from momentum_lab.core.account_risk import (
-    EntryRequest,
     RiskSnapshot,
     refuse_entry,
     refuse_state,
+    request_of,
 )
 from momentum_lab.core.market import Instrument, Quote
 from momentum_lab.core.position import Levels, exit_levels
@@ -25,6 +25,7 @@ from momentum_lab.core.risk_state import RiskEvent, RiskState
 from momentum_lab.core.signal import Decision, Outcome, Reason, TradeSignal, passed
 from momentum_lab.core.sizing import Size, SizingInputs, sigma_of_atr, size_position
 from momentum_lab.errors import DataError
+from momentum_lab.live.daily_figures import DailyDesk
 from momentum_lab.live.ibkr.connector import IBKRConnector
 from momentum_lab.live.risk_desk import RiskDesk
 from momentum_lab.parameters import Parameters
@@ -99,6 +100,7 @@ class EntryPlanner:
         self._connector = connector
         self._clock = clock
         self._parameters = parameters
+        self._daily = DailyDesk(connector, clock)
         self._desk = RiskDesk(
             connector, store=store, clock=clock, parameters=parameters, run_id=run_id
         )
@@ -126,6 +128,10 @@ class EntryPlanner:
     def brake(self, event: RiskEvent, cause: str) -> None:
         """Move the brake by what happened."""
         self._desk.brake(event, cause)
+
+    async def learn(self, symbol: str) -> None:
+        """Ask what is usual for a symbol over days, for the size of an entry that may come."""
+        await self._daily.learn(symbol)
 
     # --- an entry --------------------------------------------------------------------------
 
@@ -173,16 +179,7 @@ class EntryPlanner:
         snapshot = self._desk.snapshot(signal.symbol, now_ns)
         if isinstance(snapshot, Decision):
             return snapshot
-        request = EntryRequest(
-            symbol=signal.symbol,
-            side=signal.side,
-            at_ns=now_ns,
-            price_usd=price,
-            signal_usd=signal.price,
-            atr_usd=signal.atr,
-            target_usd=levels.target,
-            reference_usd=signal.reference_usd,
-        )
+        request = request_of(signal, at_ns=now_ns, price_usd=price, target_usd=levels.target)
         refusal = refuse_entry(snapshot, request, self._parameters.risk)
         if refusal is None:
             return snapshot
@@ -202,6 +199,7 @@ class EntryPlanner:
         price = far_side(quote, signal.side)
         if buying_power_usd is None or price is None:
             return passed(Reason.NO_EQUITY, "the account has not reported its buying power in USD")
+        daily = self._daily.of(signal.symbol)
         size = size_position(
             SizingInputs(
                 side=signal.side,
@@ -219,7 +217,9 @@ class EntryPlanner:
                 # are one.
                 sector_gross_usd=snapshot.gross_usd,
                 n_open=snapshot.n_open,
+                adv_shares=daily.adv_shares,
                 recent_volume_shares=signal.recent_volume_shares,
+                sigma_daily_ratio=daily.sigma_ratio,
                 sigma_hold_ratio=sigma_of_atr(
                     signal.atr, price_usd=price, hold_s=self._parameters.exits.time_stop_s
                 ),

@@ -201,6 +201,10 @@ class ExecutionService:
         """Return the decision not to enter at this time of day, None when entries are allowed."""
         return self._planner.refuse_window(now_ns)
 
+    async def learn(self, symbol: str) -> None:
+        """Ask what the size of an entry in this symbol will need to know."""
+        await self._planner.learn(symbol)
+
     def _refuse_symbol(self, symbol: str) -> Decision | None:
         if not self.accepts_entries:
             return passed(Reason.SESSION_ENDING, "this session enters nothing more")

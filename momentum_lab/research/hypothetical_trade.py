@@ -13,6 +13,7 @@ from itertools import islice
 from typing import Any
 
 from momentum_lab.core import windows
+from momentum_lab.core.account_risk import refuse_price, request_of
 from momentum_lab.core.candle import LiveCandles
 from momentum_lab.core.exits import ExitSignal, OpenPosition, decide_exit
 from momentum_lab.core.fills import FillModel
@@ -81,6 +82,12 @@ def enter(
         levels = _levels(signal, price, instrument, parameters)
     except DataError as error:
         return passed(Reason.SIZE_ZERO, str(error))
+    # Each headline is judged as if it were the only one: of the account's limits, those of the
+    # price alone can refuse it.
+    request = request_of(signal, at_ns=now_ns, price_usd=price, target_usd=levels.target)
+    refusal = refuse_price(request, parameters.risk)
+    if refusal is not None:
+        return refusal
     size = size_position(
         SizingInputs(
             side=signal.side,
@@ -90,7 +97,7 @@ def enter(
             stop_usd=levels.stop,
             spread_usd=quote.spread or 0.0,
             tick_usd=instrument.tick_usd,
-            # Each headline is judged as if it were the only one: nothing else is held.
+            # Nothing else is held.
             sector_gross_usd=0.0,
             recent_volume_shares=signal.recent_volume_shares,
             sigma_hold_ratio=sigma_of_atr(

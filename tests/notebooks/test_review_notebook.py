@@ -40,6 +40,7 @@ def test_a_run_is_shown_with_the_timeline_of_its_connection(tmp_path: Path, run_
     titles = [picture["layout"]["title"]["text"] for picture in pictures]
     assert any("Connection to the broker" in title for title in titles)
     assert any("Equity of the day" in title for title in titles)
+    assert any("Why 602 shares of SPY" in title for title in titles)
 
 
 def test_a_run_in_which_nothing_happened_is_shown_too(tmp_path: Path) -> None:

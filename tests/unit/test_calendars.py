@@ -5,7 +5,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from momentum_lab.calendars import NEW_YORK, TradingSession, session_on_day_of
+from momentum_lab.calendars import NEW_YORK, TradingSession, day_start_ns, session_on_day_of
 from momentum_lab.core.market import NS_PER_S
 
 ZONE = ZoneInfo(NEW_YORK)
@@ -88,3 +88,18 @@ def test_a_half_day_does_not_hold_the_afternoon() -> None:
     assert session.holds(_at("2015-12-24 12:59"))
     assert not session.holds(_at("2015-12-24 14:00"))
     assert session.close_ns - session.open_ns == 3.5 * HOUR_NS
+
+
+@pytest.mark.parametrize(
+    "at",
+    [
+        "2013-10-09 00:00",
+        "2013-10-09 23:59",
+        "2024-03-10 12:00",  # a day of 23 hours
+        "2024-11-03 01:30",  # an hour that comes twice
+        "2024-11-03 12:00",  # a day of 25 hours
+    ],
+)
+def test_a_day_begins_at_midnight_of_new_york(at: str) -> None:
+    assert day_start_ns(_at(at)) == _at(f"{at[:10]} 00:00")
+    assert day_start_ns(day_start_ns(_at(at)) - 1) < day_start_ns(_at(at))

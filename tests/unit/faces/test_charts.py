@@ -17,6 +17,7 @@ DRAWN: list[Callable[[RunRecord], go.Figure]] = [
     lambda record: charts.trade_chart(record, 1),
     charts.equity_chart,
     charts.decisions_chart,
+    charts.sizing_chart,
     charts.connection_chart,
 ]
 
@@ -189,3 +190,46 @@ def test_every_chart_can_be_drawn_from_its_json(
 
     assert drawn["data"]
     assert drawn["layout"]["title"]["text"]
+
+
+# --- why this size ------------------------------------------------------------------------
+
+
+def test_a_size_is_shown_with_every_cap_and_the_one_that_bound_it(day: RunRecord) -> None:
+    figure = charts.sizing_chart(day)
+
+    words = words_of(figure)
+    assert "Why 602 shares of SPY" in words
+    assert "short, bound by MAX_POSITION_PCT" in words
+    assert "$9,980.00 of RISK_PCT at $0.275 a share" in words
+    assert "<b>602 shares</b>" in words
+    (bars,) = figure.data
+    dark = [
+        data[0]
+        for data, is_dark in zip(
+            bars.customdata, (colour == theme.BLUE for colour in bars.marker.color), strict=True
+        )
+        if is_dark
+    ]
+    assert dark == ["MAX_POSITION_PCT"]
+    # from the left edge of the axis
+    assert bars.base + bars.x[2] == pytest.approx(602.18, abs=0.01)
+
+
+def test_a_cap_that_is_not_known_is_grey_and_says_so(day: RunRecord) -> None:
+    notes = charts.sizing_chart(day).layout.annotations
+
+    unknown = [note for note in notes if "not known" in str(note.text) and note.x is not None]
+    assert [note.font.color for note in unknown if note.text.startswith("<i>")] == [theme.FAINT] * 2
+
+
+def test_an_entry_of_an_older_record_says_that_its_size_is_not_written(tmp_path: Path) -> None:
+    database = a_day(tmp_path)
+    break_store(database, "UPDATE orders SET size_json = NULL")
+
+    assert "was not written down" in words_of(charts.sizing_chart(record_of(database)))
+
+
+def test_every_entry_has_its_chart(day: RunRecord, nothing: RunRecord) -> None:
+    assert len(charts.sizing_charts(day)) == 1
+    assert "Nothing was entered" in words_of(charts.sizing_charts(nothing)[0])

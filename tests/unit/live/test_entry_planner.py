@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import anyio
 import pytest
 
 from momentum_lab.core.account_risk import RiskParameters
@@ -15,7 +16,9 @@ from momentum_lab.core.signal import Decision, Reason, TradeSignal
 from momentum_lab.core.sizing import Cap, size_as_dict
 from momentum_lab.errors import RecordError
 from momentum_lab.live.entry_planner import EntryPlan
-from tests.planner_kit import Bench, bench, signal
+from momentum_lab.live.ibkr.candles import CandleOutcome, Candles
+from tests.factories import NOON, bar
+from tests.planner_kit import Bench, ToldReplayClock, bench, signal
 
 DAY_S = 86_400
 
@@ -51,6 +54,20 @@ def test_a_calm_account_gets_a_plan_with_its_size_and_every_cap(made: Bench) -> 
     assert written["shares"] == 99
     assert dict(written["caps"])["MAX_RECENT_VOLUME"] == 2500
     assert plan.size.not_known == (Cap.MAX_ADV, Cap.MAX_IMPACT)
+
+
+def test_what_is_usual_over_days_caps_a_size_once_it_is_known(made: Bench) -> None:
+    bars = tuple(
+        bar(100.0 + ago % 2, volume=10_000, start_ns=NOON - ago * DAY_S * NS_PER_S, seconds=3600)
+        for ago in range(25, 0, -1)
+    )
+    made.connector.candles = Candles(CandleOutcome.BARS, bars)
+
+    anyio.run(made.planner.learn, "SPY")
+    plan = planned(made)
+
+    assert (plan.shares, plan.size.binding) == (50, Cap.MAX_ADV)
+    assert plan.size.not_known == ()
 
 
 def test_what_is_held_leaves_less_room_for_the_next(made: Bench) -> None:
@@ -226,6 +243,17 @@ def test_a_brake_outlives_a_restart_and_only_a_halt_the_day(
     again.clock.at_ns += DAY_S * NS_PER_S
     assert again.planner.risk_state is next_day
     again.close()
+
+
+def test_a_replayed_day_is_a_history_of_its_own(made: Bench) -> None:
+    made.store.add_equity(made.run_id, at_ns=made.clock.at_ns, equity_usd=200_000.0)
+    made.planner.set_state(RiskState.HALTED, cause="by hand")
+
+    replay = Bench(made.store, made.parameters, run_id="a-replay", clock=ToldReplayClock())
+    replay.quote()
+
+    assert planned(replay).shares > 0
+    replay.close()
 
 
 def test_a_weaker_brake_loosens_no_halt(made: Bench) -> None:

@@ -99,6 +99,8 @@ def test_both_readings_stand_beside_each_watched_headline(episodes: tuple[Episod
         ("shock", {"watch_s": 20.0}, "NO_SHOCK_PRICE"),
         ("guards", {"entries_before_close_s": 7200.0}, "OUTSIDE_SESSION"),
         ("guards", {"spread_max_bps": 0.5}, "SPREAD_TOO_WIDE"),
+        ("risk", {"price_min_usd": 200.0}, "PRICE_BELOW_MIN"),
+        ("risk", {"band_room_multiple": 5.0}, "NEAR_PRICE_BAND"),
         # six shares, whose commissions are more than a quarter of what the stop would lose
         ("sizing", {"max_position_ratio": 0.001, "risk_ratio": 0.0001}, "SIZE_ZERO"),
         ("sizing", {"max_position_ratio": 0.01, "risk_ratio": 0.0001}, "SHOCK"),
