@@ -13,7 +13,8 @@ import anyio
 
 from momentum_lab.errors import MomentumLabError, RecordError
 from momentum_lab.live.control_watch import Obeyed
-from momentum_lab.live.execution_service import ExecutionService, OnIncident
+from momentum_lab.live.decisions import OnIncident
+from momentum_lab.live.execution_service import ExecutionService
 from momentum_lab.live.ibkr.connector import IBKRConnector
 from momentum_lab.live.position_manager import PositionManager
 from momentum_lab.records.control import Command, CommandKind, SignOfLife
