@@ -20,9 +20,9 @@ from momentum_lab.records.tape import BAR_COLUMNS, Tape, TapeHeadline, write_tap
 from tests.gateway_factories import CLOSE, IBM, SPY
 
 BAC = Instrument("BAC", 10098, 0.01, "NYSE", "BANK OF AMERICA CORP")
-# The end of a session: what cannot be closed keeps the gateway slow, and then a day takes long. But
-# an exit that was lost with its gateway is known to be so after seconds, of which the last one here
-# has a quarter of an hour's: they are not played any slower than sixty to one.
+# Half an hour before the close: a position that cannot be closed keeps the gateway slow and makes a
+# day long. No less: it takes some seconds until an exit that was lost with its gateway counts as
+# lost, and each of them is a minute here.
 FIRST, START = CLOSE - 2400 * NS_PER_S, CLOSE - 1800 * NS_PER_S
 CASH_USD = 1_000_000.0
 EXITS = ("STOP_LOSS", "STOP_LOSS", "TAKE_PROFIT", "TIME_STOP")
