@@ -52,7 +52,7 @@ def main() -> int:
     if options.list:
         return 0
     if options.only:
-        points = [point for point in points if point.name.startswith(options.only)]
+        points = [point for point in points if point.name.startswith(tuple(options.only))]
     # Every kind once before any kind twice: what is broken off has seen something of everything.
     points = choose(points, options.sample or len(points), seed=options.seed)
     results = folder / "results.jsonl"
@@ -66,7 +66,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=2, help="days at a time")
     parser.add_argument("--sample", type=int, default=0, help="this many points; 0: all")
     parser.add_argument("--seed", type=int, default=1, help="of the sample")
-    parser.add_argument("--only", default="", help="points whose name begins so")
+    parser.add_argument("--only", action="append", help="points whose name begins so; repeatable")
     parser.add_argument("--point", default="", help="this point alone; its files are kept")
     parser.add_argument("--list", action="store_true", help="print the steps and end")
     parser.add_argument("--again", action="store_true", help="forget what has been judged")

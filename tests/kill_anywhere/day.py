@@ -20,8 +20,10 @@ from momentum_lab.records.tape import BAR_COLUMNS, Tape, TapeHeadline, write_tap
 from tests.gateway_factories import CLOSE, IBM, SPY
 
 BAC = Instrument("BAC", 10098, 0.01, "NYSE", "BANK OF AMERICA CORP")
-# The end of a session: what cannot be closed keeps the gateway slow, and then a day takes long.
-FIRST, START = CLOSE - 1560 * NS_PER_S, CLOSE - 960 * NS_PER_S
+# Half an hour before the close: a position that cannot be closed keeps the gateway slow and makes a
+# day long. No less: it takes some seconds until an exit that was lost with its gateway counts as
+# lost, and each of them is a minute here.
+FIRST, START = CLOSE - 2400 * NS_PER_S, CLOSE - 1800 * NS_PER_S
 CASH_USD = 1_000_000.0
 EXITS = ("STOP_LOSS", "STOP_LOSS", "TAKE_PROFIT", "TIME_STOP")
 # An order is on its way for about as long as a session needs to be there again: what it becomes may
@@ -36,7 +38,7 @@ EVENTS: tuple[tuple[int, str, tuple[_Move, ...]], ...] = (
     (350, "IBM", ((3, 4, 0.5), (40, 4, -1.5))),
     (381, "BAC", ((3, 4, 1.0),)),
     (742, "SPY", ((3, 4, -0.5), (25, 4, 1.5))),
-    # Nothing comes of it, but the gateway is slow once more before the close.
+    # Nothing comes of it, but the gateway is slow once more before it hurries to the close.
     (860, "IBM", ()),
 )
 _PRICES = {"SPY": 165.0, "IBM": 181.0, "BAC": 13.8}
