@@ -12,7 +12,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 from unittest.mock import patch
@@ -429,5 +429,7 @@ def simulated(gateway: Gateway, judge: Judge) -> Iterator[None]:
     with (
         patch.object(live_session, "SystemClock", lambda: LoopClock(gateway.now_ns)),
         patch.object(live_session, "TradeStore", Store),
+        # A signal is for who runs the simulation; a session would end its day early by it.
+        patch.object(live_session, "_signals_call", lambda _callback: nullcontext()),
     ):
         yield
