@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from unittest.mock import patch
 
+import anyio
+
 from momentum_lab.clock import LoopClock, transport_s
 from momentum_lab.core.market import NS_PER_S, Side
 from momentum_lab.core.order import OrderEvent, OrderIntent, OrderState
@@ -36,6 +38,7 @@ EXPECTS_STOPS = False
 STOP_WITHIN_S = 15.0
 # A position beyond zero is closed within this time of a reconciled connection.
 FLIP_WITHIN_S = 30.0
+_LOOK_EVERY_S = 5.0
 _CENT_USD = 0.005
 # In ten minutes: each fault costs a few, and each order that is looked for twice.
 MOST_SYNCHRONISATIONS = 60
@@ -416,6 +419,13 @@ class WatchedStore(TradeStore):
         trade = super().book_fill(fill)
         self.judge.judge_fill_row(fill, trade)
         return trade
+
+
+async def look_on(judge: Judge) -> None:
+    """Let a judge look every few seconds until cancelled."""
+    while True:
+        judge.look()
+        await anyio.sleep(_LOOK_EVERY_S)
 
 
 @contextmanager
