@@ -189,8 +189,6 @@ def live_one_day(
     async def main() -> OrderDesk:
         async with order_desk(tape, folder, **options) as found:
             await scenario(found)
-            # The commission of the last fill comes a moment after it.
-            await anyio.sleep(1)
             found.session.stop("the test is over")
             await found.until(lambda: found.result is not None)
         return found

@@ -43,6 +43,7 @@ _log = logging.getLogger(__name__)
 
 _EQUITY_EVERY_NS = 60 * NS_PER_S
 _REPORT_EVERY_NS = 1800 * NS_PER_S
+_COMMISSIONS_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,6 +290,10 @@ class LiveSession:
         self._manager.flatten()
         with anyio.move_on_after(self.parameters.execution.drain_s):
             while self._store.open_trades() or self._store.unsettled_orders():  # noqa: ASYNC110 - the store sets no event
+                await anyio.sleep(0.05)
+        with anyio.move_on_after(_COMMISSIONS_S):
+            # The cost of the last fill comes after it: without it the trade's profit is wrong.
+            while self._store.lacks_commissions(self.run_id):  # noqa: ASYNC110 - as above
                 await anyio.sleep(0.05)
 
     async def _reconcile(self, snapshot: BrokerSnapshot) -> None:
