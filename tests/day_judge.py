@@ -12,10 +12,12 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 from unittest.mock import patch
+
+import anyio
 
 from momentum_lab.clock import LoopClock, transport_s
 from momentum_lab.core.market import NS_PER_S, Side
@@ -36,6 +38,7 @@ EXPECTS_STOPS = False
 STOP_WITHIN_S = 15.0
 # A position beyond zero is closed within this time of a reconciled connection.
 FLIP_WITHIN_S = 30.0
+_LOOK_EVERY_S = 5.0
 _CENT_USD = 0.005
 # In ten minutes: each fault costs a few, and each order that is looked for twice.
 MOST_SYNCHRONISATIONS = 60
@@ -418,6 +421,13 @@ class WatchedStore(TradeStore):
         return trade
 
 
+async def look_on(judge: Judge) -> None:
+    """Let a judge look every few seconds until cancelled."""
+    while True:
+        judge.look()
+        await anyio.sleep(_LOOK_EVERY_S)
+
+
 @contextmanager
 def simulated(gateway: Gateway, judge: Judge) -> Iterator[None]:
     """Give the sessions made inside the gateway's time, and a record whose writes are heard."""
@@ -429,5 +439,7 @@ def simulated(gateway: Gateway, judge: Judge) -> Iterator[None]:
     with (
         patch.object(live_session, "SystemClock", lambda: LoopClock(gateway.now_ns)),
         patch.object(live_session, "TradeStore", Store),
+        # A signal is for who runs the simulation; a session would end its day early by it.
+        patch.object(live_session, "_signals_call", lambda _callback: nullcontext()),
     ):
         yield

@@ -92,6 +92,15 @@ _INSTANT: tuple[tuple[str, Mapping[str, Any]], ...] = (
 _KINDS = (*((_LASTING, 35), (_ORDERS, 35), (_HALTS, 8), (_NEWS, 5), (_INSTANT, 17)),)
 # In which nothing can be closed any more.
 _TO_THE_END = ("half_open", "1100", "restart", "halt", "lost_answer", "stalled_reader")
+_LAST_SHOCKS_S = (SESSION_S - 3000, SESSION_S - 1900)
+_HELD_TO_THE_END: Mapping[str, dict[str, Any]] = {
+    "exits": {
+        "stop_kind": "ratio",
+        "stop_loss_ratio": 0.05,
+        "take_profit_ratio": 0.05,
+        "time_stop_s": 7200,
+    }
+}
 OUTAGES = frozenset(
     {
         *("half_open", "stalled_reader", "stalled_writer", "1100", "1101", "1102", "restart"),
@@ -148,12 +157,12 @@ def make_day(seed: int) -> Day:
         entries = (*entries, _last_fault(rng))
     return Day(
         seed=seed,
-        tape=_tape(rng, seed),
+        tape=_tape(rng, seed, ends_in_trouble=ends_in_trouble),
         start_ns=OPEN_NS + start_s * NS_PER_S,
         scenario=Scenario(entries, seed=seed),
         rules=_rules(rng),
         rejected_ratio=rng.choice((0.0, 0.0, 0.0, 0.1, 0.3)),
-        sections=_sections(rng),
+        sections={**_sections(rng), **(_HELD_TO_THE_END if ends_in_trouble else {})},
         dies_ns=_deaths(rng, max(start_s, 0)),
         ends_in_trouble=ends_in_trouble,
     )
@@ -219,7 +228,7 @@ def _fault(rng: random.Random, start_s: int) -> Entry:
 
 def _last_fault(rng: random.Random) -> Entry:
     name = rng.choice(_TO_THE_END)
-    at_s = SESSION_S - rng.uniform(30, CALM_BEFORE_CLOSE_S)
+    at_s = SESSION_S - rng.uniform(200, 2 * CALM_BEFORE_CLOSE_S)
     return Entry(name, {}, at=_at(at_s), for_s=math.inf)
 
 
@@ -230,11 +239,13 @@ def _at(seconds: float) -> datetime:
 # --- the market ---------------------------------------------------------------------------
 
 
-def _tape(rng: random.Random, seed: int) -> Tape:
+def _tape(rng: random.Random, seed: int, *, ends_in_trouble: bool) -> Tape:
     numbers = np.random.default_rng(seed)
     plans = {name: _quiet(rng, numbers) for name in SYMBOLS}
     for _ in range(rng.randint(6, 20)):
         _happen(rng, plans)
+    if ends_in_trouble:
+        _happen_late(random.Random(f"late {seed}"), plans)  # noqa: S311 - as above
     told = sorted((at_s, text) for plan in plans.values() for at_s, text in plan.headlines)
     return Tape(
         name=f"day {seed}",
@@ -287,6 +298,16 @@ def _happen(rng: random.Random, plans: Mapping[str, _Plan]) -> None:
     # It goes on, or comes back.
     after = plan.returns[first + 6 : first + 60]
     after += rng.choice((-1.5, -0.7, 0.0, 0.8)) * sign * size / max(1, len(after))
+
+
+def _happen_late(rng: random.Random, plans: Mapping[str, _Plan]) -> None:
+    """Shock both shortly before entries end, so that something is held at the end of the day."""
+    for symbol, plan in plans.items():
+        at_s = rng.randrange(*_LAST_SHOCKS_S)
+        plan.headlines.append((at_s, f"Company ({symbol}) says something late at {at_s}"))
+        first = (at_s + _BASELINE_S) // BAR_S + 2
+        plan.returns[first : first + 3] += rng.choice((-1, 1)) * 0.004
+        plan.volume[first : first + 12] *= 20
 
 
 def _bars(name: str, plan: _Plan, numbers: np.random.Generator) -> pd.DataFrame:

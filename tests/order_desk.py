@@ -7,7 +7,7 @@ the gateway has written down.
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,7 +29,7 @@ from momentum_lab.parameters import Parameters, check_parameters
 from momentum_lab.records.ledger import Row
 from momentum_lab.records.run_record import check_record
 from momentum_lab.records.trade_store import TradeStore
-from tests.day_judge import Judge, simulated
+from tests.day_judge import Judge, look_on, simulated
 from tests.factories import headline
 
 NOON_NS = 1_381_334_400 * NS_PER_S
@@ -185,6 +185,7 @@ async def order_desk(
             failure: Exception | None = None
             async with anyio.create_task_group() as group:
                 group.start_soon(found.run)
+                group.start_soon(look_on, judge)
                 await found.until(found.is_operational)
                 # Past the first bar, and shortly after a later one.
                 await anyio.sleep(21)
@@ -197,40 +198,49 @@ async def order_desk(
         raise failure
 
 
+def live_one_day(
+    tape: Path,
+    folder: Path,
+    scenario: Callable[[OrderDesk], Awaitable[None]],
+    **options: Any,
+) -> OrderDesk:
+    """Run a scenario, end the session in good order, settle the books, and let all be judged."""
+
+    async def main() -> OrderDesk:
+        async with order_desk(tape, folder, **options) as found:
+            await scenario(found)
+            found.session.stop("the test is over")
+            await found.until(lambda: found.result is not None)
+        return found
+
+    found = run_virtual(main)
+    if found.result is not None:
+        found.judge.judge_result(found.result)
+    database = folder / "trades.db"
+    store = TradeStore(database)
+    try:
+        found.judge.judge_books(store)
+        for name in ("orders", "fills", "trades", "incidents"):
+            found.final[name] = store.table(name, "desk")
+    finally:
+        store.close()
+    found.judge.judge_sentences(check_record(database))
+    found.judge.judge_flat()
+    return found
+
+
 def trade_one_day(
     tape: Path,
     folder: Path,
     scenario: Callable[[OrderDesk], Awaitable[None]],
     **options: Any,
 ) -> OrderDesk:
-    """Run a scenario, end the session in good order, and settle the books.
+    """Run a scenario like `live_one_day`, and find every promise kept, whatever the fault.
 
-    Every promise is checked, whatever the fault: each order was placed once, the record's fills are
-    the gateway's executions to the share and the cent, everything is flat, the record is sound.
+    Each order was placed once, the record's fills are the gateway's executions to the share and the
+    cent, everything is flat, the record is sound.
     """
-
-    async def main() -> OrderDesk:
-        async with order_desk(tape, folder, **options) as found:
-            await scenario(found)
-            # The commission of the last fill comes a moment after it.
-            await anyio.sleep(1)
-            found.session.stop("the test is over")
-            await found.until(lambda: found.result is not None)
-        return found
-
-    found = run_virtual(main)
-    database = folder / "trades.db"
-    store = TradeStore(database)
-    try:
-        found.judge.judge_books(store)
-        names: Mapping[str, list[Row]] = {
-            name: store.table(name, "desk") for name in ("orders", "fills", "trades", "incidents")
-        }
-        found.final.update(names)
-    finally:
-        store.close()
-    found.judge.judge_sentences(check_record(database))
-    found.judge.judge_flat()
+    found = live_one_day(tape, folder, scenario, **options)
     told = [*found.judge.violations, *found.judge.witness.violations]
     assert not told, "\n".join(told)
     return found

@@ -35,12 +35,11 @@ from momentum_lab.parameters import Parameters, check_parameters
 from momentum_lab.records.run_record import check_record
 from momentum_lab.records.tape import write_tape
 from momentum_lab.records.trade_store import TradeStore
-from tests.day_judge import Judge, purpose_of, simulated
+from tests.day_judge import Judge, look_on, purpose_of, simulated
 from tests.day_maker import CLOSE_NS, OUTAGES, SYMBOLS, Day, make_day
 
 # A session that is not over so long after the close is stuck.
 _OVERTIME_S = 600.0
-_LOOK_EVERY_S = 5.0
 
 
 @dataclass
@@ -132,7 +131,7 @@ async def _trade(day: Day, gateway: Gateway, judge: Judge, folder: Path) -> None
     parameters = _parameters(gateway.port, day)
     result: SessionResult | None = None
     async with anyio.create_task_group() as group:
-        group.start_soon(_look_on, judge)
+        group.start_soon(look_on, judge)
         for number, until_ns in enumerate((*day.dies_ns, CLOSE_NS)):
             session = LiveSession(parameters, root=folder, run_id=f"day{number}")
             judge.session = session
@@ -157,12 +156,6 @@ async def _outcome(session: LiveSession, judge: Judge) -> SessionResult | None:
     except Exception as error:  # noqa: BLE001 - whatever it is, it is what is looked for here
         judge.violations.append(f"session crashed: {type(error).__name__}: {error}")
     return None
-
-
-async def _look_on(judge: Judge) -> None:
-    while True:
-        judge.look()
-        await anyio.sleep(_LOOK_EVERY_S)
 
 
 async def _settle_in_the_evening(

@@ -48,6 +48,7 @@ _log = logging.getLogger(__name__)
 
 _EQUITY_EVERY_NS = 60 * NS_PER_S
 _REPORT_EVERY_NS = 1800 * NS_PER_S
+_COMMISSIONS_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -365,9 +366,13 @@ class LiveSession:
                 # An order that we take for ended may live at the broker: nobody would cancel it.
                 await self._auditor.audit()
                 await self._until_settled()
+        with anyio.move_on_after(_COMMISSIONS_S):
+            # The cost of the last fill comes after it: without it the trade's profit is wrong.
+            while self._store.lacks_commissions(self.run_id):  # noqa: ASYNC110 - the store sets no event
+                await anyio.sleep(0.05)
 
     async def _until_settled(self) -> None:
-        while self._store.open_trades() or self._store.unsettled_orders():  # noqa: ASYNC110 - the store sets no event
+        while self._store.open_trades() or self._store.unsettled_orders():  # noqa: ASYNC110 - as above
             await anyio.sleep(0.05)
 
     async def _reconcile(self, snapshot: BrokerSnapshot) -> None:

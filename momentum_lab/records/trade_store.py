@@ -399,6 +399,11 @@ class TradeStore:
             row = self._rows("SELECT order_ref FROM fills WHERE exec_id = ?", exec_id)[0]
             return self._recompute_trade(db, self.order(row["order_ref"]))
 
+    def lacks_commissions(self, run_id: str) -> bool:
+        """Whether the cost of a fill of a run has not been reported yet."""
+        sql = "SELECT 1 AS yes FROM fills WHERE run_id = ? AND commission_usd IS NULL LIMIT 1"
+        return bool(self._rows(sql, run_id))
+
     def filled_shares(self, order_ref: str) -> float:
         """Return how many shares of an order have been executed."""
         sql = "SELECT exec_id, shares FROM fills WHERE order_ref = ? ORDER BY exec_id"

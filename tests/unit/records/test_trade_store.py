@@ -145,6 +145,7 @@ def test_a_commission_is_booked_when_it_comes(store: TradeStore) -> None:
     assert trade is not None
     store.book_fill(fill(leave(store, trade["trade_id"]), "e2", price=101.0))
     assert not store.costs_complete(trade["trade_id"])
+    assert store.lacks_commissions(RUN)
 
     store.book_commission("e1", 1.0)
     closed = store.book_commission("e2", 1.5)
@@ -152,6 +153,7 @@ def test_a_commission_is_booked_when_it_comes(store: TradeStore) -> None:
     assert closed is not None
     assert closed["net_usd"] == pytest.approx(100 - 2.5)
     assert store.costs_complete(trade["trade_id"])
+    assert not store.lacks_commissions(RUN)
     assert store.book_commission("somebody else's", 9.0) is None
 
 
