@@ -108,6 +108,29 @@ def _price_exit(
     return None
 
 
+def broker_exit(
+    position: OpenPosition, quote: Quote, *, high_usd: float, low_usd: float
+) -> ExitSignal | None:
+    """Return the exit that stop and target make at the broker, or None; the stop comes first.
+
+    A stop is triggered by a trade that reaches it, a target fills when the near side of the quote
+    does.
+
+    Args:
+        position: what is held.
+        quote: after the trades.
+        high_usd: highest trade since the last look.
+        low_usd: lowest trade since the last look.
+    """
+    sign, levels = position.side.sign, position.levels
+    worst_usd, near_usd = (low_usd, quote.bid) if sign > 0 else (high_usd, quote.ask)
+    if sign * (worst_usd - levels.stop) <= EPSILON:
+        return ExitSignal(position.stop_kind, worst_usd, levels.stop, "USD")
+    if near_usd is not None and sign * (near_usd - levels.target) >= -EPSILON:
+        return ExitSignal(ExitReason.TAKE_PROFIT, near_usd, levels.target, "USD")
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class ExitGate:
     """What may hold back an exit that is due; one per open position, looked through at each look.

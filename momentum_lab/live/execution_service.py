@@ -311,6 +311,8 @@ class ExecutionService:
         if trade["symbol"] in self.blocked:
             # The broker holds something else than our fills make: an exit could open a position.
             return False
+        if self.protection.awaits_execution(trade):
+            return False
         return all(OrderState(row["state"]).is_final for row in earlier)
 
     async def move_stop(self, trade_id: int, stop_usd: float, kind: ExitReason) -> None:

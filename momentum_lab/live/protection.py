@@ -123,11 +123,30 @@ class Protection:
     # --- what is asked ---------------------------------------------------------------------
 
     def is_protected(self, trade_id: int) -> bool:
-        """Whether stop and target of a trade both work at the broker, for all of it."""
+        """Whether stop and target of a trade both work at the broker, for all of it.
+
+        Also while one of them has just filled and its execution is not booked yet.
+        """
         trade = self._store.trade(trade_id)
+        if self.awaits_execution(trade):
+            return True
         held = abs(self._store.open_shares(trade_id))
         live = [row for row in self._family(trade) if self._is_live(row, held)]
         return {row["purpose"] for row in live} == set(_PROTECTING)
+
+    def awaits_execution(self, trade: Row) -> bool:
+        """Whether the broker told that a stop or target filled more than has been booked.
+
+        An exit that left now would close what is closed already.
+        """
+        for row in self._family(trade):
+            works = self._connector.working(row["order_ref"])
+            if works is None:
+                continue
+            told = works.shares - works.remaining
+            if told > self._store.filled_shares(row["order_ref"]) + EPSILON:
+                return True
+        return False
 
     def group_of(self, trade: Row) -> str | None:
         """Return the group that an exit of a trade must join, None where there is none.
@@ -161,10 +180,8 @@ class Protection:
 
         Nothing is sent before the connection has been reconciled.
         """
-        if not self._connector.may_exit():
-            return Verdict.WAITING
         trade = self._store.trade(trade_id)
-        if self._record_late(trade["decision_id"]):
+        if not self._connector.may_exit() or self._record_late(trade["decision_id"]):
             return Verdict.WAITING
         family = self._store.family_of(trade["decision_id"])
         live = [row for row in family if row["purpose"] in _PROTECTING and _is_open(row)]
@@ -172,11 +189,19 @@ class Protection:
         if held <= EPSILON:
             await self._cancel(live)
             return Verdict.WAITING if live else Verdict.QUIET
+        if self.awaits_execution(trade):
+            return await self._await_execution(trade)
+        self._since_s.pop(_execution_of(trade), None)
         if trade_id in self._stripped or any(map(_is_open, self._store.exits_of(trade_id))):
             # The exit is of the same group, and takes from the protection what it fills.
             return Verdict.WAITING
-        stops = [row for row in live if row["purpose"] == OrderPurpose.STOP.value]
-        if not stops:
+        return await self._look_at_held(trade, family, live, held)
+
+    async def _look_at_held(
+        self, trade: Row, family: list[Row], live: list[Row], held: float
+    ) -> Verdict:
+        """Look at the protection of a position that nothing else closes."""
+        if not any(row["purpose"] == OrderPurpose.STOP.value for row in live):
             return await self._place_stop(trade, family, held)
         is_filling = any(_is_open(row) and row["purpose"] == "entry" for row in family)
         verdict = Verdict.QUIET
@@ -333,6 +358,17 @@ class Protection:
             await self._connector.resynchronise(f"order {order_ref} has no answer")
         return Verdict.WAITING
 
+    async def _await_execution(self, trade: Row) -> Verdict:
+        """Wait for an execution that a status told of; ask for all of them after a while."""
+        key = _execution_of(trade)
+        since_s = self._since_s.setdefault(key, transport_s())
+        if transport_s() - since_s > self._answer_s:
+            self._since_s[key] = transport_s()
+            text = f"trade {trade['trade_id']}: filled at the broker, and no execution was told"
+            self._on_incident("execution missing", text, trade["symbol"])
+            await self._connector.resynchronise(text)
+        return Verdict.WAITING
+
     async def _cancel(self, rows: Iterable[Row]) -> None:
         """Ask for the end of orders that protect nothing, once they had time to end themselves."""
         for row in rows:
@@ -371,6 +407,10 @@ class Protection:
             return False
         self._asked_s[key] = now_s
         return True
+
+
+def _execution_of(trade: Row) -> str:
+    return f"execution of trade {trade['trade_id']}"
 
 
 def _is_open(row: Row) -> bool:

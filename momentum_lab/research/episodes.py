@@ -40,11 +40,15 @@ class Tick:
         at_ns: end of the second, market time.
         quote: bid, ask and last price.
         candles: the line's candles, volume in shares.
+        high_usd: highest trade of the second.
+        low_usd: lowest trade of the second.
     """
 
     at_ns: int
     quote: Quote
     candles: LiveCandles
+    high_usd: float
+    low_usd: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +179,8 @@ class _Line:
             # The stamp lies inside the second, or its trade would count to the next minute.
             trade = Trade(at_ns - 1, price, float(self._day_volume[index]))
             candles = add_trade(candles, trade)
-            found.append(Tick(at_ns, self._quote(at_ns, price), candles))
+            high_usd, low_usd = float(self._high[index]), float(self._low[index])
+            found.append(Tick(at_ns, self._quote(at_ns, price), candles, high_usd, low_usd))
         return tuple(found)
 
     def _quote(self, at_ns: int, price: float) -> Quote:

@@ -15,7 +15,13 @@ from typing import Any
 from momentum_lab.core import windows
 from momentum_lab.core.account_risk import refuse_price, request_of
 from momentum_lab.core.candle import LiveCandles
-from momentum_lab.core.exits import ExitSignal, OpenPosition, decide_exit
+from momentum_lab.core.exits import (
+    ExitGate,
+    ExitSignal,
+    OpenPosition,
+    broker_exit,
+    decide_exit,
+)
 from momentum_lab.core.fills import FillModel
 from momentum_lab.core.market import Bar, Instrument, Quote, Side
 from momentum_lab.core.position import ExitReason, Fill, Levels, exit_levels, summarise
@@ -31,7 +37,7 @@ from momentum_lab.core.signal import Decision, Reason, TradeSignal, passed
 from momentum_lab.core.sizing import SizingInputs, sigma_of_atr, size_position
 from momentum_lab.errors import DataError
 from momentum_lab.parameters import Parameters
-from momentum_lab.research.episodes import Episode
+from momentum_lab.research.episodes import Episode, Tick
 
 _FILLS = FillModel()
 
@@ -157,6 +163,9 @@ def follow(
     sold = _fill(
         "exit", bought.side.opposite, shares, quote, at_ns=at_ns, instrument=_instrument(episode)
     )
+    if reason is ExitReason.TAKE_PROFIT:
+        # A limit order that rests: it gets its price, and pays no spread.
+        sold = replace(sold, price=entry.levels.target)
     total = summarise((bought, sold), entry_side=bought.side)
     return {
         "side": bought.side.value,
@@ -211,7 +220,8 @@ def _leave(
     if opened.flat_by_ns is not None:
         due_ns = min(due_ns, opened.flat_by_ns)
     bars = _BarWatch(episode, entry, parameters) if parameters.exits.follow_bars else None
-    quote = episode.ticks[entry.index].quote
+    quote, gate = episode.ticks[entry.index].quote, ExitGate()
+    max_quote_age_s = parameters.guards.quote_max_age_s
     for tick in islice(episode.ticks, entry.index, None):
         # Time alone makes an exit due, with no trade in that second; the last quote is paid.
         now_ns = min(tick.at_ns, due_ns)
@@ -223,17 +233,30 @@ def _leave(
         if pending is None and opposite is not None and now_ns >= opposite.at_ns:
             observed, limit = opposite.observed, opposite.limit
             pending = ExitSignal(ExitReason.OPPOSITE, observed, limit, "x ATR")
+        native = _at_broker(entry, tick, position) if tick.at_ns <= due_ns else None
+        if native is not None:
+            return native.reason, now_ns, quote
         due = decide_exit(
             position,
             quote,
             now_ns=now_ns,
-            max_quote_age_s=parameters.guards.quote_max_age_s,
+            max_quote_age_s=max_quote_age_s,
             parameters=parameters.exits,
             pending=pending,
         )
-        if due is not None:
+        gate = gate.look(quote, due, now_ns=now_ns, max_quote_age_s=max_quote_age_s)
+        if due is not None and gate.admits(
+            due, now_ns=now_ns, is_protected=True, parameters=parameters.exits
+        ):
             return due.reason, now_ns, quote
     return ExitReason.SESSION_END, episode.end_ns, quote
+
+
+def _at_broker(entry: Entry, tick: Tick, position: OpenPosition) -> ExitSignal | None:
+    """Return the exit that stop and target make, which rest at the broker from the fill on."""
+    if tick.at_ns <= entry.fill.at_ns:
+        return None
+    return broker_exit(position, tick.quote, high_usd=tick.high_usd, low_usd=tick.low_usd)
 
 
 class _BarWatch:

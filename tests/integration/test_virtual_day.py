@@ -49,7 +49,13 @@ def _play(folder: Path, **exits: Any) -> tuple[dict[str, list[dict[str, object]]
 
 @pytest.mark.parametrize(
     ("exits", "reason"),
-    [({}, "STOP_LOSS"), ({"trail_atr_multiple": 1.0, "decay_volume_ratio": 0.25}, "TRAIL")],
+    [
+        ({}, "STOP_LOSS"),
+        (
+            {"trail_atr_multiple": 1.0, "stop_loss_ratio": 0.0017, "decay_volume_ratio": 0.25},
+            "TRAIL",
+        ),
+    ],
 )
 def test_a_day_in_virtual_time_trades_and_repeats_byte_by_byte(
     tmp_path: Path, exits: dict[str, float], reason: str

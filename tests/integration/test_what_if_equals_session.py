@@ -26,7 +26,8 @@ PRICE_USD = 0.02
 
 
 @pytest.mark.parametrize(
-    ("exits", "reason"), [({}, "STOP_LOSS"), ({"trail_atr_multiple": 1.0}, "TRAIL")]
+    ("exits", "reason"),
+    [({}, "STOP_LOSS"), ({"trail_atr_multiple": 1.0, "stop_loss_ratio": 0.0017}, "TRAIL")],
 )
 def test_a_session_trades_what_research_says_it_would(
     start_gateway: StartGateway, tmp_path: Path, exits: dict[str, Any], reason: str
