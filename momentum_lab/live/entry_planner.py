@@ -15,6 +15,7 @@ from momentum_lab.core import windows
 from momentum_lab.core.account_risk import (
     RiskSnapshot,
     refuse_entry,
+    refuse_loss,
     refuse_state,
     request_of,
 )
@@ -132,6 +133,17 @@ class EntryPlanner:
     async def learn(self, symbol: str) -> None:
         """Ask what is usual for a symbol over days, for the size of an entry that may come."""
         await self._daily.learn(symbol)
+
+    def look_at_losses(self) -> None:
+        """Brake when the day's loss has reached its limit, also while nobody wants to enter."""
+        if not self._desk.state.may_enter:
+            return
+        snapshot = self._desk.snapshot("", self._clock.now_ns())
+        if isinstance(snapshot, Decision):
+            return
+        refusal = refuse_loss(snapshot, self._parameters.risk)
+        if refusal is not None:
+            self._desk.brake(_BRAKES[refusal.reason], refusal.text)
 
     # --- an entry --------------------------------------------------------------------------
 

@@ -255,6 +255,10 @@ class ExecutionService:
             # A person has looked at what stopped the entries.
             self.accepts_entries = True
 
+    def look_at_losses(self) -> None:
+        """Brake when the day's loss has reached its limit, also while nobody wants to enter."""
+        self._planner.look_at_losses()
+
     # --- exits -----------------------------------------------------------------------------
 
     async def close(self, trade_id: int, reason: ExitReason, quote: Quote | None) -> bool:

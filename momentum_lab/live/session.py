@@ -419,6 +419,7 @@ class LiveSession:
                 if now_ns >= next_equity_ns:
                     next_equity_ns = now_ns + _EQUITY_EVERY_NS
                     self._record_equity(now_ns)
+                    self._execution.look_at_losses()
             except RecordError as error:
                 # A gap in a curve is no reason to end a session that holds positions.
                 self._record_incident("sample not recorded", str(error))

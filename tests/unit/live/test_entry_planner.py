@@ -114,6 +114,14 @@ def test_a_loss_by_the_account_counts_too(made: Bench) -> None:
     assert (decision.reason, decision.observed) == (Reason.DAILY_LOSS_LIMIT, 1500.0)
 
 
+def test_a_loss_brakes_although_nobody_wants_to_enter(made: Bench) -> None:
+    made.store.add_equity(made.run_id, at_ns=made.clock.at_ns, equity_usd=101_500.0)
+    made.planner.look_at_losses()
+
+    assert made.planner.risk_state is RiskState.REDUCING
+    assert "lost today" in made.planner.risk_cause
+
+
 def test_an_open_loss_is_marked_at_what_closing_would_get(made: Bench) -> None:
     made.enter("IBM", shares=100, price=100.0, stop=80.0)
     made.quote("IBM", bid=89.5, ask=89.7)
