@@ -108,8 +108,15 @@ class Exchange:
         return held or self.books.is_live
 
     def live_orders(self, client_id: int | None = None) -> list[Order]:
-        """Return the transmitted live orders, of one client or of all, oldest first."""
-        live = self.books.live(lambda order: client_id in (None, order.ticket.client_id))
+        """Return the transmitted live orders, of one client or of all, oldest first.
+
+        Those on their way to the exchange are among them, as PendingSubmit.
+        """
+        live = [
+            order
+            for order in self.books.unfinished()
+            if not order.is_waiting and client_id in (None, order.ticket.client_id)
+        ]
         return sorted(live, key=lambda order: order.perm_id)
 
     def done_today(self) -> list[Order]:

@@ -345,6 +345,19 @@ def test_a_halt_holds_the_exit_until_it_is_over(tape: Path, tmp_path: Path) -> N
     assert sides(found) == ["d BUY", "t SELL"]
 
 
+def test_an_exit_that_is_long_on_its_way_is_not_absent(tape: Path, tmp_path: Path) -> None:
+    async def scenario(found: OrderDesk) -> None:
+        await found.enter()
+        await found.until(lambda: found.states()["d1"] is _S.FILLED)
+        while found.store.open_trades():
+            await found.close()
+            await anyio.sleep(2)
+
+    found = trade_one_day(tape, tmp_path, scenario, rules=Rules(latency_s=2 * FILL_TIMEOUT_S))
+
+    assert sides(found) == ["d BUY", "t SELL"]
+
+
 # --- orders whose line is lost ----------------------------------------------------------------
 
 

@@ -63,7 +63,8 @@ class Line:
     heard_s: float = -math.inf
     used_s: float = 0.0
     data_type: DataType = DataType.UNKNOWN
-    streams: set[QuoteStream] = field(default_factory=set)
+    # In the order in which they came: equal runs wake them in the same one.
+    streams: dict[QuoteStream, None] = field(default_factory=dict)
     bid: float | None = None
     ask: float | None = None
     last: float | None = None
@@ -243,14 +244,14 @@ class QuoteStream:
 
     def __enter__(self) -> QuoteStream:
         """Start to listen."""
-        self.line.streams.add(self)
+        self.line.streams[self] = None
         self.line.used_s = transport_s()
         self.line.listening.nudge()
         return self
 
     def __exit__(self, *_: object) -> None:
         """Stop to listen; the line stays open."""
-        self.line.streams.discard(self)
+        self.line.streams.pop(self, None)
 
     @property
     def quote(self) -> Quote | None:

@@ -258,6 +258,8 @@ def test_with_latency_the_market_goes_on_before_the_order_arrives() -> None:
     found = exchange(a_market, rules=Rules(latency_s=1.0))
     events = found.place(ticket())
     assert (statuses(events), fills(events)) == ([(1, "PendingSubmit")], [])
+    # Who asks meanwhile hears of it.
+    assert [order.status for order in found.live_orders()] == ["PendingSubmit"]
     assert fills(play(found, a_market, 1)) == [(100, 101.01)]
 
 
