@@ -9,6 +9,7 @@ at the broker by its reference. An intent that the broker never heard of is ABSE
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -91,6 +92,40 @@ class OrderIntent:
     oca_group: str | None = None
     parent_ref: str | None = None
     size_json: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OrderName:
+    """What a reference of ours says.
+
+    Attributes:
+        run_id: the run that sent it.
+        purpose: of the order.
+        decision_id: of an entry, stop or target.
+        trade_id: of an exit.
+    """
+
+    run_id: str
+    purpose: OrderPurpose
+    decision_id: int | None = None
+    trade_id: int | None = None
+
+
+_NAME = re.compile(
+    re.escape(ORDER_REF_PREFIX)
+    + r"(?P<run>.+)-(?:t(?P<trade>\d+)[xm]\d+|d(?P<decision>\d+)(?:-(?P<kind>sl|tp)\d*)?)"
+)
+
+
+def parse_order_ref(order_ref: str) -> OrderName | None:
+    """Return what a reference says, None where it is not of ours."""
+    found = _NAME.fullmatch(order_ref)
+    if found is None:
+        return None
+    if found["trade"]:
+        return OrderName(found["run"], OrderPurpose.EXIT, trade_id=int(found["trade"]))
+    kinds = {"sl": OrderPurpose.STOP, "tp": OrderPurpose.TARGET, None: OrderPurpose.ENTRY}
+    return OrderName(found["run"], kinds[found["kind"]], decision_id=int(found["decision"]))
 
 
 class OrderState(str, Enum):

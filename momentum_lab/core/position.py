@@ -41,6 +41,7 @@ class ExitReason(str, Enum):
     NO_PROTECTION = "NO_PROTECTION"
     FLATTEN = "FLATTEN"
     MANUAL = "MANUAL"
+    UNRECORDED = "UNRECORDED"
 
 
 @dataclass(frozen=True, slots=True)

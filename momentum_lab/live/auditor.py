@@ -16,7 +16,7 @@ from momentum_lab.live.decisions import OnIncident
 from momentum_lab.live.execution_service import ExecutionService
 from momentum_lab.live.ibkr.connector import IBKRConnector
 from momentum_lab.live.ibkr.synchronisation import BrokerSnapshot
-from momentum_lab.live.reconcile import Difference, DifferenceKind, reconcile
+from momentum_lab.live.reconcile import Difference, DifferenceKind, differing, reconcile
 from momentum_lab.records.trade_store import TradeStore
 
 _log = logging.getLogger(__name__)
@@ -87,7 +87,15 @@ class Auditor:
         Raises:
             RecordError: something could not be booked.
         """
-        found = reconcile(snapshot, self._store, self._execution, sent_before_ns=sent_before_ns)
+        try:
+            found = reconcile(snapshot, self._store, self._execution, sent_before_ns=sent_before_ns)
+        except RecordError:
+            # What cannot be booked can still be seen: an exit might open a position.
+            for con_id, theirs, own in differing(snapshot.positions, self._store.positions()):
+                name = self._symbol_of(con_id)
+                words = f"the broker holds {theirs:g} shares, our fills make {own:g}"
+                self._execution.blocked[name] = f"{name}: {words}, and nothing can be booked"
+            raise
         self._doubts = any(one.kind is DifferenceKind.ORDER_ABSENT for one in found)
         self._execution.blocked.clear()
         lasting = set()

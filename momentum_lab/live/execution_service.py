@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import anyio
 
@@ -24,6 +24,7 @@ from momentum_lab.core.order import (
     OrderIntent,
     OrderPurpose,
     OrderState,
+    parse_order_ref,
 )
 from momentum_lab.core.position import ExitReason, Fill, Levels, exit_levels
 from momentum_lab.core.risk_state import RiskEvent, RiskState
@@ -88,6 +89,7 @@ class ExecutionService:
             on_incident=on_incident,
         )
         self._guarding = Alarm()
+        self._lacks_reports = False
         self.blocked: dict[str, str] = {}
         self._missing_since_s: dict[str, float] = {}
         self.accepts_entries = True
@@ -114,7 +116,8 @@ class ExecutionService:
         while True:
             self._guarding.clear()
             try:
-                is_quiet = await self._guard_once()
+                await self._catch_up()
+                is_quiet = await self._guard_once() and not self._lacks_reports
             except (RecordError, IllegalTransitionError) as error:
                 self.accepts_entries = False
                 self._on_incident("protection interrupted", str(error), None)
@@ -404,10 +407,28 @@ class ExecutionService:
             else:
                 self.book_order(report)
         except (RecordError, IllegalTransitionError) as error:
-            self.accepts_entries = False
-            self._on_incident("report not booked", f"{report}: {error}", None)
-            # What was not booked is asked for again, with everything else.
-            await self._connector.resynchronise("a report could not be booked")
+            self.doubt_record(f"{report}: {error}")
+            self.guard()
+
+    def doubt_record(self, why: str) -> None:
+        """Note that something could not be written down: nothing is entered any more.
+
+        Exits go on, by what the record knew last. What was not booked is asked for again, with
+        everything else, once the record can be written.
+        """
+        self.accepts_entries = False
+        self._planner.brake(RiskEvent.RECORD_FAILED, why)
+        if not self._lacks_reports:
+            self._lacks_reports = True
+            self._on_incident("report not booked", why, None)
+        else:
+            _log.warning("report not booked: %s", why)
+
+    async def _catch_up(self) -> None:
+        """Ask for what was not booked, once the record can be written again."""
+        if self._lacks_reports and self._connector.may_exit() and self._store.is_writable():
+            self._lacks_reports = False
+            await self._connector.resynchronise("reports could not be booked")
 
     def book_inferred(self, trade: Row, *, shares: int, price: float, at_ns: int) -> None:
         """Book that somebody else closed shares of a trade; the fill is marked as inferred."""
@@ -446,7 +467,7 @@ class ExecutionService:
 
     def book_fill(self, fill: Fill) -> bool:
         """Book an execution; return whether it is new. One that is not ours is an incident."""
-        if not self.recognise(fill.order_ref):
+        if not self.recognise(fill.order_ref, fill):
             self._on_incident(
                 "foreign execution",
                 f"{fill.exec_id}: {fill.side.value} {fill.shares:g} at {fill.price:g} of an order"
@@ -465,17 +486,47 @@ class ExecutionService:
             self._settle(fill.order_ref)
         return is_new
 
-    def recognise(self, order_ref: str) -> bool:
-        """Write down an exit that could not be written before; return whether an order is ours.
+    def recognise(self, order_ref: str, *fills: Fill) -> bool:
+        """Write down an order that could not be written before; return whether an order is ours.
+
+        Args:
+            order_ref: its reference.
+            fills: executions of it: what an earlier session sent without a record is made out
+                from its reference and from these.
 
         Raises:
             RecordError: it still cannot be written.
         """
-        intent = self._unrecorded.get(order_ref)
+        intent = self._unrecorded.get(order_ref) or self._stray(order_ref, fills)
         if intent is not None and not self._store.knows_order(order_ref):
             self._store.add_order(self._book.run_id, intent)
         self._unrecorded.pop(order_ref, None)
         return self._store.knows_order(order_ref)
+
+    def _stray(self, order_ref: str, fills: Sequence[Fill]) -> OrderIntent | None:
+        """Return the order of ours that a session sent without a record and then died, or None."""
+        if not fills or self._store.knows_order(order_ref):
+            return None
+        found = parse_order_ref(order_ref)
+        if found is None or not self._store.knows_run(found.run_id):
+            return None
+        trade = self._store.trade_of(trade_id=found.trade_id, decision_id=found.decision_id)
+        if trade is None or trade["con_id"] != fills[0].con_id:
+            return None
+        is_exit = found.purpose is OrderPurpose.EXIT
+        self._on_incident("order without a record", f"{order_ref}: written down late", None)
+        return OrderIntent(
+            order_ref=order_ref,
+            symbol=trade["symbol"],
+            con_id=trade["con_id"],
+            side=fills[0].side,
+            shares=round(sum(fill.shares for fill in fills)),
+            created_ns=min(fill.at_ns for fill in fills),
+            purpose=found.purpose,
+            decision_id=None if is_exit else trade["decision_id"],
+            trade_id=trade["trade_id"] if is_exit else None,
+            exit_reason=ExitReason.UNRECORDED if is_exit else ExitReason(trade["stop_kind"]),
+        )
 
     def note_missing(self, order_ref: str) -> bool:
         """Note that the broker's lists lack an order that left us; return whether it is absent.

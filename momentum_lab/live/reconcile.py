@@ -124,8 +124,12 @@ def _book_executions(
     snapshot: BrokerSnapshot, store: TradeStore, execution: ExecutionService
 ) -> list[Difference]:
     found = []
+    by_ref: dict[str, list[Fill]] = {}
     for fill in snapshot.fills:
-        if execution.recognise(fill.order_ref) and execution.book_fill(fill):
+        by_ref.setdefault(fill.order_ref, []).append(fill)
+    for fill in snapshot.fills:
+        is_ours = execution.recognise(fill.order_ref, *by_ref[fill.order_ref])
+        if is_ours and execution.book_fill(fill):
             found.append(
                 Difference(
                     DifferenceKind.MISSED_EXECUTION,

@@ -377,14 +377,21 @@ class LiveSession:
 
     async def _reconcile(self, snapshot: BrokerSnapshot) -> None:
         """Bring the record up to the broker's truth, before the connection is OPERATIONAL."""
-        self._store.update_run(self.run_id, account=masked(snapshot.account))
         if not self._is_ready.is_set():
+            self._store.update_run(self.run_id, account=masked(snapshot.account))
             self._hold_account(snapshot.account)
             self._book.bury_dead_runs()
         self._connector.use_ids_above(self._store.highest_order_id())
         for row in self._store.open_trades():
             self._connector.follow(row["symbol"])
-        self._auditor.settle(snapshot)
+        try:
+            self._auditor.settle(snapshot)
+        except RecordError as error:
+            if not self._is_ready.is_set():
+                raise
+            # Exits must not wait for a disk: they go by what the record knew last, and the broker
+            # refuses what would close a position twice.
+            self._execution.doubt_record(f"reconciliation: {error}")
         self._is_ready.set()
 
     def _hold_account(self, account: str) -> None:

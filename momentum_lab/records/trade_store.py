@@ -347,6 +347,28 @@ class TradeStore:
             "SELECT * FROM orders WHERE decision_id = ? ORDER BY created_ns, rowid", decision_id
         )
 
+    def knows_run(self, run_id: str) -> bool:
+        """Whether a run is ours."""
+        return bool(self._rows("SELECT 1 AS yes FROM runs WHERE run_id = ?", run_id))
+
+    def trade_of(self, *, trade_id: int | None, decision_id: int | None) -> Row | None:
+        """Return a trade by its id or by that of its decision, None if there is none."""
+        rows = self._rows(
+            "SELECT * FROM trades WHERE trade_id = ? OR decision_id = ?", trade_id, decision_id
+        )
+        return rows[0] if rows else None
+
+    def is_writable(self) -> bool:
+        """Whether a write would go through now: tried with one that changes nothing for good."""
+        try:
+            with self._write() as db:
+                db.execute("CREATE TABLE IF NOT EXISTS probe (filler TEXT)")
+                db.execute("INSERT INTO probe VALUES (?)", ["x" * 4096])
+                db.execute("DROP TABLE probe")
+        except RecordError:
+            return False
+        return True
+
     def trade_of_order(self, order: Row) -> Row | None:
         """Return the trade that an order opens, protects or closes, None before its first fill."""
         trade_id = order["trade_id"] or self._trade_of_decision(order["decision_id"])

@@ -52,14 +52,8 @@ def test_a_day_that_is_killed_anywhere_ends_as_the_gateway_says(
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(
-            "full for good/session/commit book_fill/5/before",
-            marks=pytest.mark.xfail(reason="no exit while a reconciliation cannot be written"),
-        ),
-        pytest.param(
-            "full for good/session/commit add_exit/4/before",
-            marks=pytest.mark.xfail(reason="an exit without a record is a stranger's afterwards"),
-        ),
+        "full for good/session/commit book_fill/5/before",
+        "full for good/session/commit add_order/4/before",
     ],
 )
 def test_exits_leave_on_a_full_disk_and_are_known_afterwards(

@@ -4,7 +4,15 @@ import itertools
 
 import pytest
 
-from momentum_lab.core.order import ORDER_TABLE, OrderEvent, OrderState, advance_order
+from momentum_lab.core.order import (
+    ORDER_TABLE,
+    OrderEvent,
+    OrderName,
+    OrderPurpose,
+    OrderState,
+    advance_order,
+    parse_order_ref,
+)
 from momentum_lab.errors import IllegalTransitionError
 
 S, E = OrderState, OrderEvent
@@ -119,10 +127,33 @@ def test_a_filled_order_stays_filled_whatever_is_reported(event: OrderEvent) -> 
 
 @pytest.mark.parametrize("state", [S.FILLED, S.CANCELLED, S.REJECTED])
 @pytest.mark.parametrize(
-    "event", [event for event in OrderEvent if event not in (E.SEND, *EXECUTIONS)]
+    "event", [event for event in OrderEvent if event not in (E.SEND, E.FOUND_OPEN, *EXECUTIONS)]
 )
 def test_a_late_status_does_not_move_a_final_order(state: OrderState, event: OrderEvent) -> None:
     assert advance_order(state, event) is state
+
+
+@pytest.mark.parametrize("state", list(OrderState))
+def test_what_the_broker_lists_as_open_works_whatever_was_believed(state: OrderState) -> None:
+    kept = {S.PARTIAL, S.FILLED}
+    assert advance_order(state, E.FOUND_OPEN) is (state if state in kept else S.WORKING)
+
+
+@pytest.mark.parametrize(
+    ("order_ref", "expected"),
+    [
+        ("ml-r-1-d7", OrderName("r-1", OrderPurpose.ENTRY, decision_id=7)),
+        ("ml-r-1-d7-sl", OrderName("r-1", OrderPurpose.STOP, decision_id=7)),
+        ("ml-r-1-d7-sl3", OrderName("r-1", OrderPurpose.STOP, decision_id=7)),
+        ("ml-r-1-d7-tp", OrderName("r-1", OrderPurpose.TARGET, decision_id=7)),
+        ("ml-r-1-t5x2", OrderName("r-1", OrderPurpose.EXIT, trade_id=5)),
+        ("ml-r-1", None),
+        ("", None),
+        ("x-r-t5x2", None),
+    ],
+)
+def test_a_reference_says_what_it_is_for(order_ref: str, expected: OrderName | None) -> None:
+    assert parse_order_ref(order_ref) == expected
 
 
 def test_final_states_are_those_that_expect_nothing_more() -> None:

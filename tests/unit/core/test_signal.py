@@ -25,8 +25,8 @@ def test_a_reason_is_stored_under_its_own_name(reason: Reason) -> None:
     assert Reason(reason.value) is reason
 
 
-def test_the_outcomes_are_two() -> None:
-    assert {outcome.value for outcome in Outcome} == {"enter", "pass"}
+def test_the_outcomes_are_three() -> None:
+    assert {outcome.value for outcome in Outcome} == {"enter", "pass", "shadow"}
 
 
 def test_a_decision_is_not_changed_afterwards() -> None:
