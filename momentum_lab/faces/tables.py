@@ -214,7 +214,7 @@ def brake_table(record: RunRecord) -> Table:
         "The brake (New York time)",
         record.risk_states,
         columns,
-        when_empty="It did not move in this run: it stood where the run before had left it.",
+        when_empty="It did not move in this run.",
     )
 
 
@@ -233,7 +233,7 @@ def differences_table(record: RunRecord) -> Table:
         "Differences found and settled (New York time)",
         record.differences,
         columns,
-        when_empty="There was none: broker and record agreed at every look.",
+        when_empty="None was found in this run.",
     )
 
 

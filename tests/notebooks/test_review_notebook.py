@@ -50,7 +50,7 @@ def test_a_run_in_which_nothing_happened_is_shown_too(tmp_path: Path) -> None:
 
     page = "".join(item.get("data", {}).get("text/html", "") for item in found)
     assert "It did not move in this run" in page
-    assert "broker and record agreed at every look" in page
+    assert "None was found in this run" in page
 
 
 def test_a_run_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
