@@ -79,6 +79,7 @@ class ExecutionService:
         self._settled: dict[str, anyio.Event] = {}
         self._entering: set[str] = set()
         self._unrecorded: dict[str, OrderIntent] = {}
+        self.blocked: dict[str, str] = {}
         self.protection = Protection(
             connector,
             book.store,
@@ -86,11 +87,11 @@ class ExecutionService:
             clock=clock,
             answer_s=parameters.execution.fill_timeout_s,
             unrecorded=self._unrecorded,
+            blocked=self.blocked,
             on_incident=on_incident,
         )
         self._guarding = Alarm()
         self._lacks_reports = False
-        self.blocked: dict[str, str] = {}
         self._missing_since_s: dict[str, float] = {}
         self.accepts_entries = True
         # Hears every signal; True: it contradicts a position, which is closed and not turned round.
@@ -119,15 +120,18 @@ class ExecutionService:
                 await self._catch_up()
                 is_quiet = await self._guard_once() and not self._lacks_reports
             except (RecordError, IllegalTransitionError) as error:
-                self.accepts_entries = False
+                self.stop_entries(str(error))
                 self._on_incident("protection interrupted", str(error), None)
                 is_quiet = False
-            has_open = is_quiet and not self._store.open_trades()
-            rest_s = math.inf if has_open else _GUARD_IDLE_S if is_quiet else _GUARD_BUSY_S
+            works = self._store.open_trades() or self._store.unsettled_orders()
+            rest_s = _GUARD_BUSY_S if not is_quiet else _GUARD_IDLE_S if works else math.inf
             if not self._guarding.is_set:
                 await self._guarding.rest(rest_s)
 
     async def _guard_once(self) -> bool:
+        if not self._planner.risk_state.may_enter:
+            working = self._store.unsettled_orders()
+            await self.protection.cancel([row for row in working if row["purpose"] == "entry"])
         is_quiet = not await self.protection.look_at_orphans()
         for trade in self._store.open_trades():
             verdict = await self.protection.look(trade["trade_id"])
@@ -186,8 +190,7 @@ class ExecutionService:
             self.guard()
         except RecordError as error:
             # No record, no entry; and nothing more is entered until a person has looked.
-            self.accepts_entries = False
-            self._planner.brake(RiskEvent.RECORD_FAILED, str(error))
+            self.stop_entries(str(error))
             self._on_incident("record failed", str(error), signal.symbol)
             return passed(Reason.RECORD_FAILED, str(error))
         finally:
@@ -254,6 +257,7 @@ class ExecutionService:
             RecordError: it could not be written down; only a brake that was pulled holds then.
         """
         self._planner.set_state(RiskState(state), cause=cause)
+        self.guard()
         if self._planner.risk_state is RiskState.ACTIVE:
             # A person has looked at what stopped the entries.
             self.accepts_entries = True
@@ -345,7 +349,7 @@ class ExecutionService:
 
         It is kept in mind, and written down before its first execution is booked.
         """
-        self.accepts_entries = False
+        self.stop_entries(str(error))
         self._unrecorded[intent.order_ref] = intent
         self._on_incident("exit not recorded", f"{intent.order_ref}: {error}", intent.symbol)
         try:
@@ -416,13 +420,17 @@ class ExecutionService:
         Exits go on, by what the record knew last. What was not booked is asked for again, with
         everything else, once the record can be written.
         """
-        self.accepts_entries = False
-        self._planner.brake(RiskEvent.RECORD_FAILED, why)
+        self.stop_entries(why)
         if not self._lacks_reports:
             self._lacks_reports = True
             self._on_incident("report not booked", why, None)
         else:
             _log.warning("report not booked: %s", why)
+
+    def stop_entries(self, why: str) -> None:
+        """Enter nothing more until a person has looked: the record cannot be relied upon."""
+        self.accepts_entries = False
+        self._planner.brake(RiskEvent.RECORD_FAILED, why)
 
     async def _catch_up(self) -> None:
         """Ask for what was not booked, once the record can be written again."""

@@ -12,7 +12,7 @@ not kept.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from enum import Enum
 
@@ -56,6 +56,7 @@ class Protection:
         clock: Clock,
         answer_s: float,
         unrecorded: dict[str, OrderIntent],
+        blocked: Mapping[str, str],
         on_incident: OnIncident,
     ) -> None:
         """Make a protection that does nothing until it is asked to look.
@@ -67,9 +68,11 @@ class Protection:
             clock: market time.
             answer_s: an order that the broker has not confirmed by then is doubted.
             unrecorded: orders that left although they could not be written down, by reference.
+            blocked: symbols in which broker and record differ.
             on_incident: hears (kind, text, symbol).
         """
         self.unrecorded = unrecorded
+        self._blocked = blocked
         self._connector = connector
         self._store = store
         self._run_id = run_id
@@ -166,7 +169,7 @@ class Protection:
         """
         self._stripped.add(trade["trade_id"])
         rows = [row for row in self._family(trade) if not OrderState(row["state"]).is_final]
-        await self._cancel(rows)
+        await self.cancel(rows)
         return not rows
 
     def dress(self, trade_id: int) -> None:
@@ -187,7 +190,7 @@ class Protection:
         live = [row for row in family if row["purpose"] in _PROTECTING and _is_open(row)]
         held = self._store.open_shares(trade_id) * Side(trade["side"]).sign
         if held <= EPSILON:
-            await self._cancel(live)
+            await self.cancel(live)
             return Verdict.WAITING if live else Verdict.QUIET
         if self.awaits_execution(trade):
             return await self._await_execution(trade)
@@ -212,10 +215,13 @@ class Protection:
         return verdict
 
     async def look_at_orphans(self) -> bool:
-        """Cancel what protects an entry that ended without a fill; return whether some are left."""
+        """Cancel what protects an entry that ended without a fill; return whether some are left.
+
+        Not where the broker holds something that our fills do not explain: it may be that fill.
+        """
         orphans = []
         for row in self._store.unsettled_orders():
-            if row["purpose"] not in _PROTECTING:
+            if row["purpose"] not in _PROTECTING or row["symbol"] in self._blocked:
                 continue
             trade = self._store.trade_of_order(row)
             if trade is None:
@@ -224,7 +230,7 @@ class Protection:
                     orphans.append(row)
             elif trade["state"] == "CLOSED":
                 orphans.append(row)
-        await self._cancel(orphans)
+        await self.cancel(orphans)
         return bool(orphans)
 
     async def _keep(self, trade: Row, row: Row, held: float, *, is_filling: bool) -> Verdict:
@@ -369,7 +375,7 @@ class Protection:
             await self._connector.resynchronise(text)
         return Verdict.WAITING
 
-    async def _cancel(self, rows: Iterable[Row]) -> None:
+    async def cancel(self, rows: Iterable[Row]) -> None:
         """Ask for the end of orders that protect nothing, once they had time to end themselves."""
         for row in rows:
             order_ref = row["order_ref"]

@@ -218,9 +218,11 @@ def _compare_positions(
         if con_id not in before:
             # A fill between two requests is in one of the two lists of positions.
             continue
-        if 0 <= theirs / own < 1 if own else False:
+        if own and theirs / own < 1:
             if execution.note_missing(name):
-                found += _close_elsewhere(snapshot, store, execution, con_id, own - theirs)
+                # Beyond zero it is somebody else's position, and found as that the next time.
+                left = theirs if theirs * own > 0 else 0.0
+                found += _close_elsewhere(snapshot, store, execution, con_id, own - left)
                 continue
             kind, text = (
                 DifferenceKind.UNEXPLAINED_POSITION,
