@@ -12,6 +12,7 @@ not kept.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterable
 from dataclasses import replace
 from enum import Enum
@@ -33,6 +34,8 @@ _log = logging.getLogger(__name__)
 _SETTLES_WITHIN_S = 1.0
 _ASK_AGAIN_S = 2.0
 _MOST_ATTEMPTS = 3
+# An exit that goes alone follows its protection's end within this time, or the stop comes back.
+_BARE_AT_MOST_S = 10.0
 _PROTECTING = (OrderPurpose.STOP.value, OrderPurpose.TARGET.value)
 
 
@@ -80,7 +83,7 @@ class Protection:
         self._asked_s: dict[str, float] = {}
         self._attempts: dict[str, int] = {}
         self._first_heard_ns: dict[int, int] = {}
-        self._stripped: set[int] = set()
+        self._stripped_s: dict[int, float] = {}
 
     # --- what an entry takes along ---------------------------------------------------------
 
@@ -130,11 +133,25 @@ class Protection:
         return {row["purpose"] for row in live} == set(_PROTECTING)
 
     def group_of(self, trade: Row) -> str | None:
-        """Return the group that an exit of a trade must join, None where there is none.
+        """Return the group that a new order of a trade must join, None where there is none.
 
-        Also when nothing seems to work in it: what we take for ended may live at the broker.
+        Also when nothing seems to work in it: what we take for ended may live at the broker. But a
+        group in which something has filled and nothing works takes nobody any more.
         """
-        return next((row["oca_group"] for row in self._family(trade) if row["oca_group"]), None)
+        rows = [
+            row
+            for row in (*self._family(trade), *self._store.exits_of(trade["trade_id"]))
+            if row["oca_group"]
+        ]
+        if not rows:
+            return None
+        groups = list(dict.fromkeys(row["oca_group"] for row in rows))
+        newest = max(rows, key=lambda row: row["created_ns"])["oca_group"]
+        members = [row for row in rows if row["oca_group"] == newest]
+        is_over = not any(map(_is_open, members)) and any(
+            self._store.filled_shares(row["order_ref"]) for row in members
+        )
+        return f"{groups[0]}-g{len(groups) + 1}" if is_over else newest
 
     def note_first_fill(self, trade_id: int) -> None:
         """Remember when the first fill of a trade was heard of, for the time without a stop."""
@@ -143,16 +160,21 @@ class Protection:
     async def strip(self, trade: Row) -> bool:
         """Cancel what protects a trade, for an exit that may not share its group.
 
-        Return whether nothing of it works any more. Until `dress` nothing is put in its place.
+        Return whether nothing of it works any more. Nothing is put in its place until `dress`, or
+        until nobody has asked for an exit for a while.
         """
-        self._stripped.add(trade["trade_id"])
+        self._stripped_s[trade["trade_id"]] = transport_s()
         rows = [row for row in self._family(trade) if not OrderState(row["state"]).is_final]
         await self._cancel(rows)
         return not rows
 
     def dress(self, trade_id: int) -> None:
         """Protect a trade again after `strip`."""
-        self._stripped.discard(trade_id)
+        self._stripped_s.pop(trade_id, None)
+
+    def _is_stripped(self, trade_id: int) -> bool:
+        since_s = self._stripped_s.get(trade_id, -math.inf)
+        return transport_s() - since_s < _BARE_AT_MOST_S
 
     # --- the look --------------------------------------------------------------------------
 
@@ -172,7 +194,7 @@ class Protection:
         if held <= EPSILON:
             await self._cancel(live)
             return Verdict.WAITING if live else Verdict.QUIET
-        if trade_id in self._stripped or any(map(_is_open, self._store.exits_of(trade_id))):
+        if self._is_stripped(trade_id) or any(map(_is_open, self._store.exits_of(trade_id))):
             # The exit is of the same group, and takes from the protection what it fills.
             return Verdict.WAITING
         stops = [row for row in live if row["purpose"] == OrderPurpose.STOP.value]
@@ -286,7 +308,7 @@ class Protection:
             order_type=OrderType.STOP,
             tif="GTC",
             stop_price=trade["stop"],
-            oca_group=entry_ref,
+            oca_group=self.group_of(trade),
         )
         try:
             self._store.add_order(self._run_id, intent)
