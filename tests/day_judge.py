@@ -10,10 +10,12 @@ import hashlib
 import json
 import math
 import re
+import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -29,6 +31,7 @@ from momentum_lab.gateway.refusal import REJECTED, RefusedError
 from momentum_lab.gateway.server import Gateway
 from momentum_lab.live import session as live_session
 from momentum_lab.live.session import LiveSession, SessionResult
+from momentum_lab.records import lock
 from momentum_lab.records.ledger import Row
 from momentum_lab.records.trade_store import TradeStore
 from tests.connection_kit import Witness
@@ -271,7 +274,7 @@ class Judge:
         if not self._may_exit():
             # The time that is allowed begins anew with the next reconciliation.
             for clocks in (self._flipped_ns, self._bare_since_ns, self._idle_since_ns):
-                clocks.update(dict.fromkeys(clocks, now_ns))
+                clocks.update({key: max(now_ns, since_ns) for key, since_ns in clocks.items()})
             return
         for symbol, since_ns in list(self._flipped_ns.items()):
             if now_ns - since_ns > FLIP_WITHIN_S * NS_PER_S:
@@ -298,6 +301,7 @@ class Judge:
             order.ticket.order_ref
             for order in self._exchange.books.unfinished()
             if purpose_of(order.ticket.order_ref) in _PROTECTING
+            and not order.is_waiting
             and order.why_held != "child"
             and self._held[order.symbol] * order.ticket.side.sign >= 0
         }
@@ -305,7 +309,8 @@ class Judge:
             del self._idle_since_ns[ref]
         for ref in sorted(idle):
             if now_ns - self._idle_since_ns.setdefault(ref, now_ns) > STOP_WITHIN_S * NS_PER_S:
-                self._idle_since_ns[ref] = now_ns
+                # Once is enough for an order that stays.
+                self._idle_since_ns[ref] = 2 * now_ns
                 self._found("order protects nothing", ref)
 
     def _look_for_stops(self, now_ns: int) -> None:
@@ -474,6 +479,9 @@ def simulated(gateway: Gateway, judge: Judge) -> Iterator[None]:
 
     Store.judge = judge
     with (
+        # Days that are lived side by side do not trade the same account.
+        tempfile.TemporaryDirectory() as leases,
+        patch.object(lock, "_LEASES", Path(leases)),
         patch.object(live_session, "SystemClock", lambda: LoopClock(gateway.now_ns)),
         patch.object(live_session, "TradeStore", Store),
         # A signal is for who runs the simulation; a session would end its day early by it.

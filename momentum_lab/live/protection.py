@@ -194,10 +194,19 @@ class Protection:
         if held <= EPSILON:
             await self._cancel(live)
             return Verdict.WAITING if live else Verdict.QUIET
-        if self._is_stripped(trade_id) or any(map(_is_open, self._store.exits_of(trade_id))):
+        if any(map(_is_open, self._store.exits_of(trade_id))):
             # The exit is of the same group, and takes from the protection what it fills.
             return Verdict.WAITING
-        stops = [row for row in live if row["purpose"] == OrderPurpose.STOP.value]
+        return await self._protect(trade, family, held)
+
+    async def _protect(self, trade: Row, family: list[Row], held: float) -> Verdict:
+        """Look at the protection of shares that are held and that no exit is on its way for."""
+        live = [row for row in family if row["purpose"] in _PROTECTING and _is_open(row)]
+        stops = _stops_of(live)
+        if not stops and _is_hopeless(family):
+            return Verdict.NAKED
+        if self._is_stripped(trade["trade_id"]):
+            return Verdict.WAITING
         if not stops:
             return await self._place_stop(trade, family, held)
         is_filling = any(_is_open(row) and row["purpose"] == "entry" for row in family)
@@ -216,8 +225,10 @@ class Protection:
                 continue
             trade = self._store.trade_of_order(row)
             if trade is None:
-                entry = self._store.family_of(row["decision_id"])[0]
-                if not _is_open(entry):
+                family = self._store.family_of(row["decision_id"])
+                if _was_held_back(family):
+                    orphans.append(family[0])
+                elif not _is_open(family[0]):
                     orphans.append(row)
             elif trade["state"] == "CLOSED":
                 orphans.append(row)
@@ -283,11 +294,8 @@ class Protection:
         return Verdict.WAITING
 
     async def _place_stop(self, trade: Row, family: list[Row], held: float) -> Verdict:
-        """Put a stop where none works; after several that were refused, give the position up."""
-        stops = [row for row in family if row["purpose"] == OrderPurpose.STOP.value]
-        refused = [row for row in stops if row["state"] == OrderState.REJECTED.value]
-        if len(refused) >= _MOST_ATTEMPTS or len(stops) > 2 * _MOST_ATTEMPTS:
-            return Verdict.NAKED
+        """Put a stop where none works."""
+        n_stops = len(_stops_of(family))
         key = f"stop of trade {trade['trade_id']}"
         if not self._lasts(key) or not self._may_ask(key):
             # A stop that just filled is told of before its execution.
@@ -296,7 +304,7 @@ class Protection:
         self._on_incident("position without a stop", text, trade["symbol"])
         entry_ref = family[0]["order_ref"]
         intent = OrderIntent(
-            order_ref=f"{entry_ref}-sl{len(stops) + 1}",
+            order_ref=f"{entry_ref}-sl{n_stops + 1}",
             symbol=trade["symbol"],
             con_id=trade["con_id"],
             side=Side(trade["side"]).opposite,
@@ -397,6 +405,30 @@ class Protection:
 
 def _is_open(row: Row) -> bool:
     return not OrderState(row["state"]).is_final
+
+
+def _stops_of(family: list[Row]) -> list[Row]:
+    return [row for row in family if row["purpose"] == OrderPurpose.STOP.value]
+
+
+def _is_hopeless(family: list[Row]) -> bool:
+    """Whether so many stops were refused or ended that one more would not work either."""
+    stops = _stops_of(family)
+    refused = [row for row in stops if row["state"] == OrderState.REJECTED.value]
+    return len(refused) >= _MOST_ATTEMPTS or len(stops) > 2 * _MOST_ATTEMPTS
+
+
+def _was_held_back(family: list[Row]) -> bool:
+    """Whether the last of a family was refused before the broker let any of it out.
+
+    The last one transmits the others: without it they lie at the broker, in no list of its.
+    """
+    entry, last = family[0], family[-1]
+    return (
+        _is_open(entry)
+        and entry["acknowledged_ns"] is None
+        and last["state"] == OrderState.REJECTED.value
+    )
 
 
 def _intent_of(row: Row) -> OrderIntent:
