@@ -196,7 +196,7 @@ class Judge:
         if known is not None:
             self._judge_change(known, ticket)
             return
-        if ref in self._new_refs:
+        if ref and ref in self._new_refs:
             self._found("order placed twice", ref)
         self._new_refs.add(ref)
         held = self._exchange.account.ledger.position(symbol).quantity
