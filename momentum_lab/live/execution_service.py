@@ -17,7 +17,7 @@ import anyio
 
 from momentum_lab.clock import Alarm, Clock, transport_s
 from momentum_lab.core.connection import ConnectionState
-from momentum_lab.core.market import Quote, Side
+from momentum_lab.core.market import EPSILON, Quote, Side
 from momentum_lab.core.order import (
     ORDER_REF_PREFIX,
     OrderEvent,
@@ -40,6 +40,7 @@ from momentum_lab.records.ledger import Row
 
 _log = logging.getLogger(__name__)
 
+_FILLED = "Filled"
 _SECOND_LOOK_S = 3.0
 _CHILDREN_END_WITHIN_S = 2.0
 _GUARD_BUSY_S = 0.5
@@ -312,7 +313,11 @@ class ExecutionService:
         await self._send(intent)
         self.protection.dress(trade_id)
         self.guard()
-        return not self._store.open_shares(trade_id)
+        is_flat = not self._store.open_shares(trade_id)
+        if not is_flat and self._store.order_state(intent.order_ref) is OrderState.CANCELLED:
+            # By nobody here: its group has filled already, and that has not been heard of.
+            await self._connector.resynchronise(f"order {intent.order_ref} was cancelled")
+        return is_flat
 
     def _may_close(self, trade: Row, earlier: list[Row]) -> bool:
         """Whether an exit may leave: reconciled, no earlier one in flight, the books agree."""
@@ -489,6 +494,7 @@ class ExecutionService:
             return is_new
         _log.info("fill: %s %s %g at %.2f", fill.symbol, fill.side.value, fill.shares, fill.price)
         self._follow_fill(fill, trade)
+        self._end_reduced(fill.order_ref)
         self.guard()
         if self._store.order_state(fill.order_ref).is_final:
             self._settle(fill.order_ref)
@@ -610,6 +616,7 @@ class ExecutionService:
             return
         if report.event is None:
             _log.debug("order: %s %s", report.order_ref, report.message)
+            self._end_reduced(report.order_ref)
             return
         values = self._learned(report, self._store.order(report.order_ref))
         state = self._store.advance_order(report.order_ref, report.event, **values)
@@ -618,6 +625,21 @@ class ExecutionService:
             self._on_incident("order rejected", f"{report.order_ref}: {report.message}", None)
         if state.is_final:
             self._settle(report.order_ref)
+
+    def _end_reduced(self, order_ref: str) -> None:
+        """End an order that is filled at the broker with fewer shares than it was meant for.
+
+        The fills of its group have taken the rest from it, which no execution tells.
+        """
+        works = self._connector.working(order_ref)
+        if works is None or works.status != _FILLED:
+            return
+        is_open = not self._store.order_state(order_ref).is_final
+        if is_open and self._store.filled_shares(order_ref) >= works.shares - EPSILON:
+            words = f"filled with {works.shares:g} shares, its group took the rest"
+            self._store.advance_order(order_ref, OrderEvent.CANCEL, message=words)
+            self._settle(order_ref)
+            self.guard()
 
     def _follows_its_entry(self, order_ref: str) -> bool:
         """Whether an order is the child of an entry that came to nothing."""

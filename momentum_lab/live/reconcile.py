@@ -26,6 +26,7 @@ from momentum_lab.records.trade_store import TradeStore
 _log = logging.getLogger(__name__)
 
 _REJECTED = frozenset({"Inactive"})
+_REDUCED = "completed: filled with fewer shares, its group took the rest"
 _CANCELLED = frozenset({"Cancelled", "ApiCancelled"})
 
 
@@ -176,9 +177,12 @@ def _settle_orders(
     for order in store.unsettled_orders():
         if sent_before_ns is not None and order["created_ns"] >= sent_before_ns:
             continue
-        report = _settlement(order, snapshot)
+        report = _settlement(
+            order, snapshot, is_filled=bool(store.filled_shares(order["order_ref"]))
+        )
         is_absent = report.event is OrderEvent.NOT_FOUND
-        if is_absent and order["order_id"] is not None:
+        is_reduced = report.event is OrderEvent.CANCEL and report.message == _REDUCED
+        if is_reduced or (is_absent and order["order_id"] is not None):
             if not execution.note_missing(report.order_ref):
                 continue
         else:
@@ -310,8 +314,14 @@ def differing(
     ]
 
 
-def _settlement(order: Row, snapshot: BrokerSnapshot) -> OrderReport:
-    """Return what the broker's lists say about an order whose end is not known."""
+def _settlement(order: Row, snapshot: BrokerSnapshot, *, is_filled: bool) -> OrderReport:
+    """Return what the broker's lists say about an order whose end is not known.
+
+    Args:
+        order: its row.
+        snapshot: the broker's lists.
+        is_filled: an execution of it has been booked.
+    """
     order_ref = order["order_ref"]
     event, words = OrderEvent.NOT_FOUND, "not known to the broker"
     if order_ref in snapshot.open_orders:
@@ -322,6 +332,9 @@ def _settlement(order: Row, snapshot: BrokerSnapshot) -> OrderReport:
             event = OrderEvent.REJECT
         elif status in _CANCELLED:
             event = OrderEvent.CANCEL
+        elif is_filled:
+            # Its executions are booked above; a list may lack the last for a while.
+            event, words = OrderEvent.CANCEL, _REDUCED
         else:
             # Completed, and its executions are booked above; what they leave open stays open.
             event = OrderEvent.ACKNOWLEDGE
