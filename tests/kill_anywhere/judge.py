@@ -259,7 +259,7 @@ def lasting(truth: Sequence[Row]) -> list[str]:
             # Nobody was there; whoever comes has to find it out.
             since_s = {}
         elif line["what"] == "book":
-            at_s = line["at_s"]
+            at_s: float = line["at_s"]
             bare = [name for name, n in line["held"].items() if _covered(line, name) < abs(n)]
             wrong = {f"protects nothing: {ref}": ORPHAN_S for ref in line.get("orphans", ())}
             wrong |= {f"not protected: {line['held'][s]:+d} {s}": BARE_S for s in bare}
