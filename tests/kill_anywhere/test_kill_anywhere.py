@@ -53,7 +53,7 @@ def test_a_day_that_is_killed_anywhere_ends_as_the_gateway_says(
     "name",
     [
         "full for good/session/commit book_fill/5/before",
-        "full for good/session/commit add_order/4/before",
+        "full for good/session/commit add_order/1/before",
     ],
 )
 def test_exits_leave_on_a_full_disk_and_are_known_afterwards(
