@@ -414,6 +414,9 @@ class ExecutionService:
         await self._connector.resynchronise(f"order {intent.order_ref} has no answer")
 
     async def _hear(self, report: Report) -> None:
+        if not self._clock.is_anchored:
+            # Told before the time is known: everything will be asked for, see `reconcile`.
+            return
         try:
             if isinstance(report, FillReport):
                 self.book_fill(report.fill)

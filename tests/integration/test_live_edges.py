@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 import anyio
 import pytest
 
-from momentum_lab.clock import SystemClock, wall_ns
+from momentum_lab.clock import ReplayClock, SystemClock, wall_ns
 from momentum_lab.core.connection import ConnectionEvent, ConnectionState
 from momentum_lab.core.market import NS_PER_S, Side
 from momentum_lab.core.order import OrderState
@@ -382,6 +382,20 @@ async def test_an_exit_closes_also_what_was_heard_and_could_not_be_written(tmp_p
             await found.close(trade_id)
 
             assert [order.quantity for order in found.market_orders()] == [50 - shares]
+
+
+async def test_what_is_told_before_the_time_is_left_to_the_reconciliation(tmp_path: Path) -> None:
+    async with floor(tmp_path) as found:
+        await found.enter()
+        order_ref = next(row["order_ref"] for row in found.rows("orders"))
+        early = Fill("early", order_ref, "SPY", Side.SELL, 50.0, 165.7, START_NS)
+        execution = found.session._execution
+        known, execution._clock = execution._clock, ReplayClock(60)
+        await execution._hear(FillReport(early))
+        execution._clock = known
+
+        assert not found.store.knows_fill("early")
+        assert execution.accepts_entries
 
 
 async def test_a_failed_write_does_not_end_the_watch_over_a_trade(tmp_path: Path) -> None:
