@@ -178,7 +178,8 @@ def _settle_orders(
             continue
         report = _settlement(order, snapshot)
         is_absent = report.event is OrderEvent.NOT_FOUND
-        if is_absent and order["order_id"] is not None:
+        if is_absent:
+            # Also one whose id was never stored may have left, and not be listed yet.
             if not execution.note_missing(report.order_ref):
                 continue
         else:
