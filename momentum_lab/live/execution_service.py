@@ -81,6 +81,8 @@ class ExecutionService:
         self._entering: set[str] = set()
         self._unrecorded: dict[str, OrderIntent] = {}
         self.blocked: dict[str, str] = {}
+
+        self._unbooked: dict[str, Fill] = {}
         self.protection = Protection(
             connector,
             book.store,
@@ -275,9 +277,13 @@ class ExecutionService:
         Nothing is sent before the connection has been reconciled, or while an earlier exit of
         the trade has no known end: the caller tries again.
         """
-        shares = self._store.open_shares(trade_id)
-        if not shares:
+        booked = self._store.open_shares(trade_id)
+        if not booked:
             return True
+        shares = booked + self._unbooked_shares(trade_id)
+        if not shares:
+            # Closed, and not written down yet.
+            return False
         trade = self._store.trade(trade_id)
         earlier = self._store.exits_of(trade_id)
         if not self._may_close(trade, earlier):
@@ -318,6 +324,20 @@ class ExecutionService:
             # By nobody here: its group has filled already, and that has not been heard of.
             await self._connector.resynchronise(f"order {intent.order_ref} was cancelled")
         return is_flat
+
+    def _unbooked_shares(self, trade_id: int) -> float:
+        """Return the signed shares of a trade's executions that were heard and not written down."""
+        shares = 0.0
+        for fill in self._unbooked.values():
+            order_ref = fill.order_ref
+            if order_ref in self._unrecorded:
+                of_trade = self._unrecorded[order_ref].trade_id
+            else:
+                trade = self._store.trade_of_order(self._store.order(order_ref))
+                of_trade = trade["trade_id"] if trade is not None else None
+            if of_trade == trade_id:
+                shares += fill.side.sign * fill.shares
+        return shares
 
     def _may_close(self, trade: Row, earlier: list[Row]) -> bool:
         """Whether an exit may leave: reconciled, no earlier one in flight, the books agree."""
@@ -404,6 +424,9 @@ class ExecutionService:
         await self._connector.resynchronise(f"order {intent.order_ref} has no answer")
 
     async def _hear(self, report: Report) -> None:
+        if not self._clock.is_anchored:
+            # Told before the time is known: everything will be asked for, see `reconcile`.
+            return
         try:
             if isinstance(report, FillReport):
                 self.book_fill(report.fill)
@@ -416,6 +439,8 @@ class ExecutionService:
             else:
                 self.book_order(report)
         except (RecordError, IllegalTransitionError) as error:
+            if isinstance(report, FillReport):
+                self._unbooked[report.fill.exec_id] = report.fill
             self.doubt_record(f"{report}: {error}")
             self.guard()
 
@@ -490,6 +515,7 @@ class ExecutionService:
             return False
         is_new = not self._store.knows_fill(fill.exec_id)
         trade = self._store.book_fill(fill)
+        self._unbooked.pop(fill.exec_id, None)
         if trade is None:
             return is_new
         _log.info("fill: %s %s %g at %.2f", fill.symbol, fill.side.value, fill.shares, fill.price)

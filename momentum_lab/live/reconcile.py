@@ -182,7 +182,8 @@ def _settle_orders(
         )
         is_absent = report.event is OrderEvent.NOT_FOUND
         is_reduced = report.event is OrderEvent.CANCEL and report.message == _REDUCED
-        if is_reduced or (is_absent and order["order_id"] is not None):
+        if is_reduced or is_absent:
+            # Also one whose id was never stored may have left, and not be listed yet.
             if not execution.note_missing(report.order_ref):
                 continue
         else:

@@ -16,11 +16,11 @@ from zoneinfo import ZoneInfo
 import anyio
 import pytest
 
-from momentum_lab.clock import SystemClock, wall_ns
+from momentum_lab.clock import ReplayClock, SystemClock, wall_ns
 from momentum_lab.core.connection import ConnectionEvent, ConnectionState
 from momentum_lab.core.market import NS_PER_S, Side
 from momentum_lab.core.order import OrderState
-from momentum_lab.core.position import ExitReason
+from momentum_lab.core.position import ExitReason, Fill
 from momentum_lab.core.signal import Reason, TradeSignal
 from momentum_lab.gateway.answers import ANSWERS
 from momentum_lab.gateway.exchange import Exchange
@@ -30,6 +30,7 @@ from momentum_lab.gateway.session import Session
 from momentum_lab.gateway.wire import Request
 from momentum_lab.live.ibkr.connector import IBKRConnector
 from momentum_lab.live.ibkr.synchronisation import BrokerSnapshot
+from momentum_lab.live.ibkr.translate import FillReport
 from momentum_lab.live.session import LiveSession, SessionResult
 from momentum_lab.parameters import Parameters, ReplayParameters
 from momentum_lab.records.ledger import Row
@@ -367,6 +368,34 @@ async def test_a_trade_whose_levels_cannot_be_written_is_still_watched(tmp_path:
         await until(lambda: found.has_ended)
 
         assert found.held_shares() == {}
+
+
+async def test_an_exit_closes_also_what_was_heard_and_could_not_be_written(tmp_path: Path) -> None:
+    async with floor(tmp_path) as found:
+        trade_id = await found.enter()
+        shares = found.store.open_shares(trade_id)
+        order_ref = next(row["order_ref"] for row in found.rows("orders"))
+        late = Fill("late", order_ref, "SPY", Side.SELL, 50.0, 165.7, START_NS)
+        fail_on(found.store, "BEFORE INSERT ON fills")
+        await found.session._execution._hear(FillReport(late))
+        with held_orders(found.exchange):
+            await found.close(trade_id)
+
+            assert [order.quantity for order in found.market_orders()] == [50 - shares]
+
+
+async def test_what_is_told_before_the_time_is_left_to_the_reconciliation(tmp_path: Path) -> None:
+    async with floor(tmp_path) as found:
+        await found.enter()
+        order_ref = next(row["order_ref"] for row in found.rows("orders"))
+        early = Fill("early", order_ref, "SPY", Side.SELL, 50.0, 165.7, START_NS)
+        execution = found.session._execution
+        known, execution._clock = execution._clock, ReplayClock(60)
+        await execution._hear(FillReport(early))
+        execution._clock = known
+
+        assert not found.store.knows_fill("early")
+        assert execution.accepts_entries
 
 
 async def test_a_failed_write_does_not_end_the_watch_over_a_trade(tmp_path: Path) -> None:

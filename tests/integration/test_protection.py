@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import anyio
 import pytest
 
-from momentum_lab.core.market import NS_PER_S
+from momentum_lab.core.market import NS_PER_S, Side
+from momentum_lab.core.order import OrderIntent, OrderPurpose, OrderState
 from momentum_lab.core.position import ExitReason
-from tests.desk_kit import RUN, Desk, desk
+from momentum_lab.live.reconcile import reconcile
+from tests.desk_kit import RUN, START_NS, Desk, desk
 from tests.session_kit import until
 
 pytestmark = pytest.mark.anyio
@@ -110,3 +113,31 @@ async def test_the_broker_stops_a_position_that_nobody_watches(tmp_path: Path) -
         assert trade["exit_price"] == executions[-1].price_usd
         assert len(executions) == 2
         assert not found.live_orders()
+
+
+async def test_an_order_whose_id_was_never_stored_is_looked_for_twice(tmp_path: Path) -> None:
+    async with desk(tmp_path) as found:
+        trade_id = await enter(found)
+        trade = found.store.trade(trade_id)
+        exit_ref = f"ml-{RUN}-t{trade_id}x1"
+        found.store.add_order(
+            RUN,
+            OrderIntent(
+                order_ref=exit_ref,
+                symbol=trade["symbol"],
+                con_id=trade["con_id"],
+                side=Side.BUY,
+                shares=10,
+                created_ns=START_NS,
+                purpose=OrderPurpose.EXIT,
+                trade_id=trade_id,
+                exit_reason=ExitReason.TIME_STOP,
+            ),
+        )
+        states = []
+        for wait_s in (0.0, 3.1):
+            await anyio.sleep(wait_s)
+            reconcile(await found.connector.audit(), found.store, found.execution)
+            states.append(found.store.order_state(exit_ref))
+
+    assert states == [OrderState.INTENT, OrderState.ABSENT]

@@ -3,7 +3,7 @@
     python -m tests.kill_anywhere                        all points, two days at a time; resumable
     python -m tests.kill_anywhere --list                 the steps, kind by kind
     python -m tests.kill_anywhere --sample 100 --seed 7  some of them
-    python -m tests.kill_anywhere --point 'both/session/sent order/1/after'    one, its files kept
+    python -m tests.kill_anywhere --point 'both/session/sent stop/1/after'    one, its files kept
 
 The steps are taken from a day without any kill. Each point is a day of its own: real processes, a
 fresh folder, a kill, a new start, the end of the day. What has been judged stands in the results

@@ -1,8 +1,10 @@
 """The day that is killed at every step: a tape of its last minutes, and its parameters.
 
 Four of six headlines move a stock, so that each way out of a trade is taken: by target, by time,
-by stop, and by the stop of a short. One of them fills in parts. Three overlap, and the fourth comes
-late enough for a session that was started again to make it by itself.
+by stop, and by the stop of a short. Target and stops rest at the broker and fill there; the exit
+by time leaves in their group. One entry fills in parts. Three trades overlap, and the fourth comes
+late enough for a session that was started again to make it by itself; its loss brings the day to
+the limit, so that the brake is pulled.
 """
 
 from __future__ import annotations
@@ -86,7 +88,9 @@ def make_parameters(port: int) -> Parameters:
                 "volume_bars": 5,
                 "watch_s": 20.0,
             },
-            "sizing": {"risk_ratio": 0.01, "max_position_ratio": 0.02},
+            "sizing": {"risk_ratio": 0.01, "max_position_ratio": 0.03},
+            # A pause that the fourth trade, the second one of its symbol, outlasts.
+            "risk": {"cool_down_s": 120.0, "daily_loss_ratio": 0.0005},
             "exits": {
                 "stop_kind": "ratio",
                 "stop_loss_ratio": 0.008,

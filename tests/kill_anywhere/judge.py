@@ -12,13 +12,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from momentum_lab.core.order import OrderPurpose, parse_order_ref
 from momentum_lab.errors import RecordError
+from momentum_lab.gateway.orders import DONE
 from momentum_lab.records.run_record import check_record
 from tests.kill_anywhere.day import CASH_USD
 
 # Whether a position has to be protected at the broker before a session that was started again
-# sends anything. Off: stops are kept by the session so far, and none rests at the broker.
-STOPS_REST_AT_BROKER = False
+# sends anything.
+STOPS_REST_AT_BROKER = True
+# A session that is connected ends what protects nothing, and protects what is bare, within so long.
+ORPHAN_S = 6.0
+BARE_S = 15.0
 
 _CENT_USD = 0.005
 _STOP_SIDE = {True: "SELL", False: "BUY"}
@@ -41,8 +46,10 @@ def judge(folder: Path, *, must_protect: bool = STOPS_REST_AT_BROKER) -> list[st
     found += _fills_that_differ(state["executions"], store)
     found += _exits_too_large(state["executions"], store)
     found += _not_flat(state, store)
+    found += _left_working(state["orders"])
     if must_protect:
         found += unprotected(truth)
+        found += lasting(truth)
     return found
 
 
@@ -59,10 +66,20 @@ def exit_reasons(folder: Path) -> tuple[str, ...]:
 
 
 def still_held(folder: Path) -> list[str]:
-    """Return what is held though its exit was due while nothing could be written."""
+    """Return what is held though its exit was due while nothing could be written.
+
+    What the record does not know, since not even the first fill could be booked, the session cannot
+    close; its stop at the broker has to cover it.
+    """
     books = [line for line in read_truth(folder / "truth.jsonl") if line["what"] == "book"]
-    held = books[-1]["held"] if books else {}
-    return [f"exit did not leave: {shares:+d} {symbol} held" for symbol, shares in held.items()]
+    if not books:
+        return []
+    known = {row["symbol"] for row in _Store(folder / "disk" / "trades.db").open_trades}
+    return [
+        f"exit did not leave: {shares:+d} {symbol} held"
+        for symbol, shares in books[-1]["held"].items()
+        if symbol in known or _covered(books[-1], symbol) < abs(shares)
+    ]
 
 
 class _Store:
@@ -85,6 +102,7 @@ class _Store:
             ]
         finally:
             connection.close()
+        self.open_trades = [row for row in self.trades if row["state"] != "CLOSED"]
         self.purposes = {row["order_ref"]: row["purpose"] for row in self.orders}
 
 
@@ -175,28 +193,80 @@ def _not_flat(state: Row, store: _Store) -> Iterator[str]:
         yield f"profit differs: {made_usd:.2f} USD in the store, {gained_usd:.2f} at the gateway"
 
 
-def unprotected(truth: Sequence[Row]) -> list[str]:
-    """Return the positions without a stop at the broker after a restart, from the first order on.
+def _left_working(orders: Sequence[Row]) -> Iterator[str]:
+    for order in orders:
+        if order["status"] not in DONE:
+            yield f"left working: {order['ticket']['order_ref']} is {order['status']}"
 
-    A session that comes back may find a position without a stop; before it sends any other order
-    there has to be one. So what counts is the broker's book from its first order on that is no
-    stop itself.
+
+def unprotected(truth: Sequence[Row]) -> list[str]:
+    """Return the orders that a session sent after a restart while a position had no stop.
+
+    It may send what protects, and the exit of a position: in the group of its stop, or of a
+    position that no stop covers at all. Everything else has to wait until all of it is covered.
     """
     found: list[str] = []
-    n_connected, is_watched = 0, False
+    groups: dict[str, str] = {}
+    n_connected = 0
+    book: Row = {"held": {}, "stops": []}
     for line in truth:
         if line["what"] == "connect":
-            n_connected, is_watched = n_connected + 1, False
-        elif line["what"] == "order" and line["order_type"] != "STP":
-            is_watched = n_connected > 1
-        elif line["what"] == "book" and is_watched:
-            found += _bare(line)
+            n_connected += 1
+        elif line["what"] == "book":
+            book = line
+        elif line["what"] == "order" and line["order_type"] == "STP":
+            groups[line["symbol"]] = line["oca_group"]
+        elif line["what"] == "order" and not _protects(line) and n_connected > 1:
+            found += _bare(book, line, groups)
     return list(dict.fromkeys(found))
 
 
-def _bare(book: Row) -> Iterator[str]:
+def _protects(order: Row) -> bool:
+    name = parse_order_ref(order["order_ref"])
+    return name is not None and name.purpose in (OrderPurpose.STOP, OrderPurpose.TARGET)
+
+
+def _bare(book: Row, order: Row, groups: Mapping[str, str]) -> Iterator[str]:
     for symbol, shares in book["held"].items():
-        wanted = _STOP_SIDE[shares > 0]
-        covered = sum(n for name, side, n in book["stops"] if (name, side) == (symbol, wanted))
-        if covered < abs(shares):
-            yield f"not protected: {shares:+d} {symbol}, stops for {covered} shares"
+        covered = _covered(book, symbol)
+        closes = (
+            order["symbol"] == symbol
+            and order["action"] == _STOP_SIDE[shares > 0]
+            and order["total_quantity"] <= abs(shares)
+        )
+        in_group = order["oca_group"] and order["oca_group"] == groups.get(symbol)
+        if covered < abs(shares) and not (closes and (in_group or not covered)):
+            yield (
+                f"not protected: {shares:+d} {symbol}, stops for {covered} shares when"
+                f" {order['order_ref']} arrived"
+            )
+
+
+def _covered(book: Row, symbol: str) -> int:
+    wanted = _STOP_SIDE[book["held"][symbol] > 0]
+    return sum(n for name, side, n in book["stops"] if (name, side) == (symbol, wanted))
+
+
+def lasting(truth: Sequence[Row]) -> list[str]:
+    """Return what a connected session left as it was for too long.
+
+    That is an order that protects nothing, and a position that nothing protects.
+    """
+    found: list[str] = []
+    since_s: dict[str, float] = {}
+    for line in truth:
+        if line["what"] in ("connect", "leave"):
+            # Nobody was there; whoever comes has to find it out.
+            since_s = {}
+        elif line["what"] == "book":
+            at_s: float = line["at_s"]
+            bare = [name for name, n in line["held"].items() if _covered(line, name) < abs(n)]
+            wrong = {f"protects nothing: {ref}": ORPHAN_S for ref in line.get("orphans", ())}
+            wrong |= {f"not protected: {line['held'][s]:+d} {s}": BARE_S for s in bare}
+            found += [
+                f"{what} for {at_s - since_s[what]:.1f} s"
+                for what, limit_s in wrong.items()
+                if at_s - since_s.get(what, at_s) > limit_s
+            ]
+            since_s = {what: since_s.get(what, at_s) for what in wrong}
+    return list(dict.fromkeys(found))

@@ -14,6 +14,7 @@ import os
 import signal
 import struct
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from ib_insync.decoder import Decoder
 from sqlite_utils import Database
 
 from momentum_lab.calendars import session_on_day_of
+from momentum_lab.core.order import ORDER_REF_PREFIX, parse_order_ref
 from momentum_lab.errors import MomentumLabError
 from momentum_lab.gateway import server
 from momentum_lab.gateway.checks import Rules
@@ -43,7 +45,15 @@ LIFE_S = 150
 OPENED_S = START // 1_000_000_000
 FAILED_EXIT = 3
 
-_FACTS = ("order_id", "order_ref", "order_type", "action", "total_quantity", "parent_id")
+_FACTS = (
+    "order_id",
+    "order_ref",
+    "order_type",
+    "action",
+    "total_quantity",
+    "parent_id",
+    "oca_group",
+)
 _ORDER, _CANCEL = "3", "4"
 # Messages of the broker by their number; ticks are too many, and end no order.
 _HEARD = {
@@ -116,6 +126,7 @@ def run_gateway(plan: Plan) -> None:
     truth = Truth(plan.folder / "truth.jsonl")
     _count_requests(steps, truth)
     _count_account(steps, truth)
+    _log_leaving(truth)
     settings = GatewaySettings(
         tape=plan.tape,
         port=plan.port,
@@ -186,7 +197,7 @@ def _count_writes(steps: Steps) -> None:
 
 def _count_sends(steps: Steps) -> None:
     original: Callable[[Connection, bytes], None] = Connection.sendMsg
-    known: set[str] = set()
+    known: dict[str, str] = {}
 
     def send(connection: Connection, message: bytes) -> None:
         kind = _kind_of(message, known)
@@ -197,19 +208,27 @@ def _count_sends(steps: Steps) -> None:
     _replace(Connection, "sendMsg", send)
 
 
-def _kind_of(message: bytes, known: set[str]) -> str:
+def _kind_of(message: bytes, known: dict[str, str]) -> str:
+    """Return what a message is; `known` has the purpose of each order id that was sent."""
     if message.startswith(b"API\0"):
         return "sent opening"
     (length,) = struct.unpack_from(">I", message)
     fields = message[4 : 4 + length].decode().split("\0")
     if fields[0] == _CANCEL:
-        return "sent cancel"
+        return f"sent cancel of {known.get(fields[1], 'an earlier order')}"
     if fields[0] != _ORDER:
         return "sent request"
-    if fields[1] in known:
-        return "sent modify"
-    known.add(fields[1])
-    return "sent order"
+    is_known = fields[1] in known
+    # A group is named after an entry, and stands before the order's own reference.
+    named = [field for field in fields if field.startswith(ORDER_REF_PREFIX)]
+    known[fields[1]] = purpose_of(named[-1] if named else "")
+    return f"sent {'change of ' if is_known else ''}{known[fields[1]]}"
+
+
+def purpose_of(order_ref: str) -> str:
+    """Return what an order is for: entry, stop, target or exit."""
+    name = parse_order_ref(order_ref)
+    return name.purpose.value if name is not None else "foreign order"
 
 
 def _count_messages(steps: Steps) -> None:
@@ -240,11 +259,11 @@ class Truth:
 
     def write(self, what: str, **facts: object) -> None:
         """Add a line."""
-        line = json.dumps({"what": what, **facts}, default=str) + "\n"
+        line = json.dumps({"what": what, "at_s": time.monotonic(), **facts}, default=str) + "\n"
         os.write(self._file, line.encode())
 
     def write_book(self, hub: Hub) -> None:
-        """Add what is held, and which stops protect it."""
+        """Add what is held, which stops protect it, and which orders protect nothing any more."""
         held = {
             symbol: position.quantity
             for symbol, position in hub.account.ledger.positions.items()
@@ -255,21 +274,33 @@ class Truth:
             for order in hub.exchange.live_orders()
             if order.ticket.order_type in STOPS
         ]
-        self.write("book", held=held, stops=stops)
+        orphans = [
+            order.ticket.order_ref
+            for order in hub.exchange.live_orders()
+            if purpose_of(order.ticket.order_ref) in ("stop", "target")
+            and order.symbol not in held
+            and order.why_held != "child"
+        ]
+        self.write("book", held=held, stops=stops, orphans=orphans)
 
 
 def _count_requests(steps: Steps, truth: Truth) -> None:
     answer = Session._answer
 
     def answered(session: Session, request: Request) -> None:
+        kind = f"takes {request.name}"
         if request.name == "placeOrder":
             key = (session.client_id or 0, int(request.values["order_id"]))
+            is_new = key not in session.hub.exchange.books.orders
+            contract = request.values["contract"]
             truth.write(
                 "order",
-                is_new=key not in session.hub.exchange.books.orders,
+                is_new=is_new,
+                symbol=contract["local_symbol"] or contract["symbol"],
                 **{name: request.values.get(name) for name in _FACTS},
             )
-        kind = f"takes {request.name}"
+            purpose = purpose_of(request.values["order_ref"])
+            kind = f"takes {'' if is_new else 'change of '}{purpose}"
         steps.before(kind)
         answer(session, request)
         if request.name in ("placeOrder", "cancelOrder"):
@@ -277,6 +308,16 @@ def _count_requests(steps: Steps, truth: Truth) -> None:
         steps.after(kind)
 
     _replace(Session, "_answer", answered)
+
+
+def _log_leaving(truth: Truth) -> None:
+    leave = Hub.leave
+
+    def left(hub: Hub, session: Session) -> None:
+        truth.write("leave", client_id=session.client_id)
+        leave(hub, session)
+
+    _replace(Hub, "leave", left)
 
 
 def _count_account(steps: Steps, truth: Truth) -> None:

@@ -19,7 +19,15 @@ Counts = dict[str, dict[str, int]]
 # Steps that happen often and change little: so many of them stand for all.
 _MOST: Final[Mapping[str, int]] = {
     "commit add_equity": 4,
+    "commit advance_order: acknowledge": 12,
+    "commit book_fill": 14,
+    "commit book_commission": 10,
     "heard position": 4,
+    "heard openOrder": 12,
+    "heard orderStatus": 12,
+    "heard execDetails": 14,
+    "heard commissionReport": 10,
+    "heard error": 4,
     "sent request": 12,
     "takes reqMktData": 2,
     "takes reqHistoricalData": 2,

@@ -144,8 +144,10 @@ class Day:
         if self._full_since_s is None:
             self._full_since_s = now_s
         if now_s - self._full_since_s >= _FULL_S and session.is_alive():
-            self._violations += still_held(self.folder)
             self._kill(session)
+            # Even to be read a record needs some room.
+            (self.folder / "disk" / BALLAST).unlink(missing_ok=True)
+            self._violations += still_held(self.folder)
         return _LOOK_S
 
     @property

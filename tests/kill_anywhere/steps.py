@@ -31,7 +31,7 @@ class Point:
     Attributes:
         variant: what goes wrong.
         process: whose step it is.
-        kind: kind of the step, e.g. "sent order".
+        kind: kind of the step, e.g. "sent stop".
         number: the how-many-th of its kind, from 1.
         moment: before or after it.
     """

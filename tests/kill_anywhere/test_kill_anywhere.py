@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.kill_anywhere.day import make_tape
-from tests.kill_anywhere.judge import unprotected
+from tests.kill_anywhere.judge import lasting, unprotected
 from tests.kill_anywhere.points import Counts, choose, enumerate_points, enumerate_steps
 from tests.kill_anywhere.run import run_point
 from tests.kill_anywhere.steps import LASTING, Point
@@ -53,7 +53,7 @@ def test_a_day_that_is_killed_anywhere_ends_as_the_gateway_says(
     "name",
     [
         "full for good/session/commit book_fill/5/before",
-        "full for good/session/commit add_order/4/before",
+        "full for good/session/commit add_order/1/before",
     ],
 )
 def test_exits_leave_on_a_full_disk_and_are_known_afterwards(
@@ -69,22 +69,40 @@ def test_the_steps_of_a_day_make_hundreds_of_points(counts: Counts) -> None:
 
     assert len(points) == len(set(points)) > 300
     assert [Point.of(point.name) for point in points] == points
-    assert {"sent order", "heard execDetails", "commit add_entry"} <= counts["session"].keys()
-    assert {"saves", "takes placeOrder", "tells fill"} <= counts["gateway"].keys()
+    sent = {f"sent {kind}" for kind in ("entry", "stop", "target", "exit")}
+    changes = {f"change of {kind}" for kind in ("stop", "target")}
+    writes = ("add_entry", "add_order", "change_order", "change_trade", "risk_states")
+    known = sent | {f"sent {kind}" for kind in changes} | {f"commit {kind}" for kind in writes}
+    assert known | {"heard execDetails"} <= counts["session"].keys()
+    assert {"saves", "tells fill", "takes stop"} <= counts["gateway"].keys()
+    assert {f"takes {kind}" for kind in changes} <= counts["gateway"].keys()
+    assert "commit differences" in counts["restarted"]
 
 
-CONNECT = {"what": "connect"}
+CONNECT = {"what": "connect", "at_s": 0.0}
 
 
-def order(order_type: str) -> dict[str, Any]:
-    return {"what": "order", "order_type": order_type}
+def order(kind: str, *, shares: int = 100, symbol: str = "SPY", group: str = "") -> dict[str, Any]:
+    """An order that arrives: of an entry, a stop, a target or an exit."""
+    suffix = {"entry": "d2", "stop": "d1-sl", "target": "d1-tp", "exit": "t1x1"}[kind]
+    return {
+        "what": "order",
+        "order_type": {"stop": "STP", "target": "LMT"}.get(kind, "MKT"),
+        "order_ref": f"ml-run-{suffix}",
+        "symbol": symbol,
+        "action": "SELL",
+        "total_quantity": float(shares),
+        "oca_group": group or ("ml-run-d1" if kind in ("stop", "target") else ""),
+    }
 
 
-def book(held: int, *stops: tuple[str, int]) -> dict[str, Any]:
+def book(held: int, *stops: tuple[str, int], at_s: float = 0.0, orphans: int = 0) -> dict[str, Any]:
     return {
         "what": "book",
+        "at_s": at_s,
         "held": {"SPY": held} if held else {},
         "stops": [["SPY", side, shares] for side, shares in stops],
+        "orphans": [f"ml-run-d{number}-tp" for number in range(orphans)],
     }
 
 
@@ -92,16 +110,48 @@ def book(held: int, *stops: tuple[str, int]) -> dict[str, Any]:
     ("after_restart", "n_violations"),
     [
         pytest.param([book(100)], 0, id="nothing sent yet"),
-        pytest.param([order("MKT"), book(100)], 1, id="an order first"),
-        pytest.param([order("STP"), book(100, ("SELL", 100))], 0, id="the stop first"),
-        pytest.param([book(100, ("SELL", 100)), order("MKT"), book(0)], 0, id="it was there"),
-        pytest.param([order("MKT"), book(100, ("SELL", 60))], 1, id="too small"),
-        pytest.param([order("MKT"), book(-100, ("SELL", 100))], 1, id="the wrong side"),
+        pytest.param([book(100), order("entry", symbol="IBM")], 1, id="another order first"),
+        pytest.param([book(100), order("stop")], 0, id="the stop first"),
+        pytest.param([book(100), order("target")], 0, id="the target first"),
+        pytest.param([book(100, ("SELL", 100)), order("exit")], 0, id="it was there"),
+        pytest.param([book(100, ("SELL", 60)), order("entry")], 1, id="too small"),
+        pytest.param([book(-100, ("SELL", 100)), order("entry")], 1, id="the wrong side"),
+        pytest.param([book(100), order("exit")], 0, id="out of what nothing covers"),
+        pytest.param([book(100, ("SELL", 60)), order("exit")], 1, id="outside the group"),
+        pytest.param(
+            [book(100, ("SELL", 60)), order("exit", group="ml-run-d1")], 0, id="in the group"
+        ),
+        pytest.param([book(100), order("exit", shares=101)], 1, id="more than is held"),
     ],
 )
 def test_a_position_needs_a_stop_before_another_order_leaves(
     after_restart: Sequence[dict[str, Any]], n_violations: int
 ) -> None:
-    first_life = [CONNECT, order("MKT"), book(100)]
+    first_life = [CONNECT, order("entry"), order("stop"), book(100)]
 
     assert len(unprotected([*first_life, CONNECT, *after_restart])) == n_violations
+
+
+@pytest.mark.parametrize(
+    ("lines", "n_violations"),
+    [
+        pytest.param([book(0, orphans=1), book(0, orphans=1, at_s=5)], 0, id="ends in time"),
+        pytest.param([book(0, orphans=1), book(0, orphans=1, at_s=7)], 1, id="an orphan stays"),
+        pytest.param([book(100), book(100, ("SELL", 100), at_s=14)], 0, id="covered in time"),
+        pytest.param([book(100), book(100, at_s=16)], 1, id="bare for long"),
+        pytest.param(
+            [
+                book(100),
+                {"what": "leave", "at_s": 1.0},
+                CONNECT | {"at_s": 30.0},
+                book(100, at_s=40),
+            ],
+            0,
+            id="nobody was there",
+        ),
+    ],
+)
+def test_a_connected_session_leaves_nothing_bare_and_no_orphan(
+    lines: Sequence[dict[str, Any]], n_violations: int
+) -> None:
+    assert len(lasting([CONNECT, *lines])) == n_violations

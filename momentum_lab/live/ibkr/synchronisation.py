@@ -199,7 +199,7 @@ async def ask_for_books(
         server_ns=server_ns,
         positions=held(later, account),
         positions_before=held(positions, account),
-        open_orders=_by_ref(open_orders),
+        open_orders=_by_ref(still_open(open_orders)),
         completed_orders=_by_ref(completed),
         fills=tuple(fill_of(fill) for fill in fills if is_ours(fill)),
         foreign_fills=_foreign(fills, account),
@@ -222,6 +222,15 @@ def _foreign(fills: list[ib_insync.Fill], account: str) -> tuple[Fill, ...]:
         with suppress(DataError):
             found.append(fill_of(fill))
     return tuple(found)
+
+
+def still_open(trades: list[ib_insync.Trade]) -> list[ib_insync.Trade]:
+    """Return the orders of a list that are open now.
+
+    The library writes what it hears into the list that it gave, so that an order which ends while
+    the rest is asked for stands in it as ended.
+    """
+    return [trade for trade in trades if not trade.isDone()]
 
 
 def _by_ref(trades: list[ib_insync.Trade]) -> dict[str, str]:
