@@ -24,6 +24,7 @@ from momentum_lab.core.order import (
     OrderIntent,
     OrderPurpose,
     OrderState,
+    OrderType,
     parse_order_ref,
 )
 from momentum_lab.core.position import ExitReason, Fill, Levels, exit_levels
@@ -246,6 +247,8 @@ class ExecutionService:
             ask=plan.quote.ask,
             signal_price=signal.price,
             size_json=plan.size_json,
+            order_type=OrderType.MARKET if plan.limit_usd is None else OrderType.LIMIT,
+            limit_price=plan.limit_usd,
         )
 
     @property
@@ -399,8 +402,7 @@ class ExecutionService:
         try:
             for one, order_id in zip(family, order_ids, strict=True):
                 self._store.advance_order(one.order_ref, OrderEvent.SEND, order_id=order_id)
-            with anyio.move_on_after(self._parameters.execution.fill_timeout_s):
-                await settled[0].wait()
+            await self._until_over(intent, settled[0])
             is_over = self._store.order_state(intent.order_ref).is_final
             if is_over and not self._store.filled_shares(intent.order_ref):
                 # The broker ends the children of an entry that came to nothing.
@@ -412,6 +414,16 @@ class ExecutionService:
                 self._settled.pop(one.order_ref, None)
         if not is_over:
             await self._doubt(intent)
+
+    async def _until_over(self, intent: OrderIntent, settled: anyio.Event) -> None:
+        """Wait for an order's end; a limit that takes too long is cancelled, and awaited again."""
+        with anyio.move_on_after(self._parameters.execution.fill_timeout_s):
+            await settled.wait()
+        if intent.order_type is OrderType.LIMIT and not settled.is_set():
+            # The price has run away: what has not filled by now is not wanted any more.
+            await self._connector.cancel_order(intent.order_ref)
+            with anyio.move_on_after(self._parameters.execution.fill_timeout_s):
+                await settled.wait()
 
     async def _doubt(self, intent: OrderIntent) -> None:
         waited_s = self._parameters.execution.fill_timeout_s
