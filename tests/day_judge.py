@@ -459,7 +459,9 @@ class WatchedStore(TradeStore):
     def book_fill(self, fill: Fill, *, is_inferred: bool = False) -> Row | None:
         """Book a fill, and let it be judged."""
         trade = super().book_fill(fill, is_inferred=is_inferred)
-        self.judge.judge_fill_row(fill, trade)
+        if not is_inferred:
+            # What is inferred has to be gone, or explained, by the end.
+            self.judge.judge_fill_row(fill, trade)
         return trade
 
 

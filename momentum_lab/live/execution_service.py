@@ -592,6 +592,11 @@ class ExecutionService:
         del self._missing_since_s[order_ref]
         return True
 
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """What was missing from the broker's lists, and is to be looked for again."""
+        return tuple(self._missing_since_s)
+
     def wants_second_look(self) -> bool:
         """Whether an order was missing from the broker's lists long enough ago to look again."""
         now_s = transport_s()

@@ -26,6 +26,7 @@ from momentum_lab.records.trade_store import TradeStore
 _log = logging.getLogger(__name__)
 
 _REJECTED = frozenset({"Inactive"})
+_POSITION = "position of contract "
 _REDUCED = "completed: filled with fewer shares, its group took the rest"
 _CANCELLED = frozenset({"Cancelled", "ApiCancelled"})
 
@@ -238,14 +239,16 @@ def _compare_positions(
         else:
             kind, text = DifferenceKind.FOREIGN_POSITION, "none of it is ours"
         found.append(Difference(kind, con_id, theirs, own, None, text))
-    for con_id in ours:
-        if con_id not in {item.con_id for item in found}:
-            execution.forget_missing(_position_name(con_id))
+    # Also of a position that was closed in the meantime: nobody would look for it again.
+    doubted = {_position_name(item.con_id) for item in found}
+    for name in execution.missing:
+        if name.startswith(_POSITION) and name not in doubted:
+            execution.forget_missing(name)
     return found
 
 
 def _position_name(con_id: int) -> str:
-    return f"position of contract {con_id}"
+    return f"{_POSITION}{con_id}"
 
 
 def _close_elsewhere(

@@ -233,6 +233,24 @@ def test_an_exit_after_a_fill_of_the_stop_that_is_not_known_yet_is_harmless(
     assert len(found.executions()) == 2
 
 
+def test_a_position_that_its_late_fills_explain_is_not_looked_for_again(
+    tape: Path, tmp_path: Path
+) -> None:
+    async def scenario(found: OrderDesk) -> None:
+        await found.enter()
+        found.inject("late_status", delay_s=25, for_s=60)
+        (stop,) = stops(found)
+        fill(found, stop, found.held())
+        # The list of executions lacks what is told late; the list of positions does not.
+        await found.session._auditor.audit()
+        assert found.session._execution.missing
+        await anyio.sleep(60)
+        assert trade_state(found) == "CLOSED"
+        assert found.session._execution.missing == ()
+
+    trade_one_day(tape, tmp_path, scenario)
+
+
 def test_a_stop_that_its_group_has_reduced_is_settled_by_its_fill(
     tape: Path, tmp_path: Path
 ) -> None:
