@@ -210,12 +210,24 @@ class Protection:
         if not stops:
             return await self._place_stop(trade, family, held)
         is_filling = any(_is_open(row) and row["purpose"] == "entry" for row in family)
-        verdict = Verdict.QUIET
+        surplus = self._surplus(stops, held)
+        await self._cancel(surplus)
+        verdict = Verdict.WAITING if surplus else Verdict.QUIET
         for row in live:
+            if row in surplus:
+                continue
             found = await self._keep(trade, row, held, is_filling=is_filling)
             if found is Verdict.NAKED or verdict is Verdict.QUIET:
                 verdict = found
         return verdict
+
+    def _surplus(self, stops: list[Row], held: float) -> list[Row]:
+        """Return the stops beside one that works for everything that is held.
+
+        One that was taken for lost, and replaced, may turn out to live.
+        """
+        whole = next((row for row in stops if self._is_live(row, held)), None)
+        return [row for row in stops if row is not whole] if whole is not None else []
 
     async def look_at_orphans(self) -> bool:
         """Cancel what protects an entry that ended without a fill; return whether some are left."""
@@ -243,8 +255,8 @@ class Protection:
             return await self._await_word(row)
         if is_stop and trade["unprotected_ns"] is None:
             self._note_protected(trade, row)
-        if is_filling:
-            # The broker sizes the children by what the entry has filled.
+        if is_filling and row["parent_ref"] is not None:
+            # The broker sizes the children by what the entry has filled, but only its children.
             return Verdict.WAITING
         wanted = trade["stop"] if is_stop else trade["target"]
         price = works.stop_price if is_stop else works.limit_price

@@ -194,6 +194,46 @@ def test_a_stop_partly_filled_in_silence_is_found_by_the_audit(tape: Path, tmp_p
     assert len(found.executions()) == 3
 
 
+def test_a_stop_that_was_taken_for_lost_and_lives_is_not_kept_beside_the_new_one(
+    tape: Path, tmp_path: Path
+) -> None:
+    async def scenario(found: OrderDesk) -> None:
+        await found.enter()
+        # For a while the list of open orders lacks everything that works.
+        found.inject("lost_acknowledgement", for_s=30)
+        for _ in range(2):
+            await found.session._auditor.audit()
+            await anyio.sleep(4)
+        await found.until(lambda: len(stops(found)) > 1, patience_s=20)
+        found.end("lost_acknowledgement")
+        await anyio.sleep(60)
+        assert is_covered(found)
+        assert len(stops(found)) == 1
+        assert await found.close()
+
+    trade_one_day(tape, tmp_path, scenario)
+
+
+def test_a_stop_that_is_no_child_follows_an_entry_that_goes_on_filling(
+    tape: Path, tmp_path: Path
+) -> None:
+    async def scenario(found: OrderDesk) -> None:
+        found.exchange.floor.fills_only_half = True
+        async with anyio.create_task_group() as group:
+            group.start_soon(found.enter)
+            # The child is refused: what takes its place is not enlarged by the broker.
+            await found.until(lambda: is_covered(found))
+            (entry,) = found.working()
+            fill(found, entry, 30)
+            await found.until(lambda: is_covered(found), patience_s=10)
+            assert not found.exchange.books.orders[entry.key].is_done
+            found.exchange.floor.fills_only_half = False
+        await found.until(lambda: is_covered(found))
+        assert await found.close()
+
+    trade_one_day(tape, tmp_path, scenario, rejects=refusing("-sl", times=1))
+
+
 # --- filled at the wrong moment ---------------------------------------------------------------
 
 
