@@ -135,8 +135,8 @@ class Protection:
     def group_of(self, trade: Row) -> str | None:
         """Return the group that a new order of a trade must join, None where there is none.
 
-        Also when nothing seems to work in it: what we take for ended may live at the broker. But a
-        group in which something has filled and nothing works takes nobody any more.
+        Also when nothing seems to work in it: what we take for ended may live at the broker, and
+        takes from the new order what it fills. But a group that has filled takes nobody any more.
         """
         rows = [
             row
@@ -148,10 +148,22 @@ class Protection:
         groups = list(dict.fromkeys(row["oca_group"] for row in rows))
         newest = max(rows, key=lambda row: row["created_ns"])["oca_group"]
         members = [row for row in rows if row["oca_group"] == newest]
-        is_over = not any(map(_is_open, members)) and any(
-            self._store.filled_shares(row["order_ref"]) for row in members
+        return f"{groups[0]}-g{len(groups) + 1}" if self._is_over(members) else newest
+
+    def _is_over(self, members: list[Row]) -> bool:
+        """Whether a group takes nobody any more: filled, and nothing in it may still live."""
+        if any(map(_is_open, members)):
+            return False
+        if not any(self._store.filled_shares(row["order_ref"]) for row in members):
+            return False
+        states = {OrderState(row["state"]) for row in members}
+        newest = max(members, key=lambda row: row["created_ns"])
+        # Only the broker's lists spoke of those that are absent, and a list may lack something.
+        return (
+            OrderState.FILLED in states
+            or OrderState.ABSENT not in states
+            or newest["state"] == OrderState.CANCELLED.value
         )
-        return f"{groups[0]}-g{len(groups) + 1}" if is_over else newest
 
     def note_first_fill(self, trade_id: int) -> None:
         """Remember when the first fill of a trade was heard of, for the time without a stop."""

@@ -291,6 +291,28 @@ def test_a_position_that_its_late_fills_explain_is_not_looked_for_again(
     trade_one_day(tape, tmp_path, scenario)
 
 
+def test_an_exit_that_was_taken_for_lost_and_lives_does_not_fill_beside_the_next(
+    tape: Path, tmp_path: Path
+) -> None:
+    async def scenario(found: OrderDesk) -> None:
+        await found.enter()
+        found.exchange.floor.fills_only_half = True
+        # The list of open orders lacks everything that works.
+        found.inject("lost_acknowledgement", for_s=60)
+        assert not await found.close()
+        await found.until(lambda: found.states()["t1x1"] is _S.ABSENT)
+        await found.until(found.is_operational)
+        async with anyio.create_task_group() as group:
+            group.start_soon(found.close)
+            await found.until(lambda: len(found.working()) == 2)
+            found.exchange.floor.fills_only_half = False
+        await found.until(lambda: found.held() == 0)
+
+    found = trade_one_day(tape, tmp_path, scenario)
+
+    assert [name for name, *_ in found.placed()] == ["d1", "t1x1", "t1x2"]
+
+
 def test_a_stop_that_its_group_has_reduced_is_settled_by_its_fill(
     tape: Path, tmp_path: Path
 ) -> None:
