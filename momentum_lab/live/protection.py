@@ -157,8 +157,8 @@ class Protection:
     def group_of(self, trade: Row) -> str | None:
         """Return the group that a new order of a trade must join, None where there is none.
 
-        Also when nothing seems to work in it: what we take for ended may live at the broker. But a
-        group in which something has filled and nothing works takes nobody any more.
+        Also when nothing seems to work in it: what we take for ended may live at the broker, and
+        takes from the new order what it fills. But a group that has filled takes nobody any more.
         """
         rows = [
             row
@@ -170,10 +170,22 @@ class Protection:
         groups = list(dict.fromkeys(row["oca_group"] for row in rows))
         newest = max(rows, key=lambda row: row["created_ns"])["oca_group"]
         members = [row for row in rows if row["oca_group"] == newest]
-        is_over = not any(map(_is_open, members)) and any(
-            self._store.filled_shares(row["order_ref"]) for row in members
+        return f"{groups[0]}-g{len(groups) + 1}" if self._is_over(members) else newest
+
+    def _is_over(self, members: list[Row]) -> bool:
+        """Whether a group takes nobody any more: filled, and nothing in it may still live."""
+        if any(map(_is_open, members)):
+            return False
+        if not any(self._store.filled_shares(row["order_ref"]) for row in members):
+            return False
+        states = {OrderState(row["state"]) for row in members}
+        newest = max(members, key=lambda row: row["created_ns"])
+        # Only the broker's lists spoke of those that are absent, and a list may lack something.
+        return (
+            OrderState.FILLED in states
+            or OrderState.ABSENT not in states
+            or newest["state"] == OrderState.CANCELLED.value
         )
-        return f"{groups[0]}-g{len(groups) + 1}" if is_over else newest
 
     def note_first_fill(self, trade_id: int) -> None:
         """Remember when the first fill of a trade was heard of, for the time without a stop."""
@@ -233,12 +245,24 @@ class Protection:
         if not stops:
             return await self._place_stop(trade, family, held)
         is_filling = any(_is_open(row) and row["purpose"] == "entry" for row in family)
-        verdict = Verdict.QUIET
+        surplus = self._surplus(stops, held)
+        await self._cancel(surplus)
+        verdict = Verdict.WAITING if surplus else Verdict.QUIET
         for row in live:
+            if row in surplus:
+                continue
             found = await self._keep(trade, row, held, is_filling=is_filling)
             if found is Verdict.NAKED or verdict is Verdict.QUIET:
                 verdict = found
         return verdict
+
+    def _surplus(self, stops: list[Row], held: float) -> list[Row]:
+        """Return the stops beside one that works for everything that is held.
+
+        One that was taken for lost, and replaced, may turn out to live.
+        """
+        whole = next((row for row in stops if self._is_live(row, held)), None)
+        return [row for row in stops if row is not whole] if whole is not None else []
 
     async def look_at_orphans(self) -> bool:
         """Cancel what protects an entry that ended without a fill; return whether some are left.
@@ -269,8 +293,8 @@ class Protection:
             return await self._await_word(row)
         if is_stop and trade["unprotected_ns"] is None:
             self._note_protected(trade, row)
-        if is_filling:
-            # The broker sizes the children by what the entry has filled.
+        if is_filling and row["parent_ref"] is not None:
+            # The broker sizes the children by what the entry has filled, but only its children.
             return Verdict.WAITING
         wanted = trade["stop"] if is_stop else trade["target"]
         price = works.stop_price if is_stop else works.limit_price

@@ -194,6 +194,46 @@ def test_a_stop_partly_filled_in_silence_is_found_by_the_audit(tape: Path, tmp_p
     assert len(found.executions()) == 3
 
 
+def test_a_stop_that_was_taken_for_lost_and_lives_is_not_kept_beside_the_new_one(
+    tape: Path, tmp_path: Path
+) -> None:
+    async def scenario(found: OrderDesk) -> None:
+        await found.enter()
+        # For a while the list of open orders lacks everything that works.
+        found.inject("lost_acknowledgement", for_s=30)
+        for _ in range(2):
+            await found.session._auditor.audit()
+            await anyio.sleep(4)
+        await found.until(lambda: len(stops(found)) > 1, patience_s=20)
+        found.end("lost_acknowledgement")
+        await anyio.sleep(60)
+        assert is_covered(found)
+        assert len(stops(found)) == 1
+        assert await found.close()
+
+    trade_one_day(tape, tmp_path, scenario)
+
+
+def test_a_stop_that_is_no_child_follows_an_entry_that_goes_on_filling(
+    tape: Path, tmp_path: Path
+) -> None:
+    async def scenario(found: OrderDesk) -> None:
+        found.exchange.floor.fills_only_half = True
+        async with anyio.create_task_group() as group:
+            group.start_soon(found.enter)
+            # The child is refused: what takes its place is not enlarged by the broker.
+            await found.until(lambda: is_covered(found))
+            (entry,) = found.working()
+            fill(found, entry, 30)
+            await found.until(lambda: is_covered(found), patience_s=10)
+            assert not found.exchange.books.orders[entry.key].is_done
+            found.exchange.floor.fills_only_half = False
+        await found.until(lambda: is_covered(found))
+        assert await found.close()
+
+    trade_one_day(tape, tmp_path, scenario, rejects=refusing("-sl", times=1))
+
+
 # --- filled at the wrong moment ---------------------------------------------------------------
 
 
@@ -249,6 +289,28 @@ def test_a_position_that_its_late_fills_explain_is_not_looked_for_again(
         assert found.session._execution.missing == ()
 
     trade_one_day(tape, tmp_path, scenario)
+
+
+def test_an_exit_that_was_taken_for_lost_and_lives_does_not_fill_beside_the_next(
+    tape: Path, tmp_path: Path
+) -> None:
+    async def scenario(found: OrderDesk) -> None:
+        await found.enter()
+        found.exchange.floor.fills_only_half = True
+        # The list of open orders lacks everything that works.
+        found.inject("lost_acknowledgement", for_s=60)
+        assert not await found.close()
+        await found.until(lambda: found.states()["t1x1"] is _S.ABSENT)
+        await found.until(found.is_operational)
+        async with anyio.create_task_group() as group:
+            group.start_soon(found.close)
+            await found.until(lambda: len(found.working()) == 2)
+            found.exchange.floor.fills_only_half = False
+        await found.until(lambda: found.held() == 0)
+
+    found = trade_one_day(tape, tmp_path, scenario)
+
+    assert [name for name, *_ in found.placed()] == ["d1", "t1x1", "t1x2"]
 
 
 def test_a_stop_that_its_group_has_reduced_is_settled_by_its_fill(
