@@ -414,9 +414,8 @@ class ExecutionService:
         await self._connector.resynchronise(f"order {intent.order_ref} has no answer")
 
     async def _hear(self, report: Report) -> None:
-        if not self._clock.is_anchored:
-            # Told before the time is known: everything will be asked for, see `reconcile`.
-            return
+        # A replay may be told of a fill before it is told the time.
+        await self._clock.sleep_until(0)
         try:
             if isinstance(report, FillReport):
                 self.book_fill(report.fill)
