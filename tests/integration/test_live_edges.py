@@ -401,6 +401,24 @@ async def test_what_is_told_before_the_time_is_booked_once_it_is_known(tmp_path:
         assert found.store.knows_fill("early")
 
 
+async def test_no_exit_is_sent_while_the_exchange_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with floor(tmp_path) as found:
+        await found.enter()
+        for module in ("execution_service", "session"):
+            monkeypatch.setattr(f"momentum_lab.live.{module}.session_on_day_of", lambda _: None)
+        found.session.stop()
+        await until(lambda: found.has_ended)
+
+        assert found.result is not None
+        assert len(found.result.open_trades) == 1
+        assert found.purposes() == ["entry"]
+        assert "exchange closed" in [row["kind"] for row in found.rows("incidents")]
+        stops = [o for o in found.exchange.live_orders() if o.ticket.order_type == "STP"]
+        assert [-o.remaining for o in stops] == list(found.held_shares().values())
+
+
 async def test_a_failed_write_does_not_end_the_watch_over_a_trade(tmp_path: Path) -> None:
     async with floor(tmp_path) as found:
         await found.enter()
