@@ -33,6 +33,8 @@ from momentum_lab.core.tunable import check_tunables, tunable
 from momentum_lab.core.windows import WindowParameters
 from momentum_lab.errors import ParameterError
 
+# A market order fills for certain and at any price; a marketable limit at a known price or not.
+EntryOrder = Literal["market", "marketable_limit"]
 Mode = Literal["replay", "paper", "shadow", "live"]
 
 # The broker's defaults, TWS and IB Gateway. A live session must have one of the first.
@@ -141,8 +143,16 @@ class EngineParameters:
 
 @dataclass(frozen=True, slots=True)
 class ExecutionParameters:
-    """How long an order may be silent."""
+    """How an entry leaves, and how long an order may be silent."""
 
+    entry_limit_bps: float = tunable(
+        10.0,
+        unit="bps",
+        low=0,
+        high=200,
+        step=1,
+        meaning="of a marketable limit entry: how far beyond the far side of the quote it may fill",
+    )
     fill_timeout_s: float = tunable(
         10.0,
         unit="s",
@@ -176,9 +186,12 @@ class ExecutionParameters:
         meaning="wait before a refused exit is tried again",
     )
 
+    entry_order: EntryOrder = "market"
+
     def __post_init__(self) -> None:
-        """Refuse values outside their declared range."""
+        """Refuse values outside their declared range or set."""
         check_tunables(self, prefix="execution.")
+        check_choice("execution.entry_order", self.entry_order, typing.get_args(EntryOrder))
 
 
 @dataclass(frozen=True, slots=True)

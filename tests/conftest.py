@@ -18,6 +18,14 @@ START_LIMIT_S = 15.0
 STOP_LIMIT_S = 10.0
 
 
+@pytest.fixture(autouse=True, scope="session")
+def state_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Two runs of the tests by one user, or a session beside them, do not meet in a lease."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
+
+
 @dataclass
 class GatewayProcess:
     """A gateway that runs as `momentum-lab gateway`.

@@ -10,10 +10,12 @@ import hashlib
 import json
 import math
 import re
+import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -29,13 +31,21 @@ from momentum_lab.gateway.refusal import REJECTED, RefusedError
 from momentum_lab.gateway.server import Gateway
 from momentum_lab.live import session as live_session
 from momentum_lab.live.session import LiveSession, SessionResult
+from momentum_lab.records import lock
 from momentum_lab.records.ledger import Row
 from momentum_lab.records.trade_store import TradeStore
 from tests.connection_kit import Witness
 
-# The system keeps no orders at the broker that would close a position; once it does, this is on.
-EXPECTS_STOPS = False
-STOP_WITHIN_S = 15.0
+# A reconciled position has its stop, and what protects nothing is gone, within this time.
+STOP_WITHIN_S = 20.0
+# While one of these goes on, nobody can know what works at the broker, or reach it.
+_BLINDING = frozenset(
+    {
+        *("half_open", "stalled_reader", "stalled_writer", "slow_answers", "lost_answer", "1100"),
+        *("restart", "nightly_reset", "late_status", "reordered_status", "lost_acknowledgement"),
+        *("partial_then_silence", "client_id_busy"),
+    }
+)
 # A position beyond zero is closed within this time of a reconciled connection.
 FLIP_WITHIN_S = 30.0
 _LOOK_EVERY_S = 5.0
@@ -51,6 +61,7 @@ _PURPOSES = (
     ("entry", re.compile(r"-d\d+$")),
     ("exit", re.compile(r"-t\d+x\d+$")),
 )
+_PROTECTING = ("stop", "target")
 _ERROR_FRAME = b"4\0"
 
 
@@ -113,6 +124,8 @@ class Judge:
         self._executions: dict[str, Execution] = {}
         self._flipped_ns: dict[str, int] = {}
         self._bare_since_ns: dict[str, int] = {}
+        self._idle_since_ns: dict[str, int] = {}
+        self._oversized: set[str] = set()
         self._stalled_s = -math.inf
         self._digest = _Digest()
         self._listen()
@@ -183,15 +196,16 @@ class Judge:
         if known is not None:
             self._judge_change(known, ticket)
             return
-        if ref in self._new_refs:
+        if ref and ref in self._new_refs:
             self._found("order placed twice", ref)
         self._new_refs.add(ref)
         held = self._exchange.account.ledger.position(symbol).quantity
         purpose = purpose_of(ref)
         if purpose == "entry":
             self._judge_entry(ref, symbol, held)
-        elif purpose == "exit" and held * ticket.side.sign >= 0:
-            self._found("exit increases exposure", f"{ref} {ticket.side.value}, held {held:+d}")
+        elif purpose == "exit" and held * ticket.side.sign > -ticket.quantity:
+            # Something filled while it was under way; whether that does harm, its fills show.
+            self._oversized.add(ref)
         elif not purpose:
             self._found("foreign order", ref or "without a reference")
 
@@ -239,9 +253,11 @@ class Judge:
         purpose, ref = purpose_of(execution.order_ref), execution.order_ref
         if purpose == "entry" and before * after < 0:
             self._found("entry closed a position", f"{ref}: {before:+d} to {after:+d}")
-        if purpose in ("exit", "stop", "target") and before * after <= 0 and after:
+        if purpose in ("exit", *_PROTECTING) and before * after <= 0 and after:
             self.counts.flips += 1
             self._flipped_ns.setdefault(symbol, self._gateway.now_ns)
+            if not before or ref not in self._oversized:
+                self._found("exit beyond zero", f"{ref}: {before:+d} to {after:+d}")
         if not after:
             self._flipped_ns.pop(symbol, None)
         ledger = self._exchange.account.ledger.position(symbol).quantity
@@ -257,32 +273,58 @@ class Judge:
             self._stalled_s = transport_s()
         if not self._may_exit():
             # The time that is allowed begins anew with the next reconciliation.
-            for clocks in (self._flipped_ns, self._bare_since_ns):
-                clocks.update(dict.fromkeys(clocks, now_ns))
+            for clocks in (self._flipped_ns, self._bare_since_ns, self._idle_since_ns):
+                clocks.update({key: max(now_ns, since_ns) for key, since_ns in clocks.items()})
             return
         for symbol, since_ns in list(self._flipped_ns.items()):
             if now_ns - since_ns > FLIP_WITHIN_S * NS_PER_S:
                 del self._flipped_ns[symbol]
                 self._found("position beyond zero", f"{symbol}: {self._held[symbol]:+d}")
-        if EXPECTS_STOPS:
-            self._look_for_stops(now_ns)
+        self._look_for_stops(now_ns)
+        self._look_for_idle(now_ns)
 
     def _may_exit(self) -> bool:
         connector = getattr(self.session, "_connector", None)
         is_halted = any(self._gateway.hub.market.is_halted(symbol) for symbol in self._held)
-        return connector is not None and connector.may_exit() and not is_halted
+        is_blind = is_halted or bool(self.active() & _BLINDING)
+        return connector is not None and connector.may_exit() and not is_blind
+
+    def _live(self, symbol: str) -> list[Order]:
+        """Return what lives of a symbol, what is on its way to the exchange as well."""
+        books = self._exchange.books
+        orders = [books.orders[key] for key in books.live_keys(symbol)]
+        return [order for order in orders if not order.is_waiting]
+
+    def _look_for_idle(self, now_ns: int) -> None:
+        """What protects no position is gone after a while: its fill would open one."""
+        idle = {
+            order.ticket.order_ref
+            for order in self._exchange.books.unfinished()
+            if purpose_of(order.ticket.order_ref) in _PROTECTING
+            and not order.is_waiting
+            and order.why_held != "child"
+            and self._held[order.symbol] * order.ticket.side.sign >= 0
+        }
+        for ref in self._idle_since_ns.keys() - idle:
+            del self._idle_since_ns[ref]
+        for ref in sorted(idle):
+            if now_ns - self._idle_since_ns.setdefault(ref, now_ns) > STOP_WITHIN_S * NS_PER_S:
+                # Once is enough for an order that stays.
+                self._idle_since_ns[ref] = 2 * now_ns
+                self._found("order protects nothing", ref)
 
     def _look_for_stops(self, now_ns: int) -> None:
         for symbol, held in self._held.items():
             wanted = Side.SELL if held > 0 else Side.BUY
+            live = self._live(symbol)
             working = sum(
                 order.remaining
-                for order in self._exchange.live_orders()
-                if order.symbol == symbol
-                and order.ticket.order_type == "STP"
-                and order.ticket.side is wanted
+                for order in live
+                if order.ticket.order_type == "STP" and order.ticket.side is wanted
             )
-            if not held or working == abs(held):
+            # What an exit in flight fills, it takes from the stop.
+            is_closing = any(purpose_of(order.ticket.order_ref) == "exit" for order in live)
+            if not held or is_closing or working == abs(held):
                 self._bare_since_ns.pop(symbol, None)
                 continue
             since_ns = self._bare_since_ns.setdefault(symbol, now_ns)
@@ -417,7 +459,9 @@ class WatchedStore(TradeStore):
     def book_fill(self, fill: Fill, *, is_inferred: bool = False) -> Row | None:
         """Book a fill, and let it be judged."""
         trade = super().book_fill(fill, is_inferred=is_inferred)
-        self.judge.judge_fill_row(fill, trade)
+        if not is_inferred:
+            # What is inferred has to be gone, or explained, by the end.
+            self.judge.judge_fill_row(fill, trade)
         return trade
 
 
@@ -437,6 +481,9 @@ def simulated(gateway: Gateway, judge: Judge) -> Iterator[None]:
 
     Store.judge = judge
     with (
+        # Days that are lived side by side do not trade the same account.
+        tempfile.TemporaryDirectory() as leases,
+        patch.object(lock, "_LEASES", Path(leases)),
         patch.object(live_session, "SystemClock", lambda: LoopClock(gateway.now_ns)),
         patch.object(live_session, "TradeStore", Store),
         # A signal is for who runs the simulation; a session would end its day early by it.

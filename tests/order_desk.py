@@ -145,7 +145,7 @@ def desk_parameters(port: int, *, size: float) -> Parameters:
             "guards": {"quote_max_age_s": 20},
             "exits": {
                 "stop_kind": "ratio",
-                "stop_loss_ratio": 0.4,
+                "stop_loss_ratio": 0.1,
                 "take_profit_ratio": 0.4,
                 "time_stop_s": 23_400,
             },

@@ -40,6 +40,9 @@ from tests.day_maker import CLOSE_NS, OUTAGES, SYMBOLS, Day, make_day
 
 # A session that is not over so long after the close is stuck.
 _OVERTIME_S = 600.0
+# A day takes about ten seconds.
+_MOST_REAL_S = 180.0
+_LOOK_EVERY_S = 60.0
 
 
 @dataclass
@@ -132,6 +135,7 @@ async def _trade(day: Day, gateway: Gateway, judge: Judge, folder: Path) -> None
     result: SessionResult | None = None
     async with anyio.create_task_group() as group:
         group.start_soon(look_on, judge)
+        group.start_soon(_give_up, group.cancel_scope)
         for number, until_ns in enumerate((*day.dies_ns, CLOSE_NS)):
             session = LiveSession(parameters, root=folder, run_id=f"day{number}")
             judge.session = session
@@ -146,6 +150,14 @@ async def _trade(day: Day, gateway: Gateway, judge: Judge, folder: Path) -> None
     judge.judge_result(result)
     if day.ends_in_trouble:
         await _settle_in_the_evening(gateway, judge, parameters, folder)
+
+
+async def _give_up(scope: anyio.CancelScope) -> None:
+    """End a day in which the same thing happens again and again."""
+    began_s = perf_counter()
+    while perf_counter() - began_s < _MOST_REAL_S:  # noqa: ASYNC110 - real time sets no event
+        await anyio.sleep(_LOOK_EVERY_S)
+    scope.cancel()
 
 
 async def _outcome(session: LiveSession, judge: Judge) -> SessionResult | None:

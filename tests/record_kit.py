@@ -88,6 +88,36 @@ def a_day(folder: Path, *, closes: bool = True) -> Path:
     return folder / "trades.db"
 
 
+def troubled_day(folder: Path) -> Path:
+    """A run whose brake was pulled and let go, and which differed from the broker twice."""
+    with _run(folder) as store:
+        store.add_risk_state(RUN_ID, at_ns=None, state="HALTED", cause="by hand: halt by ada")
+        store.add_risk_state(RUN_ID, at_ns=NOON, state="ACTIVE", cause="by hand: resume by ada")
+        store.add_difference(
+            RUN_ID,
+            at_ns=NOON,
+            kind="UNEXPLAINED_POSITION",
+            action="symbol blocked; the stop at the broker protects",
+            symbol="SPY",
+            order_ref=None,
+            broker_value=0.0,
+            our_value=-602.0,
+            text="SPY: the broker holds 0 shares, our fills make -602; no execution explains it",
+        )
+        store.add_difference(
+            RUN_ID,
+            at_ns=NOON,
+            kind="ORDER_ABSENT",
+            action="settled as never sent; not sent again",
+            symbol=None,
+            order_ref="ml-d1",
+            broker_value=0.0,
+            our_value=0.0,
+            text="entry order was SENT",
+        )
+    return folder / "trades.db"
+
+
 def break_store(database: Path, damage: str) -> None:
     """Change what the store itself would never let through."""
     db = sqlite3.connect(database)

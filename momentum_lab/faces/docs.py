@@ -1,4 +1,6 @@
-"""Writes the pages of `docs/` that are made from the code: parameters, states, faults, codes, wire.
+"""Writes what is made from the code in `docs/`: parameters, states, faults, codes, wire.
+
+Also the table of differences inside the page about orders, of which the rest is written by hand.
 
 Run:  python -m momentum_lab.faces.docs
 """
@@ -19,10 +21,22 @@ from momentum_lab.faces.wire_page import wire_lines
 from momentum_lab.gateway.faults.base import Fault
 from momentum_lab.gateway.faults.catalog import CATALOG
 from momentum_lab.live.ibkr.codes import CODES
+from momentum_lab.live.reconcile import Difference, DifferenceKind
 from momentum_lab.parameters import Parameters
 
 _MADE = "<!-- made by `python -m momentum_lab.faces.docs`; do not edit -->"
 _NO_UNIVERSE = ("ANY",)
+_ORDERS_PAGE = "orders.md"
+_FOUND = {
+    DifferenceKind.MISSED_EXECUTION: "an execution of an order of ours that was not booked",
+    DifferenceKind.ORDER_ENDED: "an order that we thought open has ended",
+    DifferenceKind.ORDER_ABSENT: "an order that the broker does not know",
+    DifferenceKind.ORDER_REVIVED: "an order that we thought ended is open",
+    DifferenceKind.UNKNOWN_ORDER: "an open order with a reference of ours, not in this record",
+    DifferenceKind.CLOSED_ELSEWHERE: "the broker holds less of a position of ours, or none of it",
+    DifferenceKind.FOREIGN_POSITION: "a position in a symbol of which we hold nothing",
+    DifferenceKind.UNEXPLAINED_POSITION: "any other number of shares than our fills make",
+}
 S = TypeVar("S", bound=Enum)
 E = TypeVar("E", bound=Enum)
 
@@ -185,9 +199,8 @@ def states_page() -> str:
         "## Brake of the account",
         "",
         "Entries are allowed in `ACTIVE` alone, exits and protective orders in every state.",
-        "`REDUCING` ends with the day or by hand. `HALTED` also has the entries cancelled that",
-        "still work at the broker; it outlives a restart and the day, and ends by hand alone. A",
-        "weaker brake never loosens a stronger one.",
+        "`REDUCING` ends with the day or by hand. `HALTED` outlives a restart and the day, and",
+        "ends by hand alone. A weaker brake never loosens a stronger one.",
         "",
         *_diagram(RISK_TABLE, start=RiskState.ACTIVE),
         "",
@@ -195,11 +208,27 @@ def states_page() -> str:
     return "\n".join(lines)
 
 
+def differences_table() -> str:
+    """Return the table of what broker and record may disagree about, and what is done then."""
+    rows = []
+    for kind in DifferenceKind:
+        found = Difference(kind, 0, 0.0, 0.0)
+        blocks = "yes" if found.blocks else ""
+        rows.append(f"| `{kind.value}` | {_FOUND[kind]} | {found.action} | {blocks} |")
+    head = ("| class | what is found | what is done | blocks the symbol |", "|---|---|---|---|")
+    return "\n".join([_MADE, "", *head, *rows])
+
+
 def main(folder: Path = Path("docs")) -> None:
-    """Write the pages."""
+    """Write the pages, and the table inside the page about orders."""
     folder.mkdir(exist_ok=True)
     for name, text in pages().items():
         (folder / name).write_text(text, encoding="utf-8")
+    page = folder / _ORDERS_PAGE
+    if page.is_file():
+        before, _, rest = page.read_text(encoding="utf-8").partition(_MADE)
+        _, _, after = rest.partition("|\n\n")
+        page.write_text(f"{before}{differences_table()}\n\n{after}", encoding="utf-8")
 
 
 def _parameter_lines() -> Iterator[str]:

@@ -203,6 +203,47 @@ def incidents_table(record: RunRecord) -> Table:
     )
 
 
+def brake_table(record: RunRecord) -> Table:
+    """Return where the account's brake stood from when on, and why."""
+    columns = [
+        Column("market time", lambda row: _clock(row["at"]), is_number=True),
+        Column("state", lambda row: row["state"]),
+        Column("why", lambda row: row["cause"]),
+    ]
+    return make_table(
+        "The brake (New York time)",
+        record.risk_states,
+        columns,
+        when_empty="It did not move in this run.",
+    )
+
+
+def differences_table(record: RunRecord) -> Table:
+    """Return what broker and record saw differently, and what was done about each."""
+    columns = [
+        Column("market time", lambda row: _clock(row["at"]), is_number=True),
+        Column("class", lambda row: row["kind"]),
+        Column("symbol", lambda row: theme.text_of(row["symbol"]) or theme.DASH),
+        Column("broker", lambda row: _of_both(row, "broker_value"), is_number=True),
+        Column("record", lambda row: _of_both(row, "our_value"), is_number=True),
+        Column("what was found", lambda row: row["text"]),
+        Column("what was done", lambda row: row["action"]),
+    ]
+    return make_table(
+        "Differences found and settled (New York time)",
+        record.differences,
+        columns,
+        when_empty="None was found in this run.",
+    )
+
+
+def _of_both(row: Row, name: str) -> str:
+    """Return shares as one side has them; a dash where the difference is of an order's state."""
+    told = [row[one] for one in ("broker_value", "our_value")]
+    has_shares = any(not pd.isna(value) and value for value in told)
+    return theme.number(row[name], digits=0) if has_shares else theme.DASH
+
+
 def _decision_columns() -> list[Column]:
     return [
         Column("heard", lambda row: _clock(row["received_at"]), is_number=True),

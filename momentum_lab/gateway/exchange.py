@@ -47,6 +47,7 @@ from momentum_lab.gateway.refusal import REJECTED, RefusedError
 DUPLICATE, FILLED_BEFORE, OTHER_ORDER = 103, 104, 105
 CANCEL_UNKNOWN, CANCEL_DONE, CANCEL_TWICE = 10147, 10148, 161
 NO_PARENT = 10006
+GROUP_OVER = "The OCA group has been filled already"
 
 
 class Exchange:
@@ -352,7 +353,12 @@ class Exchange:
         return events
 
     def _send(self, order: Order) -> list[ExchangeEvent]:
-        """Let an order arrive, at once or after the latency, with the warnings it earns."""
+        """Let an order arrive, at once or after the latency, with the warnings it earns.
+
+        One that joins a group in which everything has been done already is cancelled at once.
+        """
+        if self.floor.is_too_late(order):
+            return self.floor.end([order.key], text=GROUP_OVER)
         held = self.account.ledger.position(order.symbol).quantity
         warnings = [
             OrderError(*order.key, code, text)

@@ -13,7 +13,8 @@ in which the broker tells it. Orders are immutable values; an event holds the or
 * Orders for the close fill whole at the last price of the regular session.
 * A child wakes when its parent fills, for as many shares as have filled. Of a group, a fill
   cancels the others (type 1) or reduces them in proportion (types 2 and 3, which differ only at
-  exchanges that could fill two at once; here nothing can).
+  exchanges that could fill two at once; here nothing can). A group of which one has filled whole
+  takes nobody any more.
 """
 
 from __future__ import annotations
@@ -265,6 +266,14 @@ class Floor:
         ]
 
     # -- families ---------------------------------------------------------------------------
+
+    def is_too_late(self, order: Order) -> bool:
+        """Return whether a fill has ended the group of an order that was not in it yet."""
+        return any(
+            are_rivals(order, other)
+            and (other.status == FILLED or (other.filled and other.oca_type == CANCEL_RIVALS))
+            for other in self._books.orders.values()
+        )
 
     def _after_fill(self, filled: Order, shares: int) -> list[ExchangeEvent]:
         """Take from the rivals of a group, and wake or enlarge the children."""

@@ -78,7 +78,7 @@ class Auditor:
         except BrokerError as error:
             _log.warning("audit: %s", error)
         except (RecordError, IllegalTransitionError) as error:
-            self._execution.accepts_entries = False
+            self._execution.stop_entries(str(error))
             self._on_incident("audit failed", str(error), None)
 
     def settle(self, snapshot: BrokerSnapshot, *, sent_before_ns: int | None = None) -> None:

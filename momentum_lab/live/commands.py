@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import anyio
 
+from momentum_lab.core.position import ExitReason
 from momentum_lab.errors import MomentumLabError, RecordError
 from momentum_lab.live.control_watch import Obeyed
 from momentum_lab.live.decisions import OnIncident
@@ -92,7 +93,7 @@ class CommandDesk:
         self._halt(f"{BY_HAND}{command}")
         if command.kind is CommandKind.HALT:
             return Obeyed(f"HALTED: no entries; {n_open} positions go on being managed")
-        self._manager.flatten()
+        self._manager.flatten(ExitReason.FLATTEN)
         self._wants_flat.set()
         return Obeyed(f"HALTED: no entries; {n_open} positions are being closed", self._when_flat)
 

@@ -19,7 +19,7 @@ from momentum_lab.core.account_risk import (
     refuse_state,
     request_of,
 )
-from momentum_lab.core.market import Instrument, Quote
+from momentum_lab.core.market import Instrument, Quote, Side
 from momentum_lab.core.position import Levels, exit_levels
 from momentum_lab.core.risk import far_side, refuse_quote, refuse_time
 from momentum_lab.core.risk_state import RiskEvent, RiskState
@@ -50,12 +50,14 @@ class EntryPlan:
         levels: where the position will be left.
         quote: what the market showed.
         con_id: the broker's contract id.
+        limit_usd: worst price of a marketable limit entry, None of a market order.
     """
 
     size: Size
     levels: Levels
     quote: Quote
     con_id: int
+    limit_usd: float | None = None
 
     @property
     def shares(self) -> int:
@@ -243,4 +245,15 @@ class EntryPlanner:
         if size.shares < 1:
             return passed(Reason.SIZE_ZERO, size.text, observed=0, limit=1, unit="shares")
         _log.info("size: %s", size.text)
-        return EntryPlan(size, levels, quote, instrument.con_id)
+        limit_usd = self._limit_usd(signal.side, price, instrument)
+        return EntryPlan(size, levels, quote, instrument.con_id, limit_usd)
+
+    def _limit_usd(self, side: Side, far_usd: float, instrument: Instrument) -> float | None:
+        """Return the worst price that an entry may pay; on the grid, and marketable now."""
+        execution = self._parameters.execution
+        if execution.entry_order != "marketable_limit":
+            return None
+        worst_usd = far_usd * (1 + side.sign * execution.entry_limit_bps / 1e4)
+        if side is Side.BUY:
+            return max(instrument.floor(worst_usd), far_usd)
+        return min(instrument.ceil(worst_usd), far_usd)

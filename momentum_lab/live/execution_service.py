@@ -18,13 +18,14 @@ import anyio
 from momentum_lab.calendars import session_on_day_of
 from momentum_lab.clock import Alarm, Clock, transport_s
 from momentum_lab.core.connection import ConnectionState
-from momentum_lab.core.market import Quote, Side
+from momentum_lab.core.market import EPSILON, Quote, Side
 from momentum_lab.core.order import (
     ORDER_REF_PREFIX,
     OrderEvent,
     OrderIntent,
     OrderPurpose,
     OrderState,
+    OrderType,
     parse_order_ref,
 )
 from momentum_lab.core.position import ExitReason, Fill, Levels, exit_levels
@@ -41,6 +42,7 @@ from momentum_lab.records.ledger import Row
 
 _log = logging.getLogger(__name__)
 
+_FILLED = "Filled"
 _SECOND_LOOK_S = 3.0
 _CHILDREN_END_WITHIN_S = 2.0
 _GUARD_BUSY_S = 0.5
@@ -80,6 +82,8 @@ class ExecutionService:
         self._settled: dict[str, anyio.Event] = {}
         self._entering: set[str] = set()
         self._unrecorded: dict[str, OrderIntent] = {}
+        self.blocked: dict[str, str] = {}
+
         self._unbooked: dict[str, Fill] = {}
         self.protection = Protection(
             connector,
@@ -88,11 +92,11 @@ class ExecutionService:
             clock=clock,
             answer_s=parameters.execution.fill_timeout_s,
             unrecorded=self._unrecorded,
+            blocked=self.blocked,
             on_incident=on_incident,
         )
         self._guarding = Alarm()
         self._lacks_reports = False
-        self.blocked: dict[str, str] = {}
         self._missing_since_s: dict[str, float] = {}
         self.accepts_entries = True
         # Hears every signal; True: it contradicts a position, which is closed and not turned round.
@@ -121,15 +125,18 @@ class ExecutionService:
                 await self._catch_up()
                 is_quiet = await self._guard_once() and not self._lacks_reports
             except (RecordError, IllegalTransitionError) as error:
-                self.accepts_entries = False
+                self.stop_entries(str(error))
                 self._on_incident("protection interrupted", str(error), None)
                 is_quiet = False
-            has_open = is_quiet and not self._store.open_trades()
-            rest_s = math.inf if has_open else _GUARD_IDLE_S if is_quiet else _GUARD_BUSY_S
+            works = self._store.open_trades() or self._store.unsettled_orders()
+            rest_s = _GUARD_BUSY_S if not is_quiet else _GUARD_IDLE_S if works else math.inf
             if not self._guarding.is_set:
                 await self._guarding.rest(rest_s)
 
     async def _guard_once(self) -> bool:
+        if not self._planner.risk_state.may_enter:
+            working = self._store.unsettled_orders()
+            await self.protection.cancel([row for row in working if row["purpose"] == "entry"])
         is_quiet = not await self.protection.look_at_orphans()
         for trade in self._store.open_trades():
             verdict = await self.protection.look(trade["trade_id"])
@@ -188,8 +195,7 @@ class ExecutionService:
             self.guard()
         except RecordError as error:
             # No record, no entry; and nothing more is entered until a person has looked.
-            self.accepts_entries = False
-            self._planner.brake(RiskEvent.RECORD_FAILED, str(error))
+            self.stop_entries(str(error))
             self._on_incident("record failed", str(error), signal.symbol)
             return passed(Reason.RECORD_FAILED, str(error))
         finally:
@@ -242,6 +248,8 @@ class ExecutionService:
             ask=plan.quote.ask,
             signal_price=signal.price,
             size_json=plan.size_json,
+            order_type=OrderType.MARKET if plan.limit_usd is None else OrderType.LIMIT,
+            limit_price=plan.limit_usd,
         )
 
     @property
@@ -256,6 +264,7 @@ class ExecutionService:
             RecordError: it could not be written down; only a brake that was pulled holds then.
         """
         self._planner.set_state(RiskState(state), cause=cause)
+        self.guard()
         if self._planner.risk_state is RiskState.ACTIVE:
             # A person has looked at what stopped the entries.
             self.accepts_entries = True
@@ -314,7 +323,11 @@ class ExecutionService:
         await self._send(intent)
         self.protection.dress(trade_id)
         self.guard()
-        return not self._store.open_shares(trade_id)
+        is_flat = not self._store.open_shares(trade_id)
+        if not is_flat and self._store.order_state(intent.order_ref) is OrderState.CANCELLED:
+            # By nobody here: its group has filled already, and that has not been heard of.
+            await self._connector.resynchronise(f"order {intent.order_ref} was cancelled")
+        return is_flat
 
     def _unbooked_shares(self, trade_id: int) -> float:
         """Return the signed shares of a trade's executions that were heard and not written down."""
@@ -374,7 +387,7 @@ class ExecutionService:
 
         It is kept in mind, and written down before its first execution is booked.
         """
-        self.accepts_entries = False
+        self.stop_entries(str(error))
         self._unrecorded[intent.order_ref] = intent
         self._on_incident("exit not recorded", f"{intent.order_ref}: {error}", intent.symbol)
         try:
@@ -399,8 +412,7 @@ class ExecutionService:
         try:
             for one, order_id in zip(family, order_ids, strict=True):
                 self._store.advance_order(one.order_ref, OrderEvent.SEND, order_id=order_id)
-            with anyio.move_on_after(self._parameters.execution.fill_timeout_s):
-                await settled[0].wait()
+            await self._until_over(intent, settled[0])
             is_over = self._store.order_state(intent.order_ref).is_final
             if is_over and not self._store.filled_shares(intent.order_ref):
                 # The broker ends the children of an entry that came to nothing.
@@ -412,6 +424,16 @@ class ExecutionService:
                 self._settled.pop(one.order_ref, None)
         if not is_over:
             await self._doubt(intent)
+
+    async def _until_over(self, intent: OrderIntent, settled: anyio.Event) -> None:
+        """Wait for an order's end; a limit that takes too long is cancelled, and awaited again."""
+        with anyio.move_on_after(self._parameters.execution.fill_timeout_s):
+            await settled.wait()
+        if intent.order_type is OrderType.LIMIT and not settled.is_set():
+            # The price has run away: what has not filled by now is not wanted any more.
+            await self._connector.cancel_order(intent.order_ref)
+            with anyio.move_on_after(self._parameters.execution.fill_timeout_s):
+                await settled.wait()
 
     async def _doubt(self, intent: OrderIntent) -> None:
         waited_s = self._parameters.execution.fill_timeout_s
@@ -449,13 +471,17 @@ class ExecutionService:
         Exits go on, by what the record knew last. What was not booked is asked for again, with
         everything else, once the record can be written.
         """
-        self.accepts_entries = False
-        self._planner.brake(RiskEvent.RECORD_FAILED, why)
+        self.stop_entries(why)
         if not self._lacks_reports:
             self._lacks_reports = True
             self._on_incident("report not booked", why, None)
         else:
             _log.warning("report not booked: %s", why)
+
+    def stop_entries(self, why: str) -> None:
+        """Enter nothing more until a person has looked: the record cannot be relied upon."""
+        self.accepts_entries = False
+        self._planner.brake(RiskEvent.RECORD_FAILED, why)
 
     async def _catch_up(self) -> None:
         """Ask for what was not booked, once the record can be written again."""
@@ -515,6 +541,7 @@ class ExecutionService:
             return is_new
         _log.info("fill: %s %s %g at %.2f", fill.symbol, fill.side.value, fill.shares, fill.price)
         self._follow_fill(fill, trade)
+        self._end_reduced(fill.order_ref)
         self.guard()
         if self._store.order_state(fill.order_ref).is_final:
             self._settle(fill.order_ref)
@@ -573,6 +600,11 @@ class ExecutionService:
             return False
         del self._missing_since_s[order_ref]
         return True
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """What was missing from the broker's lists, and is to be looked for again."""
+        return tuple(self._missing_since_s)
 
     def wants_second_look(self) -> bool:
         """Whether an order was missing from the broker's lists long enough ago to look again."""
@@ -636,6 +668,7 @@ class ExecutionService:
             return
         if report.event is None:
             _log.debug("order: %s %s", report.order_ref, report.message)
+            self._end_reduced(report.order_ref)
             return
         values = self._learned(report, self._store.order(report.order_ref))
         state = self._store.advance_order(report.order_ref, report.event, **values)
@@ -644,6 +677,21 @@ class ExecutionService:
             self._on_incident("order rejected", f"{report.order_ref}: {report.message}", None)
         if state.is_final:
             self._settle(report.order_ref)
+
+    def _end_reduced(self, order_ref: str) -> None:
+        """End an order that is filled at the broker with fewer shares than it was meant for.
+
+        The fills of its group have taken the rest from it, which no execution tells.
+        """
+        works = self._connector.working(order_ref)
+        if works is None or works.status != _FILLED:
+            return
+        is_open = not self._store.order_state(order_ref).is_final
+        if is_open and self._store.filled_shares(order_ref) >= works.shares - EPSILON:
+            words = f"filled with {works.shares:g} shares, its group took the rest"
+            self._store.advance_order(order_ref, OrderEvent.CANCEL, message=words)
+            self._settle(order_ref)
+            self.guard()
 
     def _follows_its_entry(self, order_ref: str) -> bool:
         """Whether an order is the child of an entry that came to nothing."""

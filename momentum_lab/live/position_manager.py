@@ -67,6 +67,7 @@ class PositionManager:
         self._managed: set[int] = set()
         self._held: dict[int, Held] = {}
         self._flatten = anyio.Event()
+        self._flat_reason = ExitReason.SESSION_END
         execution.on_signal = self.hear_signal
 
     async def run(self) -> None:
@@ -77,8 +78,9 @@ class PositionManager:
             async for trade_id in self._execution.opened:
                 self._start(group, trade_id)
 
-    def flatten(self) -> None:
+    def flatten(self, reason: ExitReason = ExitReason.SESSION_END) -> None:
         """Ask for the exit of everything that is open, now."""
+        self._flat_reason = reason
         self._flatten.set()
         for line in self._connector.lines:
             line.wake()
@@ -195,7 +197,7 @@ class PositionManager:
         """Return the exit to ask for now; what the gate holds back is not."""
         now_ns, exits = self._clock.now_ns(), self._parameters.exits
         if self._flatten.is_set():
-            return ExitSignal(ExitReason.SESSION_END, now_ns / NS_PER_S, now_ns / NS_PER_S, "s")
+            return ExitSignal(self._flat_reason, now_ns / NS_PER_S, now_ns / NS_PER_S, "s")
         max_quote_age_s = self._parameters.guards.quote_max_age_s
         due = decide_exit(
             position,

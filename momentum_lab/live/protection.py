@@ -12,7 +12,8 @@ not kept.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from enum import Enum
 
@@ -33,6 +34,8 @@ _log = logging.getLogger(__name__)
 _SETTLES_WITHIN_S = 1.0
 _ASK_AGAIN_S = 2.0
 _MOST_ATTEMPTS = 3
+# An exit that goes alone follows its protection's end within this time, or the stop comes back.
+_BARE_AT_MOST_S = 10.0
 _PROTECTING = (OrderPurpose.STOP.value, OrderPurpose.TARGET.value)
 
 
@@ -56,6 +59,7 @@ class Protection:
         clock: Clock,
         answer_s: float,
         unrecorded: dict[str, OrderIntent],
+        blocked: Mapping[str, str],
         on_incident: OnIncident,
     ) -> None:
         """Make a protection that does nothing until it is asked to look.
@@ -67,9 +71,11 @@ class Protection:
             clock: market time.
             answer_s: an order that the broker has not confirmed by then is doubted.
             unrecorded: orders that left although they could not be written down, by reference.
+            blocked: symbols in which broker and record differ.
             on_incident: hears (kind, text, symbol).
         """
         self.unrecorded = unrecorded
+        self._blocked = blocked
         self._connector = connector
         self._store = store
         self._run_id = run_id
@@ -80,7 +86,7 @@ class Protection:
         self._asked_s: dict[str, float] = {}
         self._attempts: dict[str, int] = {}
         self._first_heard_ns: dict[int, int] = {}
-        self._stripped: set[int] = set()
+        self._stripped_s: dict[int, float] = {}
 
     # --- what an entry takes along ---------------------------------------------------------
 
@@ -149,11 +155,25 @@ class Protection:
         return False
 
     def group_of(self, trade: Row) -> str | None:
-        """Return the group that an exit of a trade must join, None where there is none.
+        """Return the group that a new order of a trade must join, None where there is none.
 
-        Also when nothing seems to work in it: what we take for ended may live at the broker.
+        Also when nothing seems to work in it: what we take for ended may live at the broker. But a
+        group in which something has filled and nothing works takes nobody any more.
         """
-        return next((row["oca_group"] for row in self._family(trade) if row["oca_group"]), None)
+        rows = [
+            row
+            for row in (*self._family(trade), *self._store.exits_of(trade["trade_id"]))
+            if row["oca_group"]
+        ]
+        if not rows:
+            return None
+        groups = list(dict.fromkeys(row["oca_group"] for row in rows))
+        newest = max(rows, key=lambda row: row["created_ns"])["oca_group"]
+        members = [row for row in rows if row["oca_group"] == newest]
+        is_over = not any(map(_is_open, members)) and any(
+            self._store.filled_shares(row["order_ref"]) for row in members
+        )
+        return f"{groups[0]}-g{len(groups) + 1}" if is_over else newest
 
     def note_first_fill(self, trade_id: int) -> None:
         """Remember when the first fill of a trade was heard of, for the time without a stop."""
@@ -162,16 +182,21 @@ class Protection:
     async def strip(self, trade: Row) -> bool:
         """Cancel what protects a trade, for an exit that may not share its group.
 
-        Return whether nothing of it works any more. Until `dress` nothing is put in its place.
+        Return whether nothing of it works any more. Nothing is put in its place until `dress`, or
+        until nobody has asked for an exit for a while.
         """
-        self._stripped.add(trade["trade_id"])
+        self._stripped_s[trade["trade_id"]] = transport_s()
         rows = [row for row in self._family(trade) if not OrderState(row["state"]).is_final]
-        await self._cancel(rows)
+        await self.cancel(rows)
         return not rows
 
     def dress(self, trade_id: int) -> None:
         """Protect a trade again after `strip`."""
-        self._stripped.discard(trade_id)
+        self._stripped_s.pop(trade_id, None)
+
+    def _is_stripped(self, trade_id: int) -> bool:
+        since_s = self._stripped_s.get(trade_id, -math.inf)
+        return transport_s() - since_s < _BARE_AT_MOST_S
 
     # --- the look --------------------------------------------------------------------------
 
@@ -187,21 +212,25 @@ class Protection:
         live = [row for row in family if row["purpose"] in _PROTECTING and _is_open(row)]
         held = self._store.open_shares(trade_id) * Side(trade["side"]).sign
         if held <= EPSILON:
-            await self._cancel(live)
+            await self.cancel(live)
             return Verdict.WAITING if live else Verdict.QUIET
         if self.awaits_execution(trade):
             return await self._await_execution(trade)
         self._since_s.pop(_execution_of(trade), None)
-        if trade_id in self._stripped or any(map(_is_open, self._store.exits_of(trade_id))):
+        if any(map(_is_open, self._store.exits_of(trade_id))):
             # The exit is of the same group, and takes from the protection what it fills.
             return Verdict.WAITING
-        return await self._look_at_held(trade, family, live, held)
+        return await self._protect(trade, family, held)
 
-    async def _look_at_held(
-        self, trade: Row, family: list[Row], live: list[Row], held: float
-    ) -> Verdict:
-        """Look at the protection of a position that nothing else closes."""
-        if not any(row["purpose"] == OrderPurpose.STOP.value for row in live):
+    async def _protect(self, trade: Row, family: list[Row], held: float) -> Verdict:
+        """Look at the protection of shares that are held and that no exit is on its way for."""
+        live = [row for row in family if row["purpose"] in _PROTECTING and _is_open(row)]
+        stops = _stops_of(live)
+        if not stops and _is_hopeless(family):
+            return Verdict.NAKED
+        if self._is_stripped(trade["trade_id"]):
+            return Verdict.WAITING
+        if not stops:
             return await self._place_stop(trade, family, held)
         is_filling = any(_is_open(row) and row["purpose"] == "entry" for row in family)
         verdict = Verdict.QUIET
@@ -212,19 +241,24 @@ class Protection:
         return verdict
 
     async def look_at_orphans(self) -> bool:
-        """Cancel what protects an entry that ended without a fill; return whether some are left."""
+        """Cancel what protects an entry that ended without a fill; return whether some are left.
+
+        Not where the broker holds something that our fills do not explain: it may be that fill.
+        """
         orphans = []
         for row in self._store.unsettled_orders():
-            if row["purpose"] not in _PROTECTING:
+            if row["purpose"] not in _PROTECTING or row["symbol"] in self._blocked:
                 continue
             trade = self._store.trade_of_order(row)
             if trade is None:
-                entry = self._store.family_of(row["decision_id"])[0]
-                if not _is_open(entry):
+                family = self._store.family_of(row["decision_id"])
+                if _was_held_back(family):
+                    orphans.append(family[0])
+                elif not _is_open(family[0]):
                     orphans.append(row)
             elif trade["state"] == "CLOSED":
                 orphans.append(row)
-        await self._cancel(orphans)
+        await self.cancel(orphans)
         return bool(orphans)
 
     async def _keep(self, trade: Row, row: Row, held: float, *, is_filling: bool) -> Verdict:
@@ -286,11 +320,8 @@ class Protection:
         return Verdict.WAITING
 
     async def _place_stop(self, trade: Row, family: list[Row], held: float) -> Verdict:
-        """Put a stop where none works; after several that were refused, give the position up."""
-        stops = [row for row in family if row["purpose"] == OrderPurpose.STOP.value]
-        refused = [row for row in stops if row["state"] == OrderState.REJECTED.value]
-        if len(refused) >= _MOST_ATTEMPTS or len(stops) > 2 * _MOST_ATTEMPTS:
-            return Verdict.NAKED
+        """Put a stop where none works."""
+        n_stops = len(_stops_of(family))
         key = f"stop of trade {trade['trade_id']}"
         if not self._lasts(key) or not self._may_ask(key):
             # A stop that just filled is told of before its execution.
@@ -299,7 +330,7 @@ class Protection:
         self._on_incident("position without a stop", text, trade["symbol"])
         entry_ref = family[0]["order_ref"]
         intent = OrderIntent(
-            order_ref=f"{entry_ref}-sl{len(stops) + 1}",
+            order_ref=f"{entry_ref}-sl{n_stops + 1}",
             symbol=trade["symbol"],
             con_id=trade["con_id"],
             side=Side(trade["side"]).opposite,
@@ -311,7 +342,7 @@ class Protection:
             order_type=OrderType.STOP,
             tif="GTC",
             stop_price=trade["stop"],
-            oca_group=entry_ref,
+            oca_group=self.group_of(trade),
         )
         try:
             self._store.add_order(self._run_id, intent)
@@ -369,7 +400,7 @@ class Protection:
             await self._connector.resynchronise(text)
         return Verdict.WAITING
 
-    async def _cancel(self, rows: Iterable[Row]) -> None:
+    async def cancel(self, rows: Iterable[Row]) -> None:
         """Ask for the end of orders that protect nothing, once they had time to end themselves."""
         for row in rows:
             order_ref = row["order_ref"]
@@ -415,6 +446,30 @@ def _execution_of(trade: Row) -> str:
 
 def _is_open(row: Row) -> bool:
     return not OrderState(row["state"]).is_final
+
+
+def _stops_of(family: list[Row]) -> list[Row]:
+    return [row for row in family if row["purpose"] == OrderPurpose.STOP.value]
+
+
+def _is_hopeless(family: list[Row]) -> bool:
+    """Whether so many stops were refused or ended that one more would not work either."""
+    stops = _stops_of(family)
+    refused = [row for row in stops if row["state"] == OrderState.REJECTED.value]
+    return len(refused) >= _MOST_ATTEMPTS or len(stops) > 2 * _MOST_ATTEMPTS
+
+
+def _was_held_back(family: list[Row]) -> bool:
+    """Whether the last of a family was refused before the broker let any of it out.
+
+    The last one transmits the others: without it they lie at the broker, in no list of its.
+    """
+    entry, last = family[0], family[-1]
+    return (
+        _is_open(entry)
+        and entry["acknowledged_ns"] is None
+        and last["state"] == OrderState.REJECTED.value
+    )
 
 
 def _intent_of(row: Row) -> OrderIntent:

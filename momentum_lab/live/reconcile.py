@@ -26,6 +26,8 @@ from momentum_lab.records.trade_store import TradeStore
 _log = logging.getLogger(__name__)
 
 _REJECTED = frozenset({"Inactive"})
+_POSITION = "position of contract "
+_REDUCED = "completed: filled with fewer shares, its group took the rest"
 _CANCELLED = frozenset({"Cancelled", "ApiCancelled"})
 
 
@@ -176,9 +178,12 @@ def _settle_orders(
     for order in store.unsettled_orders():
         if sent_before_ns is not None and order["created_ns"] >= sent_before_ns:
             continue
-        report = _settlement(order, snapshot)
+        report = _settlement(
+            order, snapshot, is_filled=bool(store.filled_shares(order["order_ref"]))
+        )
         is_absent = report.event is OrderEvent.NOT_FOUND
-        if is_absent:
+        is_reduced = report.event is OrderEvent.CANCEL and report.message == _REDUCED
+        if is_reduced or is_absent:
             # Also one whose id was never stored may have left, and not be listed yet.
             if not execution.note_missing(report.order_ref):
                 continue
@@ -219,9 +224,11 @@ def _compare_positions(
         if con_id not in before:
             # A fill between two requests is in one of the two lists of positions.
             continue
-        if 0 <= theirs / own < 1 if own else False:
+        if own and theirs / own < 1:
             if execution.note_missing(name):
-                found += _close_elsewhere(snapshot, store, execution, con_id, own - theirs)
+                # Beyond zero it is somebody else's position, and found as that the next time.
+                left = theirs if theirs * own > 0 else 0.0
+                found += _close_elsewhere(snapshot, store, execution, con_id, own - left)
                 continue
             kind, text = (
                 DifferenceKind.UNEXPLAINED_POSITION,
@@ -232,14 +239,16 @@ def _compare_positions(
         else:
             kind, text = DifferenceKind.FOREIGN_POSITION, "none of it is ours"
         found.append(Difference(kind, con_id, theirs, own, None, text))
-    for con_id in ours:
-        if con_id not in {item.con_id for item in found}:
-            execution.forget_missing(_position_name(con_id))
+    # Also of a position that was closed in the meantime: nobody would look for it again.
+    doubted = {_position_name(item.con_id) for item in found}
+    for name in execution.missing:
+        if name.startswith(_POSITION) and name not in doubted:
+            execution.forget_missing(name)
     return found
 
 
 def _position_name(con_id: int) -> str:
-    return f"position of contract {con_id}"
+    return f"{_POSITION}{con_id}"
 
 
 def _close_elsewhere(
@@ -309,8 +318,14 @@ def differing(
     ]
 
 
-def _settlement(order: Row, snapshot: BrokerSnapshot) -> OrderReport:
-    """Return what the broker's lists say about an order whose end is not known."""
+def _settlement(order: Row, snapshot: BrokerSnapshot, *, is_filled: bool) -> OrderReport:
+    """Return what the broker's lists say about an order whose end is not known.
+
+    Args:
+        order: its row.
+        snapshot: the broker's lists.
+        is_filled: an execution of it has been booked.
+    """
     order_ref = order["order_ref"]
     event, words = OrderEvent.NOT_FOUND, "not known to the broker"
     if order_ref in snapshot.open_orders:
@@ -321,6 +336,9 @@ def _settlement(order: Row, snapshot: BrokerSnapshot) -> OrderReport:
             event = OrderEvent.REJECT
         elif status in _CANCELLED:
             event = OrderEvent.CANCEL
+        elif is_filled:
+            # Its executions are booked above; a list may lack the last for a while.
+            event, words = OrderEvent.CANCEL, _REDUCED
         else:
             # Completed, and its executions are booked above; what they leave open stays open.
             event = OrderEvent.ACKNOWLEDGE

@@ -110,7 +110,7 @@ class RiskDesk:
     def _advance(self, event: RiskEvent, cause: str) -> RiskState:
         before = self._current()
         state = advance_risk(before.state, event)
-        if state is before.state:
+        if state is before.state and event is not RiskEvent.RESUME_BY_HAND:
             return state
         now_ns = self._now_or_none()
         after = _Brake(state, cause, now_ns or 0)

@@ -28,7 +28,7 @@ from momentum_lab.errors import RecordError
 from momentum_lab.records.process import Process
 
 # The same folder from a terminal and from a scheduler, which may have other variables.
-_LEASES = Path(".local", "state", "momentum-lab")
+_LEASES = "momentum-lab"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,9 @@ def exclusive_account(account: str, strategy: str, run_id: str) -> Iterator[Leas
         RecordError: another process of this user holds it, or it cannot be written down.
     """
     digest = hashlib.sha256(json.dumps([account, strategy]).encode()).hexdigest()[:16]
-    path = Path.home() / _LEASES / f"{digest}.lease"
+    # Where the XDG convention keeps what outlives a program and is no configuration.
+    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    path = Path(state) / _LEASES / f"{digest}.lease"
     refusal = f"another session trades strategy {strategy!r} in this account"
     with _held(path, run_id, refusal=refusal) as lease:
         yield lease

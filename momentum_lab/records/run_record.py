@@ -26,6 +26,16 @@ from momentum_lab.records.reading import dtypes_of, opened, rows_of, typed, with
 
 _CENT_USD = 0.005
 _NOT_FINAL = tuple(state.value for state in OrderState if not state.is_final)
+# Read as they stand, by the run they belong to.
+_TABLES_OF_RUN = (
+    "orders",
+    "fills",
+    "equity",
+    "connection",
+    "incidents",
+    "risk_states",
+    "differences",
+)
 _DECISION_COLUMNS = (
     "decision_id",
     "decided_ns",
@@ -53,6 +63,8 @@ class RunRecord:
         equity: at, equity_usd.
         connection: steps of the connection's life cycle.
         incidents: what a person should look at.
+        risk_states: steps of the account's brake.
+        differences: what broker and record saw differently, and what was done about it.
         quotes: symbol, at, bid, ask, bid_size, ask_size, last; empty without a folder.
     """
 
@@ -64,6 +76,8 @@ class RunRecord:
     equity: pd.DataFrame
     connection: pd.DataFrame
     incidents: pd.DataFrame
+    risk_states: pd.DataFrame
+    differences: pd.DataFrame
     quotes: pd.DataFrame
 
 
@@ -98,10 +112,7 @@ def read_run(
                 run_id,
                 run_id,
             ),
-            **{
-                name: _table(db, name, "run_id = ?", run_id)
-                for name in ("orders", "fills", "equity", "connection", "incidents")
-            },
+            **{name: _table(db, name, "run_id = ?", run_id) for name in _TABLES_OF_RUN},
             quotes=_quotes(folder if runs is None else runs / run_id),
         )
 

@@ -408,7 +408,34 @@ class TradeStore:
                 }
             )
             self._advance_by_fills(db, order)
+            if not is_inferred:
+                self._take_inferred_back(db, order)
             return self._recompute_trade(db, order)
+
+    def _take_inferred_back(self, db: Database, order: Row) -> None:
+        """Give up inferred shares that an execution explains after all, told of late.
+
+        Both together would turn the trade round in the record, and its exit would do so in truth.
+        """
+        trade = self.trade_of_order(order)
+        if trade is None:
+            return
+        total = ledger.total_of(self._rows, trade)
+        beyond = -total.shares * Side(trade["side"]).sign
+        inferred = self._rows(
+            "SELECT fills.* FROM fills JOIN orders USING (order_ref)"
+            " WHERE is_inferred AND trade_id = ? ORDER BY filled_ns DESC, exec_id DESC",
+            trade["trade_id"],
+        )
+        for row in inferred:
+            left = max(0.0, row["shares"] - max(0.0, beyond))
+            beyond -= row["shares"] - left
+            if left:
+                _set(db, "fills", "exec_id", row["exec_id"], {"shares": left})
+                continue
+            db.execute("DELETE FROM fills WHERE exec_id = ?", [row["exec_id"]])
+            values = {"state": OrderState.CANCELLED.value, "message": "an execution explains it"}
+            _set(db, "orders", "order_ref", row["order_ref"], values)
 
     def book_commission(self, exec_id: str, commission_usd: float) -> Row | None:
         """Write the commission of an execution; return its trade's row, None if not ours."""

@@ -42,7 +42,12 @@ def _files() -> Iterator[Path]:
 
 
 def _is_ours(path: Path) -> bool:
-    return path.suffix != ".log" and not path.name.startswith((".coverage", ".env", ".DS_Store"))
+    # In a second worktree `.git` is a file that says where the first one is.
+    return (
+        path.suffix != ".log"
+        and path.name != ".git"
+        and not path.name.startswith((".coverage", ".env", ".DS_Store"))
+    )
 
 
 def _text(path: Path) -> str:

@@ -101,7 +101,7 @@ async def test_flatten_closes_what_is_open_and_the_session_goes_on_halted(
 
     assert told.exit_code == 0, told.output
     assert "HALTED and flat" in told.output
-    assert (trade["state"], trade["exit_reason"]) == ("CLOSED", "SESSION_END")
+    assert (trade["state"], trade["exit_reason"]) == ("CLOSED", "FLATTEN")
     assert is_running
     assert "0 positions are being closed" in again.output
     assert "HALTED and flat" in again.output

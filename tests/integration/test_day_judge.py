@@ -13,8 +13,8 @@ from momentum_lab.core.order import OrderIntent, OrderPurpose
 from momentum_lab.gateway.orders import Ticket
 from momentum_lab.live.execution_service import ExecutionService
 from momentum_lab.live.ibkr.connector import IBKRConnector
+from momentum_lab.live.protection import Protection, Verdict
 from momentum_lab.records.trade_store import TradeStore
-from tests import day_judge
 from tests.connection_kit import make_tape
 from tests.day_judge import purpose_of
 from tests.gateway_factories import SPY, ticket
@@ -43,7 +43,7 @@ def intent(found: OrderDesk, name: str, side: Side, *, shares: int = 10) -> Orde
         shares,
         found.gateway.now_ns,
         trade_id=trade_id,
-        purpose=OrderPurpose.EXIT,
+        purpose=OrderPurpose.EXIT if trade_id else OrderPurpose.ENTRY,
     )
 
 
@@ -85,7 +85,7 @@ def test_an_exit_of_nothing_and_a_position_beyond_zero_are_seen(tape: Path, tmp_
 
     found = live_one_day(tape, tmp_path, scenario)
 
-    assert {"exit increases exposure", "position beyond zero"} <= kinds(found)
+    assert {"exit beyond zero", "position beyond zero"} <= kinds(found)
     assert "silent about a position" in kinds(found)
 
 
@@ -115,11 +115,17 @@ def test_an_entry_while_the_broker_is_away_is_seen(
     assert len(found.judge.witness.violations) == 1
 
 
-def test_a_position_without_its_stop_is_seen_once_stops_are_expected(
+def test_a_position_without_its_stop_is_seen(
     tape: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(day_judge, "EXPECTS_STOPS", True)
     seen: list[set[str]] = []
+
+    async def quiet(_self: Protection, _trade_id: int) -> Verdict:
+        return Verdict.QUIET
+
+    # An entry that takes no stop along, and nobody who looks for one.
+    monkeypatch.setattr(Protection, "children", staticmethod(lambda _entry: ()))
+    monkeypatch.setattr(Protection, "look", quiet)
 
     async def scenario(found: OrderDesk) -> None:
         await found.enter()
@@ -135,6 +141,15 @@ def test_a_position_without_its_stop_is_seen_once_stops_are_expected(
     live_one_day(tape, tmp_path, scenario)
 
     assert seen == [set(), {"stop too large"}, {"stop too large", "position without a stop"}]
+
+
+def test_a_stop_of_nothing_is_seen(tape: Path, tmp_path: Path) -> None:
+    async def scenario(found: OrderDesk) -> None:
+        stop = by_hand("d1-sl", Side.SELL, "STP", 10, order_id=1)
+        found.gateway.hub.publish(found.exchange.place(stop))
+        await anyio.sleep(60)
+
+    assert "order protects nothing" in kinds(live_one_day(tape, tmp_path, scenario))
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
@@ -11,6 +12,7 @@ from momentum_lab.core.market import NS_PER_S, Side
 from momentum_lab.core.order import OrderIntent, OrderPurpose, OrderState
 from momentum_lab.core.position import ExitReason
 from momentum_lab.live.reconcile import reconcile
+from momentum_lab.parameters import ExecutionParameters
 from tests.desk_kit import RUN, START_NS, Desk, desk
 from tests.session_kit import until
 
@@ -141,3 +143,31 @@ async def test_an_order_whose_id_was_never_stored_is_looked_for_twice(tmp_path: 
             states.append(found.store.order_state(exit_ref))
 
     assert states == [OrderState.INTENT, OrderState.ABSENT]
+
+
+def limited(**values: object) -> ExecutionParameters:
+    return replace(ExecutionParameters(), entry_order="marketable_limit", **values)  # type: ignore[arg-type]
+
+
+async def test_a_marketable_limit_pays_no_more_than_its_limit(tmp_path: Path) -> None:
+    async with desk(tmp_path, execution=limited(entry_limit_bps=5.0)) as found:
+        trade_id = await enter(found)
+        entry = found.store.table("orders", RUN)[0]
+        trade = found.store.trade(trade_id)
+
+    assert entry["order_type"] == "LMT"
+    assert entry["limit_price"] < entry["bid"]
+    assert trade["entry_price"] >= entry["limit_price"]
+
+
+async def test_a_limit_that_does_not_fill_is_taken_back_with_its_family(tmp_path: Path) -> None:
+    async with desk(tmp_path, execution=limited(fill_timeout_s=1.0)) as found:
+        signal = await found.signal()
+        found.gateway.hub.halt("SPY", 1)
+        await found.execution.enter(signal)
+        await until(lambda: not found.store.unsettled_orders())
+        states = {row["state"] for row in found.store.table("orders", RUN)}
+
+        assert not found.live_orders()
+
+    assert states == {"CANCELLED"}

@@ -113,7 +113,7 @@ async def test_a_killed_gateway_is_reconciled_before_anything_is_sent(
     first = begin(start_gateway, tmp_path)
     parameters = demo_parameters(first.port)
     # No price may end the trade, so that it ends by the client's own order.
-    far = replace(parameters.exits, stop_kind="ratio", stop_loss_ratio=0.4, take_profit_ratio=0.4)
+    far = replace(parameters.exits, stop_loss_ratio=0.03, take_profit_ratio=0.03)
     running = Running(replace(parameters, exits=far), tmp_path)
     async with anyio.create_task_group() as group:
         group.start_soon(running.run)

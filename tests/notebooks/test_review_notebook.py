@@ -46,7 +46,11 @@ def test_a_run_is_shown_with_the_timeline_of_its_connection(tmp_path: Path, run_
 def test_a_run_in_which_nothing_happened_is_shown_too(tmp_path: Path) -> None:
     database = empty_day(tmp_path)
 
-    assert run(tmp_path, database=str(database), runs=str(tmp_path / "runs"))
+    found = run(tmp_path, database=str(database), runs=str(tmp_path / "runs"))
+
+    page = "".join(item.get("data", {}).get("text/html", "") for item in found)
+    assert "It did not move in this run" in page
+    assert "None was found in this run" in page
 
 
 def test_a_run_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:

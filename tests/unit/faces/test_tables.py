@@ -7,7 +7,7 @@ import pytest
 from momentum_lab.faces import tables, theme
 from momentum_lab.parameters import load_parameters
 from momentum_lab.records.run_record import RunRecord, read_run
-from tests.record_kit import ROOT, RUN_ID, a_day, empty_day
+from tests.record_kit import ROOT, RUN_ID, a_day, empty_day, troubled_day
 
 
 def record_of(database: Path) -> RunRecord:
@@ -22,6 +22,11 @@ def day(tmp_path_factory: pytest.TempPathFactory) -> RunRecord:
 @pytest.fixture(scope="module")
 def nothing(tmp_path_factory: pytest.TempPathFactory) -> RunRecord:
     return record_of(empty_day(tmp_path_factory.mktemp("nothing")))
+
+
+@pytest.fixture(scope="module")
+def troubled(tmp_path_factory: pytest.TempPathFactory) -> RunRecord:
+    return record_of(troubled_day(tmp_path_factory.mktemp("troubled")))
 
 
 def facts(table: tables.Table) -> dict[str, str]:
@@ -94,9 +99,32 @@ def test_an_empty_table_says_so(nothing: RunRecord) -> None:
         tables.trades_table(nothing),
         tables.decisions_table(nothing),
         tables.incidents_table(nothing),
+        tables.brake_table(nothing),
+        tables.differences_table(nothing),
     ):
         assert table.when_empty in table._repr_html_()
         assert table.when_empty in repr(table)
+
+
+def test_a_step_of_the_brake_stands_with_its_cause(troubled: RunRecord) -> None:
+    table = tables.brake_table(troubled)
+
+    assert table.cells == (
+        (theme.DASH, "HALTED", "by hand: halt by ada"),
+        ("12:00:00", "ACTIVE", "by hand: resume by ada"),
+    )
+
+
+def test_a_difference_of_shares_has_both_sides_and_one_of_an_order_has_none(
+    troubled: RunRecord,
+) -> None:
+    table = tables.differences_table(troubled)
+
+    assert [row[1:5] for row in table.cells] == [
+        ("UNEXPLAINED_POSITION", "SPY", "0", "\N{MINUS SIGN}602"),
+        ("ORDER_ABSENT", theme.DASH, theme.DASH, theme.DASH),
+    ]
+    assert table.cells[1][-2:] == ("entry order was SENT", "settled as never sent; not sent again")
 
 
 def test_a_stranger_cannot_write_markup_into_a_table(day: RunRecord) -> None:

@@ -50,9 +50,9 @@ def test_the_sentence_says_what_the_trade_would_have_been(seen: View) -> None:
     words = sentence(seen)
 
     assert "SPY short, 603 shares" in words
-    assert "out 14:04:30 at 165.95 by STOP_LOSS" in words
+    assert "out 14:01:20 at 165.94 by STOP_LOSS" in words
     assert "1 of 5 would be traded" in words
-    assert words.count("<b>\N{MINUS SIGN}$162.81</b>") == 2
+    assert words.count("<b>\N{MINUS SIGN}$156.78</b>") == 2
 
 
 def test_the_sentence_says_why_not(seen: View) -> None:

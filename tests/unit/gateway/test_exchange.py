@@ -403,6 +403,48 @@ def test_a_fill_of_a_group_ends_its_orders_that_are_still_on_their_way(oca_type:
     assert found.account.ledger.position("SPY").quantity == 100
 
 
+@pytest.mark.parametrize("oca_type", [1, 2, 3])
+@pytest.mark.parametrize("latency_s", [0.0, 2.0])
+def test_who_joins_a_group_that_has_filled_is_cancelled_at_once(
+    oca_type: int, latency_s: float
+) -> None:
+    a_market = market([100.0] * 30)
+    found = exchange(a_market, rules=Rules(latency_s=latency_s))
+    group: dict[str, Any] = {"oca_group": "g", "oca_type": oca_type}
+    found.place(ticket(order_id=1, **group))
+    play(found, a_market, 4)
+
+    events = found.place(ticket(Side.SELL, order_id=2, **group))
+
+    assert (statuses(events), errors(events)) == ([(2, CANCELLED)], [202])
+    assert play(found, a_market, 4) == []
+    assert found.account.ledger.position("SPY").quantity == 100
+
+
+def test_who_was_held_back_while_its_group_filled_is_cancelled_when_it_leaves() -> None:
+    a_market = market([100.0] * 30)
+    found = exchange(a_market)
+    found.place(ticket(Side.SELL, order_id=1, oca_group="g", transmit=False))
+    found.place(ticket(order_id=2, oca_group="g"))
+
+    events = found.place(ticket(Side.SELL, order_id=1, oca_group="g"))
+
+    assert statuses(events) == [(1, CANCELLED)]
+    assert found.account.ledger.position("SPY").quantity == 100
+
+
+@pytest.mark.parametrize(("oca_type", "is_over"), [(1, True), (2, False), (3, False)])
+def test_a_part_ends_a_group_only_where_it_cancels(*, oca_type: int, is_over: bool) -> None:
+    found = exchange(market([100.0] * 30))
+    found.floor.fills_only_half = True
+    group: dict[str, Any] = {"oca_group": "g", "oca_type": oca_type}
+    found.place(ticket(order_id=1, **group))
+
+    found.place(limit(90.0, order_id=2, **group))
+
+    assert found.books.orders[1, 2].is_done is is_over
+
+
 def test_an_order_whose_time_has_passed_is_rejected() -> None:
     a_market = market()
     found = exchange(a_market)

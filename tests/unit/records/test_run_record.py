@@ -10,7 +10,10 @@ from momentum_lab.errors import RecordError
 from momentum_lab.records.run_record import RunRecord, check_record, read_run
 from tests.record_kit import RUN_ID, a_day, break_store, empty_day
 
-TABLES = ("headlines", "trades", "orders", "fills", "equity", "connection", "incidents", "quotes")
+TABLES = (
+    "headlines", "trades", "orders", "fills", "equity", "connection", "incidents", "risk_states",
+    "differences", "quotes",
+)  # fmt: skip
 
 
 @pytest.fixture

@@ -55,9 +55,9 @@ def enter(store: TradeStore, number: int = 1, *, shares: int = 100) -> OrderInte
     return order
 
 
-def leave(store: TradeStore, trade_id: int, *, shares: int = 100) -> OrderIntent:
+def leave(store: TradeStore, trade_id: int, number: int = 1, *, shares: int = 100) -> OrderIntent:
     intent = OrderIntent(
-        f"ml-{RUN}-t{trade_id}x1",
+        f"ml-{RUN}-t{trade_id}x{number}",
         "SPY",
         756733,
         Side.SELL,
@@ -118,6 +118,23 @@ def test_a_fill_opens_the_trade_and_its_opposite_closes_it(store: TradeStore) ->
     assert (closed["state"], closed["exit_reason"]) == ("CLOSED", "STOP_LOSS")
     assert closed["gross_usd"] == pytest.approx(-100)
     assert store.positions() == {}
+
+
+def test_an_execution_told_of_late_takes_the_place_of_what_was_inferred(store: TradeStore) -> None:
+    trade = store.book_fill(fill(enter(store), "e1", price=100.0))
+    assert trade is not None
+    inferred, late = leave(store, trade["trade_id"]), leave(store, trade["trade_id"], number=2)
+    store.book_fill(fill(inferred, "inferred-1", price=90.0), is_inferred=True)
+
+    half = store.book_fill(fill(late, "e2", shares=60, price=101.0))
+    assert half is not None
+    assert (half["state"], half["exit_price"]) == ("CLOSED", pytest.approx(96.6))
+    whole = store.book_fill(fill(late, "e3", shares=40, price=101.0))
+
+    assert whole is not None
+    assert (whole["state"], whole["exit_price"]) == ("CLOSED", 101.0)
+    assert store.order_state(inferred.order_ref) is OrderState.CANCELLED
+    assert not store.knows_fill("inferred-1")
 
 
 def test_a_repeated_execution_counts_once(store: TradeStore) -> None:

@@ -1,0 +1,363 @@
+"""What goes wrong with the orders that protect a position, lived through by a whole session.
+
+As `test_order_faults`, for stop and target: refused, unheard of, filled at the wrong moment, and
+made pointless by somebody else. At the end `trade_one_day` asserts that each position had its
+stop, that nothing was left that could open one, and that record and gateway agree to the cent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import anyio
+import pytest
+
+from momentum_lab.core.market import NS_PER_S, Side
+from momentum_lab.core.order import OrderState
+from momentum_lab.core.signal import Reason
+from momentum_lab.gateway.checks import Rules
+from momentum_lab.gateway.orders import REMOVED_LIQUIDITY, Order, Ticket
+from tests.connection_kit import make_tape
+from tests.gateway_factories import ticket
+from tests.order_desk import (
+    ABSENT_WITHIN_S,
+    FILL_TIMEOUT_S,
+    NOON_NS,
+    OrderDesk,
+    live_one_day,
+    trade_one_day,
+)
+
+pytestmark = pytest.mark.timeout(60)
+_S = OrderState
+HALF_DAY_NS = 12 * 3600 * NS_PER_S
+# Of a trade whose exit needed its protection out of the way, until the stop is back.
+BACK_WITHIN_S = 20.0
+AUDIT_S = 330.0
+
+
+@pytest.fixture(scope="module")
+def tape(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Wednesday 2013-10-09 and the day after."""
+    return make_tape(tmp_path_factory.mktemp("days") / "tape", NOON_NS - HALF_DAY_NS, 2)
+
+
+def refusing(*ends: str, times: int = 1_000_000) -> Callable[[Ticket], bool]:
+    """Refuse orders by what their reference holds, so many times."""
+    left = [times]
+
+    def rejects(wanted: Ticket) -> bool:
+        is_meant = any(end in wanted.order_ref for end in ends)
+        left[0] -= is_meant
+        return is_meant and left[0] >= 0
+
+    return rejects
+
+
+def stops(found: OrderDesk) -> list[Order]:
+    return [o for o in found.exchange.live_orders() if o.ticket.order_type == "STP"]
+
+
+def is_covered(found: OrderDesk) -> bool:
+    """Whether stops for exactly what is held work at the gateway."""
+    return found.held() != 0 and sum(o.remaining for o in stops(found)) == abs(found.held())
+
+
+def fill(found: OrderDesk, order: Order, shares: int) -> None:
+    """Let an order fill, whatever its price."""
+    price_usd = found.session._execution.last_price("SPY") or 100.0
+    floor = found.exchange.floor
+    found.gateway.hub.publish(floor._fill(order.key, shares, price_usd, REMOVED_LIQUIDITY))
+
+
+def state_of(found: OrderDesk, end: str) -> OrderState:
+    (state,) = (
+        OrderState(row["state"])
+        for row in found.store.table("orders", found.session.run_id)
+        if row["order_ref"].endswith(end)
+    )
+    return state
+
+
+def trade_state(found: OrderDesk) -> str:
+    (trade,) = found.store.table("trades", found.session.run_id)
+    return str(trade["state"])
+
+
+# --- refused ----------------------------------------------------------------------------------
+
+
+def test_a_refused_stop_is_placed_anew(tape: Path, tmp_path: Path) -> None:
+    async def scenario(found: OrderDesk) -> None:
+        await found.enter()
+        await found.until(lambda: is_covered(found), patience_s=10)
+        assert state_of(found, "-sl") is _S.REJECTED
+        assert "position without a stop" in found.incidents()
+        assert await found.close()
+
+    trade_one_day(tape, tmp_path, scenario, rejects=refusing("-sl", times=1))
+
+
+def test_a_position_whose_stops_are_all_refused_is_closed(tape: Path, tmp_path: Path) -> None:
+    async def scenario(found: OrderDesk) -> None:
+        await found.enter()
+        await found.until(lambda: found.held() == 0, patience_s=15)
+
+    found = trade_one_day(tape, tmp_path, scenario, rejects=refusing("-sl"))
+
+    (trade,) = found.final["trades"]
+    assert (trade["state"], trade["exit_reason"]) == ("CLOSED", "NO_PROTECTION")
+    assert len([row for row in found.final["orders"] if row["purpose"] == "stop"]) == 3
+
+
+def test_an_entry_that_its_refused_target_holds_back_is_cancelled(
+    tape: Path, tmp_path: Path
+) -> None:
+    async def scenario(found: OrderDesk) -> None:
+        # The last of the family transmits the others: they lie at the gateway, in no list.
+        await found.enter()
+        assert found.states() == {"d1": _S.CANCELLED}
+        assert list(found.exchange.books.unfinished()) == []
+        assert found.executions() == []
+
+    found = trade_one_day(tape, tmp_path, scenario, rejects=refusing("-tp"))
+
+    assert {row["state"] for row in found.final["orders"]} == {"CANCELLED", "REJECTED"}
+
+
+def test_a_trade_whose_exit_does_not_follow_gets_its_stop_back(tape: Path, tmp_path: Path) -> None:
+    async def scenario(found: OrderDesk) -> None:
+        await found.enter()
+        assert not await found.close()
+        # What was refused in the group goes alone: first the group ends. Nobody asks again.
+        assert not await found.close()
+        await anyio.sleep(BACK_WITHIN_S)
+        assert is_covered(found)
+
+    trade_one_day(tape, tmp_path, scenario, rejects=refusing("-t1x1"))
+
+
+# --- unheard of -------------------------------------------------------------------------------
+
+
+def test_a_stop_whose_acknowledgement_is_lost_is_asked_for(tape: Path, tmp_path: Path) -> None:
+    async def scenario(found: OrderDesk) -> None:
+        found.inject("lost_acknowledgement", for_s=5)
+        await found.enter()
+        (trade,) = found.store.open_trades()
+        assert not found.session._execution.is_protected(trade["trade_id"])
+        await anyio.sleep(2 * FILL_TIMEOUT_S)
+        assert found.session._execution.is_protected(trade["trade_id"])
+        # It was there all the time: no second one is placed.
+        assert len(stops(found)) == 1
+        assert await found.close()
+
+    found = trade_one_day(tape, tmp_path, scenario)
+
+    assert {row["kind"] for row in found.final["incidents"]} == {"protection unknown"}
+
+
+def test_a_stop_that_a_restart_swallows_is_placed_again(tape: Path, tmp_path: Path) -> None:
+    async def scenario(found: OrderDesk) -> None:
+        await found.enter()
+        (stop,) = stops(found)
+        found.gateway.hub.publish(found.exchange.floor.end([stop.key], text="by hand"))
+        # The one that takes its place is among the orders of the last seconds.
+        found.inject("restart", vanish_s=3, for_s=20)
+        await anyio.sleep(ABSENT_WITHIN_S)
+        await found.until(lambda: is_covered(found))
+        assert [o.ticket.order_ref for o in stops(found)] == ["ml-desk-d1-sl3"]
+        assert state_of(found, "-sl2") is _S.ABSENT
+        assert await found.close()
+
+    trade_one_day(tape, tmp_path, scenario)
+
+
+def test_a_stop_partly_filled_in_silence_is_found_by_the_audit(tape: Path, tmp_path: Path) -> None:
+    async def scenario(found: OrderDesk) -> None:
+        await found.enter()
+        (stop,) = stops(found)
+        found.inject("partial_then_silence", for_s=60)
+        fill(found, stop, 100)
+        await anyio.sleep(1)
+        (trade,) = found.store.open_trades()
+        assert abs(found.store.open_shares(trade["trade_id"])) == abs(found.held())
+        fill(found, stop, found.held())
+        assert found.held() == 0
+        await anyio.sleep(AUDIT_S)
+        assert trade_state(found) == "CLOSED"
+
+    found = trade_one_day(tape, tmp_path, scenario)
+
+    assert len(found.executions()) == 3
+
+
+# --- filled at the wrong moment ---------------------------------------------------------------
+
+
+def test_a_stop_that_fills_before_the_exit_arrives_ends_it(tape: Path, tmp_path: Path) -> None:
+    async def scenario(found: OrderDesk) -> None:
+        await found.enter()
+        async with anyio.create_task_group() as group:
+            group.start_soon(found.close)
+            await found.until(lambda: len(found.placed()) == 2)
+            (stop,) = stops(found)
+            fill(found, stop, found.held())
+        assert found.states() == {"d1": _S.FILLED, "t1x1": _S.CANCELLED}
+
+    found = trade_one_day(tape, tmp_path, scenario, rules=Rules(latency_s=2))
+
+    (trade,) = found.final["trades"]
+    assert (trade["state"], trade["exit_reason"]) == ("CLOSED", "STOP_LOSS")
+    assert len(found.executions()) == 2
+
+
+def test_an_exit_after_a_fill_of_the_stop_that_is_not_known_yet_is_harmless(
+    tape: Path, tmp_path: Path
+) -> None:
+    async def scenario(found: OrderDesk) -> None:
+        await found.enter()
+        found.inject("late_status", delay_s=5, for_s=30)
+        (stop,) = stops(found)
+        fill(found, stop, found.held())
+        # The group has filled: the gateway takes nobody there.
+        await found.close()
+        await anyio.sleep(FILL_TIMEOUT_S)
+        assert trade_state(found) == "CLOSED"
+        assert found.states()["t1x1"] is _S.CANCELLED
+
+    found = trade_one_day(tape, tmp_path, scenario)
+
+    assert len(found.executions()) == 2
+
+
+def test_a_position_that_its_late_fills_explain_is_not_looked_for_again(
+    tape: Path, tmp_path: Path
+) -> None:
+    async def scenario(found: OrderDesk) -> None:
+        await found.enter()
+        found.inject("late_status", delay_s=25, for_s=60)
+        (stop,) = stops(found)
+        fill(found, stop, found.held())
+        # The list of executions lacks what is told late; the list of positions does not.
+        await found.session._auditor.audit()
+        assert found.session._execution.missing
+        await anyio.sleep(60)
+        assert trade_state(found) == "CLOSED"
+        assert found.session._execution.missing == ()
+
+    trade_one_day(tape, tmp_path, scenario)
+
+
+def test_a_stop_that_its_group_has_reduced_is_settled_by_its_fill(
+    tape: Path, tmp_path: Path
+) -> None:
+    async def scenario(found: OrderDesk) -> None:
+        await found.enter()
+        found.exchange.floor.fills_only_half = True
+        await found.close()
+        (stop,) = stops(found)
+        assert 0 < stop.quantity < stop.ticket.quantity
+        fill(found, stop, stop.remaining)
+        found.exchange.floor.fills_only_half = False
+        await found.until(lambda: not found.store.unsettled_orders(), patience_s=10)
+        assert state_of(found, "-sl") is _S.CANCELLED
+        assert trade_state(found) == "CLOSED"
+
+    found = trade_one_day(tape, tmp_path, scenario)
+
+    assert len(found.executions()) == 3
+
+
+def test_what_an_exit_leaves_open_is_protected_in_a_new_group(tape: Path, tmp_path: Path) -> None:
+    async def scenario(found: OrderDesk) -> None:
+        found.exchange.floor.fills_only_half = True
+        async with anyio.create_task_group() as group:
+            group.start_soon(found.enter)
+            await found.until(lambda: found.store.open_trades() != [])
+            group.start_soon(found.close)
+            await found.until(lambda: len(found.working()) == 2)
+            # What is held is closed whole, which ends the group; then the entry goes on.
+            (exit_order,) = (o for o in found.working() if o.ticket.side is Side.SELL)
+            fill(found, exit_order, exit_order.remaining)
+            assert (found.held(), stops(found)) == (0, [])
+            found.exchange.floor.fills_only_half = False
+        await found.until(lambda: is_covered(found))
+        assert {order.oca_group for order in stops(found)} == {"ml-desk-d1-g2"}
+        assert await found.close()
+
+    trade_one_day(tape, tmp_path, scenario)
+
+
+def test_the_corrected_fill_of_a_stop_is_recorded_to_the_cent(tape: Path, tmp_path: Path) -> None:
+    async def scenario(found: OrderDesk) -> None:
+        await found.enter()
+        (stop,) = stops(found)
+        fill(found, stop, found.held())
+        found.inject("execution_correction", change_usd=-0.37)
+        await anyio.sleep(2)
+
+    found = trade_one_day(tape, tmp_path, scenario)
+
+    (trade,) = found.final["trades"]
+    assert trade["exit_price"] == pytest.approx(found.executions()[-1].price_usd)
+    assert trade["exit_reason"] == "STOP_LOSS"
+
+
+# --- made pointless by somebody else ----------------------------------------------------------
+
+
+def by_hand(found: OrderDesk, side: Side, shares: int, *, order_id: int = 1) -> None:
+    """Another client trades without a reference."""
+    order = replace(ticket(side, shares, order_id=order_id), client_id=55, order_ref="")
+    found.gateway.hub.publish(found.exchange.place(order))
+
+
+def own_violations(found: OrderDesk) -> list[str]:
+    """What was broken, but for what somebody else has placed."""
+    theirs = ("foreign order", "execution not recorded")
+    return [words for words in found.judge.violations if not words.startswith(theirs)]
+
+
+def test_a_position_that_somebody_else_closes_takes_its_orders_along(
+    tape: Path, tmp_path: Path
+) -> None:
+    async def scenario(found: OrderDesk) -> None:
+        await found.enter()
+        by_hand(found, Side.SELL, found.held())
+        # One look proves nothing.
+        for _ in range(2):
+            await found.session._auditor.audit()
+            await anyio.sleep(4)
+        assert trade_state(found) == "CLOSED"
+        await found.until(lambda: not found.exchange.live_orders(), patience_s=5)
+        assert "closed elsewhere" in found.incidents()
+
+    found = live_one_day(tape, tmp_path, scenario)
+
+    assert [w for w in own_violations(found) if not w.startswith("fill of no")] == []
+    (trade,) = found.final["trades"]
+    assert trade["exit_reason"] == "MANUAL"
+    assert trade["exit_price"] == pytest.approx(found.executions()[-1].price_usd)
+    assert [row["is_inferred"] for row in found.final["fills"]] == [0, 1]
+
+
+def test_a_foreign_position_is_not_touched_and_not_added_to(tape: Path, tmp_path: Path) -> None:
+    async def scenario(found: OrderDesk) -> None:
+        by_hand(found, Side.BUY, 10)
+        await found.session._auditor.audit()
+        decision = await found.enter()
+        assert decision.reason is Reason.SYMBOL_BLOCKED
+        await anyio.sleep(60)
+        assert found.held() == 10
+        assert not any(ref.startswith("ml-") for _, ref, *_ in found.judge.order_log)
+        by_hand(found, Side.SELL, 10, order_id=2)
+        await found.session._auditor.audit()
+
+    found = live_one_day(tape, tmp_path, scenario)
+
+    # Nobody gives it a stop either.
+    told = {words.partition(":")[0] for words in own_violations(found)}
+    assert told == {"position without a stop"}
