@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 
 import anyio
 
+from momentum_lab.calendars import session_on_day_of
 from momentum_lab.clock import Alarm, Clock, transport_s
 from momentum_lab.core.connection import ConnectionState
 from momentum_lab.core.market import EPSILON, Quote, Side
@@ -343,7 +344,16 @@ class ExecutionService:
         return shares
 
     def _may_close(self, trade: Row, earlier: list[Row]) -> bool:
-        """Whether an exit may leave: reconciled, no earlier one in flight, the books agree."""
+        """Whether an exit may leave.
+
+        That is: the exchange is open, all is reconciled, no earlier one is in flight, and the
+        books agree.
+        """
+        now_ns = self._clock.now_ns()
+        session = session_on_day_of(now_ns)
+        if session is None or not session.holds(now_ns):
+            # It would wait for the next opening; until then the stop at the broker protects.
+            return False
         unrecorded = {intent.trade_id for intent in self._unrecorded.values()}
         if not self._connector.may_exit() or trade["trade_id"] in unrecorded:
             return False
@@ -436,9 +446,8 @@ class ExecutionService:
         await self._connector.resynchronise(f"order {intent.order_ref} has no answer")
 
     async def _hear(self, report: Report) -> None:
-        if not self._clock.is_anchored:
-            # Told before the time is known: everything will be asked for, see `reconcile`.
-            return
+        # A replay may be told of a fill before it is told the time.
+        await self._clock.sleep_until(0)
         try:
             if isinstance(report, FillReport):
                 self.book_fill(report.fill)

@@ -359,6 +359,7 @@ class LiveSession:
         if not self._is_ready.is_set():
             return
         await self._execution.cancel_entries()
+        self._tell_closed()
         self._manager.flatten()
         with anyio.move_on_after(self.parameters.execution.drain_s):
             await self._until_settled()
@@ -370,6 +371,19 @@ class LiveSession:
             # The cost of the last fill comes after it: without it the trade's profit is wrong.
             while self._store.lacks_commissions(self.run_id):  # noqa: ASYNC110 - the store sets no event
                 await anyio.sleep(0.05)
+
+    def _tell_closed(self) -> None:
+        """Say which positions stay open, since no exit is sent while the exchange is closed."""
+        now_ns = self._clock.now_ns()
+        session = session_on_day_of(now_ns)
+        if session is not None and session.holds(now_ns):
+            return
+        for row in self._store.open_trades():
+            text = (
+                f"trade {row['trade_id']}: no exit is sent while the exchange is closed; it is"
+                f" protected by its stop at the broker, at {row['stop']:g}"
+            )
+            self._record_incident("exchange closed", text, row["symbol"])
 
     async def _until_settled(self) -> None:
         while self._store.open_trades() or self._store.unsettled_orders():  # noqa: ASYNC110 - as above

@@ -384,18 +384,39 @@ async def test_an_exit_closes_also_what_was_heard_and_could_not_be_written(tmp_p
             assert [order.quantity for order in found.market_orders()] == [50 - shares]
 
 
-async def test_what_is_told_before_the_time_is_left_to_the_reconciliation(tmp_path: Path) -> None:
+async def test_what_is_told_before_the_time_is_booked_once_it_is_known(tmp_path: Path) -> None:
     async with floor(tmp_path) as found:
         await found.enter()
         order_ref = next(row["order_ref"] for row in found.rows("orders"))
         early = Fill("early", order_ref, "SPY", Side.SELL, 50.0, 165.7, START_NS)
         execution = found.session._execution
-        known, execution._clock = execution._clock, ReplayClock(60)
-        await execution._hear(FillReport(early))
-        execution._clock = known
+        clock = ReplayClock(60)
+        execution._clock = execution.protection._clock = clock
+        async with anyio.create_task_group() as group:
+            group.start_soon(execution._hear, FillReport(early))
+            await anyio.sleep(0.1)
+            assert not found.store.knows_fill("early")
+            clock.observe(START_NS)
 
-        assert not found.store.knows_fill("early")
-        assert execution.accepts_entries
+        assert found.store.knows_fill("early")
+
+
+async def test_no_exit_is_sent_while_the_exchange_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with floor(tmp_path) as found:
+        await found.enter()
+        for module in ("execution_service", "session"):
+            monkeypatch.setattr(f"momentum_lab.live.{module}.session_on_day_of", lambda _: None)
+        found.session.stop()
+        await until(lambda: found.has_ended)
+
+        assert found.result is not None
+        assert len(found.result.open_trades) == 1
+        assert found.purposes() == ["entry"]
+        assert "exchange closed" in [row["kind"] for row in found.rows("incidents")]
+        stops = [o for o in found.exchange.live_orders() if o.ticket.order_type == "STP"]
+        assert [-o.remaining for o in stops] == list(found.held_shares().values())
 
 
 async def test_a_failed_write_does_not_end_the_watch_over_a_trade(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 import shutil
 import sys
 import tempfile
@@ -56,7 +57,9 @@ def main() -> int:
     # Every kind once before any kind twice: what is broken off has seen something of everything.
     points = choose(points, options.sample or len(points), seed=options.seed)
     results = folder / "results.jsonl"
-    _run_all(points, folder, tape, results, n_parallel=options.jobs)
+    # The processes of a run that was broken off may live on for a while: not in the same folder.
+    days = folder / "days" / str(os.getpid())
+    _run_all(points, days, tape, results, n_parallel=options.jobs)
     return _summarise(results, points)
 
 
@@ -96,7 +99,7 @@ def _counts(folder: Path, tape: Path) -> Counts | None:
 
 
 def _run_all(
-    points: Sequence[Point], folder: Path, tape: Path, results: Path, *, n_parallel: int
+    points: Sequence[Point], days: Path, tape: Path, results: Path, *, n_parallel: int
 ) -> None:
     judged = _judged(results)
     left = [point for point in points if point.name not in judged]
@@ -105,11 +108,9 @@ def _run_all(
         ThreadPoolExecutor(n_parallel) as pool,
         results.open("a", encoding="utf-8") as file,
     ):
-        days = {
-            pool.submit(_day, folder / "days" / point.slug, tape, point): point for point in left
-        }
-        for number, future in enumerate(as_completed(days), start=1):
-            point, verdict = days[future], future.result()
+        running = {pool.submit(_day, days / point.slug, tape, point): point for point in left}
+        for number, future in enumerate(as_completed(running), start=1):
+            point, verdict = running[future], future.result()
             file.write(json.dumps({"point": point.name, **dataclasses.asdict(verdict)}) + "\n")
             file.flush()
             reached = "" if verdict.has_fired else " (not reached)"

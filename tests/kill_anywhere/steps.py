@@ -121,13 +121,20 @@ class Steps:
         )
 
     def _happen(self) -> None:
-        self._fired.touch()
         variant = None if self._point is None else self._point.variant
+        kills_other = self._point is not None and (variant, self._point.process) == (
+            "session",
+            "gateway",
+        )
+        if kills_other and not self._session.exists():
+            # The gateway's first steps come before any session: there is nobody to kill.
+            return
+        self._fired.touch()
         if variant == "no space":
             fill_up(self._disk)
         elif variant in ("full once", "full for good"):
             self._is_full = True
-        elif self._point is not None and (variant, self._point.process) == ("session", "gateway"):
+        elif kills_other:
             os.kill(int(self._session.read_text(encoding="utf-8")), signal.SIGKILL)
         else:
             os.kill(os.getpid(), signal.SIGKILL)
