@@ -246,7 +246,7 @@ class Protection:
             return await self._place_stop(trade, family, held)
         is_filling = any(_is_open(row) and row["purpose"] == "entry" for row in family)
         surplus = self._surplus(stops, held)
-        await self._cancel(surplus)
+        await self.cancel(surplus)
         verdict = Verdict.WAITING if surplus else Verdict.QUIET
         for row in live:
             if row in surplus:
