@@ -34,10 +34,8 @@ T = TypeVar("T")
 # Real time that is spent on one look for what is under way.
 _LOOK_S = 0.0005
 # Counters in the kernel's `struct tcp_info` (Linux 4.19 and later), which only ever grows at its
-# end, as (offset, layout): bytes received, bytes written but not sent yet, bytes sent, and of
-# these the repeated ones.
-_RECEIVED, _UNSENT, _SENT, _REPEATED = (128, "=Q"), (144, "=I"), (200, "=Q"), (208, "=Q")
-_TCP_INFO_BYTES = 216
+# end: bytes received, bytes written but not sent yet, bytes sent, and of these the repeated ones.
+_TCP_INFO = struct.Struct("=128xQ8xI52xQQ")
 _INTERNET = (socket.AF_INET, socket.AF_INET6)
 
 
@@ -95,12 +93,15 @@ class _JumpingSelector(selectors.BaseSelector):
         self._loop = loop
         self._real = selectors.DefaultSelector()
         self._connections: dict[int, _Connection] = {}
+        # (sender, receiver) of each direction of the connections that have both ends here.
+        self._directions: list[tuple[int, int]] = []
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
         key = self._real.register(fileobj, events, data)
         connection = _Connection.of(key.fd)
         if connection is not None:
             self._connections[key.fd] = connection
+            self._pair()
         return key
 
     def unregister(self, fileobj: Any) -> selectors.SelectorKey:
@@ -108,6 +109,7 @@ class _JumpingSelector(selectors.BaseSelector):
         connection = self._connections.pop(key.fd, None)
         if connection is not None:
             connection.release()
+            self._pair()
         return key
 
     def modify(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
@@ -128,6 +130,7 @@ class _JumpingSelector(selectors.BaseSelector):
         for connection in self._connections.values():
             connection.release()
         self._connections.clear()
+        self._pair()
         self._real.close()
 
     def get_map(self) -> Mapping[Any, selectors.SelectorKey]:
@@ -136,12 +139,13 @@ class _JumpingSelector(selectors.BaseSelector):
     def _is_something_under_way(self) -> bool:
         if self._loop.has_threads:
             return True
+        return any(self._is_under_way(sender, receiver) for sender, receiver in self._directions)
+
+    def _pair(self) -> None:
         by_ends = {connection.ends: fd for fd, connection in self._connections.items()}
-        return any(
-            self._is_under_way(by_ends[ends[::-1]], fd)
-            for ends, fd in by_ends.items()
-            if ends[::-1] in by_ends
-        )
+        self._directions = [
+            (by_ends[ends[::-1]], fd) for ends, fd in by_ends.items() if ends[::-1] in by_ends
+        ]
 
     def _is_under_way(self, sender: int, receiver: int) -> bool:
         keys = self._real.get_map()
@@ -151,7 +155,9 @@ class _JumpingSelector(selectors.BaseSelector):
         if keys[sender].events & selectors.EVENT_WRITE:
             # The peer has read, and the kernel has not told the sender yet that there is room.
             return True
-        return self._connections[receiver].n_received < self._connections[sender].n_written
+        n_received, _ = self._connections[receiver].traffic()
+        _, n_written = self._connections[sender].traffic()
+        return n_received < n_written
 
 
 class _Connection:
@@ -187,25 +193,14 @@ class _Connection:
         """Give the descriptor back, open."""
         self._socket.detach()
 
-    @property
-    def n_received(self) -> int:
-        """Bytes that have arrived, read or not."""
-        return _count(self._info(), _RECEIVED)
-
-    @property
-    def n_written(self) -> int:
-        """Bytes handed to the kernel."""
-        info = self._info()
-        return _count(info, _SENT) - _count(info, _REPEATED) + _count(info, _UNSENT)
-
-    def _info(self) -> bytes:
-        return self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
-
-
-def _count(info: bytes, place: tuple[int, str]) -> int:
-    offset, layout = place
-    # An older kernel tells less: then nothing is known to be under way.
-    return int(struct.unpack_from(layout, info, offset)[0]) if len(info) > offset else 0
+    def traffic(self) -> tuple[int, int]:
+        """Return the bytes that have arrived, read or not, and those handed to the kernel."""
+        info = self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
+        if len(info) < _TCP_INFO.size:
+            # An older kernel tells less: then nothing is known to be under way.
+            return 0, 0
+        received, unsent, sent, repeated = _TCP_INFO.unpack(info)
+        return received, sent - repeated + unsent
 
 
 def virtual_time_loop() -> VirtualTimeLoop:

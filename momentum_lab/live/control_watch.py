@@ -21,9 +21,10 @@ from momentum_lab.records.control import Command, Control, SignOfLife
 
 _log = logging.getLogger(__name__)
 
+# By the wall, which people look at who give commands.
 _LOOK_EVERY_S = 0.25
-# By the wall: in a loop of virtual time most looks would find nothing new.
-_SHORTEST_LOOK_NS = NS_PER_S // 5
+# In a loop of virtual time, which runs ahead of the wall, the rest between two looks grows to this.
+_LONGEST_REST_S = 16.0
 _BEAT_EVERY_NS = NS_PER_S
 _TRY_AGAIN_NS = 5 * NS_PER_S
 _PATIENCE_S = 0.02
@@ -73,10 +74,14 @@ class ControlWatch:
 
     async def run(self) -> None:
         """Look until cancelled."""
+        rest_s = _LOOK_EVERY_S
         while True:
-            if wall_ns() - self._looked_ns >= _SHORTEST_LOOK_NS:
+            if wall_ns() - self._looked_ns >= _LOOK_EVERY_S / 2 * NS_PER_S:
                 self.look()
-            await anyio.sleep(_LOOK_EVERY_S)
+                rest_s = max(rest_s / 2, _LOOK_EVERY_S)
+            else:
+                rest_s = min(rest_s * 2, _LONGEST_REST_S)
+            await anyio.sleep(rest_s)
 
     def start(self) -> Command | None:
         """Sign on; return the command that says whether there may be entries, None without one."""
