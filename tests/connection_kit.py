@@ -173,7 +173,8 @@ class Witness:
 
     def _judge(self, at_ns: int, order_ref: str) -> None:
         sent_s = self.sent_s.pop(order_ref, math.inf)
-        is_exit = "-t" in order_ref
+        # What protects may leave whenever what closes may.
+        is_exit = "-t" in order_ref or "-sl" in order_ref or "-tp" in order_ref
         self.n_exits += is_exit
         self.n_entries += not is_exit
         missing = (BEFORE_EXIT if is_exit else BEFORE_ENTRY) - self._asked

@@ -312,16 +312,16 @@ class Protection:
         self, trade: Row, row: Row, works: WorkingOrder, held: float, wanted: float
     ) -> Verdict:
         order_ref = row["order_ref"]
-        if not self._may_ask(order_ref):
+        n_before = self._attempts.get(order_ref, 0)
+        has_failed = n_before >= _MOST_ATTEMPTS
+        if not self._may_ask(order_ref, every_s=self._answer_s if has_failed else _ASK_AGAIN_S):
             return Verdict.WAITING
-        n_tried = self._attempts[order_ref] = self._attempts.get(order_ref, 0) + 1
-        is_stop = row["purpose"] == OrderPurpose.STOP.value
-        if n_tried > _MOST_ATTEMPTS:
+        self._attempts[order_ref] = n_before + 1
+        if n_before == _MOST_ATTEMPTS:
             text = f"{order_ref}: {works.remaining:g} shares work, {held:g} are held"
             self._on_incident("protection not changed", text, trade["symbol"])
-            return (
-                Verdict.NAKED if is_stop and works.remaining < held - EPSILON else Verdict.WAITING
-            )
+        is_stop = row["purpose"] == OrderPurpose.STOP.value
+        is_naked = has_failed and is_stop and works.remaining < held - EPSILON
         filled = works.shares - works.remaining
         intent = replace(
             _intent_of(row),
@@ -341,7 +341,8 @@ class Protection:
             _log.warning("protection: %s", error)
             return Verdict.WAITING
         _log.info("protection: %s %g shares at %.2f", order_ref, held, wanted)
-        return Verdict.WAITING
+        # Tried again also then: what kept the broker from hearing it may be over.
+        return Verdict.NAKED if is_naked else Verdict.WAITING
 
     async def _place_stop(self, trade: Row, family: list[Row], held: float) -> Verdict:
         """Put a stop where none works."""
@@ -455,10 +456,10 @@ class Protection:
         """Whether something has been so for long enough not to be a matter of two messages."""
         return transport_s() - self._since_s.setdefault(key, transport_s()) >= _SETTLES_WITHIN_S
 
-    def _may_ask(self, key: str) -> bool:
+    def _may_ask(self, key: str, *, every_s: float = _ASK_AGAIN_S) -> bool:
         """Whether the last time that the broker was asked for this is long enough ago."""
         now_s = transport_s()
-        if now_s - self._asked_s.get(key, -_ASK_AGAIN_S) < _ASK_AGAIN_S:
+        if now_s - self._asked_s.get(key, -math.inf) < every_s:
             return False
         self._asked_s[key] = now_s
         return True

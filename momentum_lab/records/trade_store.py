@@ -441,10 +441,11 @@ class TradeStore:
             _set(db, "orders", "order_ref", row["order_ref"], values)
 
     def book_commission(self, exec_id: str, commission_usd: float) -> Row | None:
-        """Write the commission of an execution; return its trade's row, None if not ours."""
+        """Write the commission of an execution; return its trade's row, None if nothing is new."""
         with self._write() as db:
             changed = db.execute(
-                "UPDATE fills SET commission_usd = ? WHERE exec_id = ?", [commission_usd, exec_id]
+                "UPDATE fills SET commission_usd = ? WHERE exec_id = ? AND commission_usd IS NOT ?",
+                [commission_usd, exec_id, commission_usd],
             ).rowcount
             if not changed:
                 return None

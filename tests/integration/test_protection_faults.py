@@ -16,6 +16,7 @@ import pytest
 
 from momentum_lab.core.market import NS_PER_S, Side
 from momentum_lab.core.order import OrderState
+from momentum_lab.core.position import ExitReason
 from momentum_lab.core.signal import Reason
 from momentum_lab.gateway.checks import Rules
 from momentum_lab.gateway.orders import REMOVED_LIQUIDITY, Order, Ticket
@@ -157,6 +158,25 @@ def test_a_stop_whose_acknowledgement_is_lost_is_asked_for(tape: Path, tmp_path:
     found = trade_one_day(tape, tmp_path, scenario)
 
     assert {row["kind"] for row in found.final["incidents"]} == {"protection unknown"}
+
+
+def test_a_stop_whose_changes_nobody_hears_is_changed_once_they_are_heard(
+    tape: Path, tmp_path: Path
+) -> None:
+    async def scenario(found: OrderDesk) -> None:
+        await found.enter()
+        (trade,) = found.store.open_trades()
+        await found.until(lambda: stops(found)[0].ticket.stop_usd == trade["stop"])
+        tighter_usd = round(trade["stop"] + 0.02, 2)
+        found.inject("lost_answer", request="placeOrder", for_s=15)
+        await found.session._execution.move_stop(trade["trade_id"], tighter_usd, ExitReason.TRAIL)
+        await anyio.sleep(14)
+        assert stops(found)[0].ticket.stop_usd == trade["stop"]
+        await found.until(lambda: stops(found)[0].ticket.stop_usd == tighter_usd, patience_s=15)
+        assert found.incidents().count("protection not changed") == 1
+        assert await found.close()
+
+    trade_one_day(tape, tmp_path, scenario)
 
 
 def test_a_stop_that_a_restart_swallows_is_placed_again(tape: Path, tmp_path: Path) -> None:

@@ -175,12 +175,16 @@ class Day:
 
     def _start_gateway(self) -> None:
         plan, process = self._start("gateway", run_gateway)
-        self._gateway = process
         path, limit_s = plan.file("port"), time.monotonic() + _START_LIMIT_S
         while not path.exists():
+            if process.exitcode == _KILLED and self._point is not None:
+                # At its very first step, before it listened.
+                plan, process = self._start("gateway", run_gateway)
+                path = plan.file("port")
             if not process.is_alive() or time.monotonic() > limit_s:
                 raise RuntimeError(f"the gateway does not listen: see {plan.file('log')}")
             time.sleep(_LOOK_S)
+        self._gateway = process
         self._port = int(path.read_text(encoding="utf-8"))
 
     def _start_session(self) -> None:
