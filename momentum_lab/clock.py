@@ -45,6 +45,11 @@ def transport_s() -> float:
         return time.monotonic()
 
 
+def is_time_virtual() -> bool:
+    """Whether the running loop's time jumps from timer to timer instead of passing."""
+    return bool(getattr(asyncio.get_running_loop(), "is_time_virtual", False))
+
+
 def utc(at_ns: int) -> datetime:
     """Return an instant as a zone-aware UTC datetime, truncated to microseconds."""
     seconds, rest = divmod(at_ns, NS_PER_S)

@@ -204,8 +204,9 @@ class Judge:
         if purpose == "entry":
             self._judge_entry(ref, symbol, held)
         elif purpose == "exit" and held * ticket.side.sign > -ticket.quantity:
-            # Something filled while it was under way; whether that does harm, its fills show.
-            self._oversized.add(ref)
+            # Something filled while it was under way; whether that does harm, its fills show, and
+            # those of its group: the broker takes off the others in proportion to their sizes.
+            self._oversized |= {ref, *(order.ticket.order_ref for order in self._live(symbol))}
         elif not purpose:
             self._found("foreign order", ref or "without a reference")
 

@@ -89,6 +89,7 @@ class Session:
         may_read: closed while a fault keeps the gateway from reading.
         may_write: closed while a fault keeps it from writing.
         has_conflated: quotes were kept back because it reads too slowly.
+        is_answering: what is said now was asked for, and is not told by itself.
     """
 
     def __init__(self, hub: Hub, stream: SocketStream) -> None:
@@ -105,6 +106,7 @@ class Session:
         self._listening = anyio.CancelScope()
         self._is_closing = False
         self._is_mute = hub.door.is_mute
+        self.is_answering = False
         self.may_read, self.may_write = Gate(), Gate()
         self.has_conflated = False
         limits = hub.settings.limits
@@ -150,6 +152,14 @@ class Session:
         for message in messages:
             # One by one, because a fault may say something of its own in between.
             self._queue(encoder.encode_all(faults.outgoing(self, message)))
+
+    def answer(self, messages: Iterable[Message]) -> None:
+        """Queue a list that the client has asked for: faults of what is told unasked spare it."""
+        self.is_answering = True
+        try:
+            self.send_all(messages)
+        finally:
+            self.is_answering = False
 
     @property
     def voice(self) -> Voice[Any]:

@@ -40,7 +40,13 @@ _INTERNET = (socket.AF_INET, socket.AF_INET6)
 
 
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
-    """An event loop whose time is what its timers say, from 0 on, in seconds."""
+    """An event loop whose time is what its timers say, from 0 on, in seconds.
+
+    Attributes:
+        is_time_virtual: True; other loops have no such attribute.
+    """
+
+    is_time_virtual = True
 
     def __init__(self) -> None:
         """Make a loop at time 0."""

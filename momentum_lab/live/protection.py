@@ -224,8 +224,9 @@ class Protection:
         live = [row for row in family if row["purpose"] in _PROTECTING and _is_open(row)]
         held = self._store.open_shares(trade_id) * Side(trade["side"]).sign
         if held <= EPSILON:
-            await self.cancel(live)
-            return Verdict.WAITING if live else Verdict.QUIET
+            entry = family[0]
+            await self._end_entry(entry) if _is_open(entry) else await self.cancel(live)
+            return Verdict.WAITING if live or _is_open(entry) else Verdict.QUIET
         if self.awaits_execution(trade):
             return await self._await_execution(trade)
         self._since_s.pop(_execution_of(trade), None)
@@ -269,7 +270,7 @@ class Protection:
 
         Not where the broker holds something that our fills do not explain: it may be that fill.
         """
-        orphans = []
+        orphans, is_waiting = [], False
         for row in self._store.unsettled_orders():
             if row["purpose"] not in _PROTECTING or row["symbol"] in self._blocked:
                 continue
@@ -281,9 +282,22 @@ class Protection:
                 elif not _is_open(family[0]):
                     orphans.append(row)
             elif trade["state"] == "CLOSED":
-                orphans.append(row)
+                entry = self._store.family_of(row["decision_id"])[0]
+                if _is_open(entry):
+                    await self._end_entry(entry)
+                    is_waiting = True
+                else:
+                    orphans.append(row)
         await self.cancel(orphans)
-        return bool(orphans)
+        return is_waiting or bool(orphans)
+
+    async def _end_entry(self, entry: Row) -> None:
+        """Bring an entry to a known end although all that is known of it has been closed.
+
+        It may have filled once more in silence, so what protects it stays until then.
+        """
+        await self.cancel([entry])
+        await self._await_word(entry)
 
     async def _keep(self, trade: Row, row: Row, held: float, *, is_filling: bool) -> Verdict:
         """Keep one order at the size and the price that are meant."""
@@ -410,7 +424,10 @@ class Protection:
         if transport_s() - since_s > self._answer_s:
             self._since_s[order_ref] = transport_s()
             text = f"{order_ref}: the broker has not confirmed it within {self._answer_s:g} s"
-            self._on_incident("protection unknown", text, row["symbol"])
+            if row["purpose"] in _PROTECTING:
+                self._on_incident("protection unknown", text, row["symbol"])
+            else:
+                self._on_incident("order outcome unknown", text, row["symbol"])
             await self._connector.resynchronise(f"order {order_ref} has no answer")
         return Verdict.WAITING
 

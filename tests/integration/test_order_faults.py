@@ -66,7 +66,7 @@ def test_late_status_beyond_the_time_limit_is_asked_for_and_counted_once(
 ) -> None:
     async def scenario(found: OrderDesk) -> None:
         # Answers to requests for executions come late as well: the position is told first.
-        found.inject("late_status", delay_s=3 * FILL_TIMEOUT_S, for_s=120)
+        found.inject("late_status", strikes_lists=1, delay_s=3 * FILL_TIMEOUT_S, for_s=120)
         await found.enter()
         assert found.incidents() == ["order outcome unknown"]
         await found.until(lambda: found.states() == {"d1": _S.FILLED})

@@ -220,7 +220,7 @@ def test_a_stop_that_was_taken_for_lost_and_lives_is_not_kept_beside_the_new_one
     async def scenario(found: OrderDesk) -> None:
         await found.enter()
         # For a while the list of open orders lacks everything that works.
-        found.inject("lost_acknowledgement", for_s=30)
+        found.inject("lost_acknowledgement", strikes_lists=1, for_s=30)
         for _ in range(2):
             await found.session._auditor.audit()
             await anyio.sleep(4)
@@ -298,7 +298,7 @@ def test_a_position_that_its_late_fills_explain_is_not_looked_for_again(
 ) -> None:
     async def scenario(found: OrderDesk) -> None:
         await found.enter()
-        found.inject("late_status", delay_s=25, for_s=60)
+        found.inject("late_status", strikes_lists=1, delay_s=25, for_s=60)
         (stop,) = stops(found)
         fill(found, stop, found.held())
         # The list of executions lacks what is told late; the list of positions does not.
@@ -318,7 +318,7 @@ def test_an_exit_that_was_taken_for_lost_and_lives_does_not_fill_beside_the_next
         await found.enter()
         found.exchange.floor.fills_only_half = True
         # The list of open orders lacks everything that works.
-        found.inject("lost_acknowledgement", for_s=60)
+        found.inject("lost_acknowledgement", strikes_lists=1, for_s=60)
         assert not await found.close()
         await found.until(lambda: found.states()["t1x1"] is _S.ABSENT)
         await found.until(found.is_operational)

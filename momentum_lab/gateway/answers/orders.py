@@ -13,6 +13,7 @@ from momentum_lab.gateway.checks import rejected
 from momentum_lab.gateway.hours import Hours, find_zone
 from momentum_lab.gateway.orders import Execution, Order, Ticket
 from momentum_lab.gateway.refusal import RefusedError, invalid
+from momentum_lab.gateway.voice import Message
 from momentum_lab.gateway.wire import Request
 
 if TYPE_CHECKING:
@@ -103,10 +104,11 @@ def _all_open_orders(session: Session, _request: Request) -> None:
 
 
 def _tell_open(session: Session, orders: list[Order]) -> None:
+    told: list[Message] = []
     for order in orders:
-        session.send("openOrder", **messages.open_order(session.hub, order))
-        session.send("orderStatus", **messages.order_status(order))
-    session.send("openOrderEnd")
+        told.append(("openOrder", messages.open_order(session.hub, order)))
+        told.append(("orderStatus", messages.order_status(order)))
+    session.answer((*told, ("openOrderEnd", {})))
 
 
 def _auto_open_orders(session: Session, request: Request) -> None:
@@ -131,12 +133,13 @@ def _executions(session: Session, request: Request) -> None:
         for item in hub.account.executions_today()
         if item.at_ns >= since_ns and _is_asked_for(item, request.values, hub.account.code)
     ]
-    for item in found:
-        values = messages.execution(hub, item, version=session.version, req_id=req_id)
-        session.send("execDetails", **values)
-    session.send("execDetailsEnd", req_id=req_id)
-    for item in found:
-        session.send("commissionReport", **messages.commission(item))
+    told: list[Message] = [
+        ("execDetails", messages.execution(hub, item, version=session.version, req_id=req_id))
+        for item in found
+    ]
+    told.append(("execDetailsEnd", {"req_id": req_id}))
+    told += [("commissionReport", messages.commission(item)) for item in found]
+    session.answer(told)
 
 
 def _is_asked_for(item: Execution, wanted: Mapping[str, Any], account: str) -> bool:

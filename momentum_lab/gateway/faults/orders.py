@@ -1,4 +1,9 @@
-"""Faults of what is told about orders: late, twice, out of order, missing, corrected."""
+"""Faults of what is told about orders: late, twice, out of order, missing, corrected.
+
+They strike what the gateway tells by itself. A list that a client asks for is complete, and its end
+comes last, unless that is asked for: against a broker that leaves working orders out of its lists
+nobody can do much.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +23,26 @@ _LIVE_FILL = -1
 
 
 @dataclass
-class LateStatus(Fault):
+class ReportFault(Fault):
+    """A fault of what is told unasked."""
+
+    strikes_lists: int = tunable(
+        0,
+        unit="0/1",
+        low=0,
+        high=1,
+        step=1,
+        meaning="1: lists that a client asks for as well, as no broker should",
+    )
+
+    def strikes(self, session: Session) -> bool:
+        """Return whether this client is meant by what is told now."""
+        is_spared = session.is_answering and not self.strikes_lists
+        return super().strikes(session) and not is_spared
+
+
+@dataclass
+class LateStatus(ReportFault):
     """Order statuses and executions come late."""
 
     name: ClassVar[str] = "late_status"
@@ -40,7 +64,7 @@ class LateStatus(Fault):
 
 
 @dataclass
-class DuplicateStatus(Fault):
+class DuplicateStatus(ReportFault):
     """Order statuses and executions come more than once."""
 
     name: ClassVar[str] = "duplicate_status"
@@ -54,7 +78,7 @@ class DuplicateStatus(Fault):
 
 
 @dataclass
-class ReorderedStatus(Fault):
+class ReorderedStatus(ReportFault):
     """Two reports about orders change places: the newer one comes first."""
 
     name: ClassVar[str] = "reordered_status"
@@ -80,7 +104,7 @@ class ReorderedStatus(Fault):
 
 
 @dataclass
-class CommissionFirst(Fault):
+class CommissionFirst(ReportFault):
     """The commission report comes before the execution that it belongs to."""
 
     name: ClassVar[str] = "commission_first"
@@ -101,7 +125,7 @@ class CommissionFirst(Fault):
 
 
 @dataclass
-class LostAcknowledgement(Fault):
+class LostAcknowledgement(ReportFault):
     """An order is taken and lives, but nothing is told about it until it fills."""
 
     name: ClassVar[str] = "lost_acknowledgement"
@@ -118,7 +142,7 @@ class LostAcknowledgement(Fault):
 
 
 @dataclass
-class PartialThenSilence(Fault):
+class PartialThenSilence(ReportFault):
     """A part of an order fills and is told; then neither more fills nor a word about it come."""
 
     name: ClassVar[str] = "partial_then_silence"
