@@ -314,6 +314,7 @@ class ExecutionService:
             ask=quote.ask if quote else None,
             oca_group=group,
         )
+        await self._end_entry_of(trade)
         _log.info("exit: %s %s %d shares", intent.symbol, reason.value, intent.shares)
         try:
             self._store.add_order(self._book.run_id, intent)
@@ -328,6 +329,12 @@ class ExecutionService:
             # By nobody here: its group has filled already, and that has not been heard of.
             await self._connector.resynchronise(f"order {intent.order_ref} was cancelled")
         return is_flat
+
+    async def _end_entry_of(self, trade: Row) -> None:
+        """Ask for the end of what still works of an entry: who leaves does not want more of it."""
+        entry = self._store.family_of(trade["decision_id"])[0]
+        if not OrderState(entry["state"]).is_final:
+            await self._connector.cancel_order(entry["order_ref"])
 
     def _unbooked_shares(self, trade_id: int) -> float:
         """Return the signed shares of a trade's executions that were heard and not written down."""

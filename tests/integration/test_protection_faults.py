@@ -359,6 +359,8 @@ def test_what_an_exit_leaves_open_is_protected_in_a_new_group(tape: Path, tmp_pa
         async with anyio.create_task_group() as group:
             group.start_soon(found.enter)
             await found.until(lambda: found.store.open_trades() != [])
+            # An exit asks for the end of its entry first, which nobody hears here.
+            found.inject("lost_answer", request="cancelOrder", for_s=60)
             group.start_soon(found.close)
             await found.until(lambda: len(found.working()) == 2)
             # What is held is closed whole, which ends the group; then the entry goes on.
@@ -369,6 +371,20 @@ def test_what_an_exit_leaves_open_is_protected_in_a_new_group(tape: Path, tmp_pa
         await found.until(lambda: is_covered(found))
         assert {order.oca_group for order in stops(found)} == {"ml-desk-d1-g2"}
         assert await found.close()
+
+    trade_one_day(tape, tmp_path, scenario)
+
+
+def test_an_exit_ends_what_still_works_of_its_entry(tape: Path, tmp_path: Path) -> None:
+    async def scenario(found: OrderDesk) -> None:
+        found.exchange.floor.fills_only_half = True
+        async with anyio.create_task_group() as group:
+            group.start_soon(found.enter)
+            await found.until(lambda: found.store.open_trades() != [])
+            group.start_soon(found.close)
+            await found.until(lambda: found.states()["d1"] is _S.CANCELLED)
+            found.exchange.floor.fills_only_half = False
+        await found.until(lambda: found.held() == 0 and not found.working())
 
     trade_one_day(tape, tmp_path, scenario)
 
