@@ -147,7 +147,11 @@ async def _enter(session: LiveSession, watch: Stopwatch, article: str) -> float:
     key = session._book.add_headline(item)
     if key is None:
         raise RuntimeError("the headline of the benchmark was not recorded")
-    signal = TradeSignal(key, "S00", Side.BUY, now_ns, 100.0, 0.05, 3.0, 2.5, "a shock")
+    # Priced at the market of the moment, so that the price has not run since the shock.
+    quote = session._connector.lines.get("S00").quote
+    if quote is None:
+        raise RuntimeError("the benchmark lost its quote")
+    signal = TradeSignal(key, "S00", Side.BUY, now_ns, quote.ask, 0.05, 3.0, 2.5, "a shock")
     began = perf_counter()
     decision = await session._execution.enter(signal)
     if decision.outcome is not Outcome.ENTER:

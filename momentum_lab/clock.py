@@ -175,6 +175,7 @@ class ReplayClock:
         self._sleepers: list[tuple[int, int, Alarm]] = []
         self._asleep: set[int] = set()
         self._numbers = itertools.count()
+        self._timer: asyncio.TimerHandle | None = None
 
     @property
     def is_anchored(self) -> bool:
@@ -203,39 +204,51 @@ class ReplayClock:
             return
         self._anchor_ns = server_ns
         self._anchored_s = self.observed_s = transport_s()
-        self._wake_until(server_ns + _LONGEST_AHEAD_NS)
+        self._wake()
 
     async def wait_for(self, alarm: Alarm, *, until_ns: int) -> bool:
         """Return True once `alarm` is set, False once market time has reached `until_ns`."""
         number = next(self._numbers)
-        entry = (until_ns, number, alarm)
         try:
             while not alarm.is_set:
                 if self._anchor_ns is not None and self.now_ns() >= until_ns:
                     return False
                 if number not in self._asleep:
                     self._asleep.add(number)
-                    heapq.heappush(self._sleepers, entry)
-                await alarm.rest(self._nap_s(until_ns))
+                    heapq.heappush(self._sleepers, (until_ns, number, alarm))
+                    if self._sleepers[0][1] == number:
+                        self._set_timer()
+                await alarm.rest(math.inf)
         finally:
             self._forget(number)
         return True
 
-    def _nap_s(self, until_ns: int) -> float:
-        """Return how long to sleep if no stamp comes; for ever where only a stamp gets there."""
-        if self._anchor_ns is None or until_ns > self._anchor_ns + _LONGEST_AHEAD_NS:
-            return math.inf
-        # Not from the time that is told: it stands still until a later anchor has caught up.
-        left_ns = until_ns - self._running_ns(self._anchor_ns)
-        return max(0.0, left_ns / (self._speed * NS_PER_S)) + _SHORTEST_NAP_S
-
-    def _wake_until(self, near_ns: int) -> None:
-        """Let those look again whose instant the clock can reach by itself from here, or has."""
-        while self._sleepers and self._sleepers[0][0] <= near_ns:
+    def _wake(self) -> None:
+        """Let those look again whose instant has come, and set the timer for the next."""
+        now_ns = self.now_ns()
+        while self._sleepers and self._sleepers[0][0] <= now_ns:
             _, number, alarm = heapq.heappop(self._sleepers)
             if number in self._asleep:
                 self._asleep.discard(number)
                 alarm.nudge()
+        self._set_timer()
+
+    def _set_timer(self) -> None:
+        """Ring when the first instant comes by itself; not where only a stamp gets there."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        while self._sleepers and self._sleepers[0][1] not in self._asleep:
+            heapq.heappop(self._sleepers)
+        if self._anchor_ns is None or not self._sleepers:
+            return
+        until_ns = self._sleepers[0][0]
+        if until_ns > self._anchor_ns + _LONGEST_AHEAD_NS:
+            return
+        # Not from the time that is told: it stands still until a later anchor has caught up.
+        left_ns = until_ns - self._running_ns(self._anchor_ns)
+        nap_s = max(0.0, left_ns / (self._speed * NS_PER_S)) + _SHORTEST_NAP_S
+        self._timer = asyncio.get_running_loop().call_later(nap_s, self._wake)
 
     def _forget(self, number: int) -> None:
         """Leave the queue, lazily: many are woken by quotes long before their instant."""

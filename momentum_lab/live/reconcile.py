@@ -129,7 +129,11 @@ def _book_executions(
     by_ref: dict[str, list[Fill]] = {}
     for fill in snapshot.fills:
         by_ref.setdefault(fill.order_ref, []).append(fill)
+    booked = store.commissions(since_ns=min((fill.at_ns for fill in snapshot.fills), default=0))
     for fill in snapshot.fills:
+        if fill.exec_id in booked and fill.commission_usd in (None, booked[fill.exec_id]):
+            # Each list repeats the whole day.
+            continue
         is_ours = execution.recognise(fill.order_ref, *by_ref[fill.order_ref])
         if is_ours and execution.book_fill(fill):
             found.append(

@@ -34,6 +34,8 @@ from momentum_lab.records.ledger import Row
 
 # A lock held longer than this by a reader must not stall the loop of a live session.
 _BUSY_TIMEOUT_S = 0.05
+# What a look at a position asks again and again is short; a table of a whole day is not kept.
+_MOST_ROWS_KEPT = 100
 # How the cause of a risk state begins that a person asked for: it outlives the run.
 BY_HAND = "by hand: "
 
@@ -59,6 +61,8 @@ class TradeStore:
         except (OSError, sqlite3.Error) as error:
             raise RecordError(f"cannot open the trade store {path}: {error}") from error
         self.db = Database(connection)
+        self._answers: dict[tuple[str, tuple[object, ...]], list[Row]] = {}
+        self._answered_at: tuple[int, int] | None = None
         try:
             self._prepare()
         except (sqlite3.Error, RecordError) as error:
@@ -106,13 +110,33 @@ class TradeStore:
             raise RecordError(f"{self.path}: could not be written: {error}") from error
 
     def _rows(self, sql: str, *values: object) -> list[Row]:
-        # The library's own `query` parses each statement first, which takes longer than the answer.
+        """Return the rows of a question; one asked again is answered from memory.
+
+        What was read stays true until a row changes: by this store, or by another process.
+        """
         try:
-            cursor = self.db.conn.execute(sql, values)
-            names = [column[0] for column in cursor.description]
-            return [dict(zip(names, row, strict=True)) for row in cursor]
+            if self.db.conn.in_transaction:
+                # What has not been committed may be taken back.
+                return self._read(sql, values)
+            (version,) = self.db.conn.execute("PRAGMA data_version").fetchone()
+            state = (self.n_changes, version)
+            if state != self._answered_at:
+                self._answered_at = state
+                self._answers.clear()
+            rows = self._answers.get((sql, values))
+            if rows is None:
+                rows = self._read(sql, values)
+                if len(rows) <= _MOST_ROWS_KEPT:
+                    self._answers[sql, values] = rows
+            return [row.copy() for row in rows]
         except sqlite3.Error as error:
             raise RecordError(f"{self.path}: could not be read: {error}") from error
+
+    def _read(self, sql: str, values: tuple[object, ...]) -> list[Row]:
+        # The library's own `query` parses each statement first, which takes longer than the answer.
+        cursor = self.db.conn.execute(sql, values)
+        names = [column[0] for column in cursor.description]
+        return [dict(zip(names, row, strict=True)) for row in cursor]
 
     def rows(self, sql: str, *values: object) -> list[Row]:
         """Return the rows of a question that is put together elsewhere in the records."""
@@ -451,6 +475,16 @@ class TradeStore:
                 return None
             row = self._rows("SELECT order_ref FROM fills WHERE exec_id = ?", exec_id)[0]
             return self._recompute_trade(db, self.order(row["order_ref"]))
+
+    def commissions(self, *, since_ns: int) -> dict[str, float | None]:
+        """Return exec_id -> commission in USD, None while it has not been reported.
+
+        Args:
+            since_ns: executions before this market time are left out, UTC epoch nanoseconds.
+        """
+        sql = "SELECT exec_id, commission_usd FROM fills WHERE filled_ns >= ?"
+        rows = self._rows(sql, since_ns)
+        return {row["exec_id"]: row["commission_usd"] for row in rows}
 
     def lacks_commissions(self, run_id: str) -> bool:
         """Whether the cost of a fill of a run has not been reported yet."""
