@@ -1,13 +1,16 @@
 """How long a signal takes to become the bytes of an order, beside the library's bare placeOrder.
 
-Run:  python benchmarks/signal_to_order.py [--orders 300]
+Run:  python benchmarks/signal_to_order.py [--sessions 4]
 
 A whole session is connected to the paper gateway, which is a process of its own and plays a seeded
-market at the pace of the market. In turns, in one loop and one run:
+market at the pace of the market. The record grows to that of a day of twice as many entries as the
+limits of the account allow. In turns, in one loop, session after session:
 
-* signal: from the call of `ExecutionService.enter` to the bytes of the order at the transport: the
-  gate, guards, risk and size, decision and intent committed, the order encoded. The record is that
-  of the session. Its position is closed again before the next turn, which is not timed.
+* signal: from the call of `ExecutionService.enter` to the bytes of the entry and of the stop and
+  target that leave with it at the transport: the gate, guards, risk and size, decision and intents
+  committed, three orders encoded. The record is that of the session. Its position is closed again
+  before the next turn, which is not timed.
+* bare bracket: the same three orders by three calls of the library.
 * bare: from the call of `IB.placeOrder` of an unmodified ib_insync, connected to the same gateway,
   to the bytes of the order at the transport.
 
@@ -54,14 +57,18 @@ LIMIT_S = 30.0
 # The limiter and the library's own throttle never hold an order back at this pace.
 PAUSE_S = 0.05
 BARE = "bare placeOrder"
+BRACKET = "bare placeOrder of an entry, its stop and its target"
 LEVELS = {
     "signal, durable against process death": "NORMAL",
     "signal, durable against a power cut": "FULL",
 }
 # Both sides of the quote have to move within a minute.
 NOISE = 7e-5
+SYMBOLS = ("S00", "S01")
+# Twice what the limit of a day allows unless it is changed.
+ENTRIES = 40
 # The first ones fill caches.
-WARM_UP = 10
+WARM_UP = 5
 # Frame length, then the number of placeOrder.
 _ORDER = b"3\0"
 
@@ -71,35 +78,47 @@ class Stopwatch:
 
     def __init__(self, ib: IB) -> None:
         """Listen to a connection of the library."""
+        self._n_awaited = 0
         self.sent_s = 0.0
-        send = ib.client.conn.sendMsg
+        transport = ib.client.conn.transport
+        write = transport.write
 
-        def noting(message: bytes) -> None:
-            if message.startswith(_ORDER, 4):
+        def noting(data: bytes) -> None:
+            if self._n_awaited and data.startswith(_ORDER, 4):
+                self._n_awaited -= 1
                 self.sent_s = perf_counter()
-            send(message)
+            write(data)
 
-        ib.client.conn.sendMsg = noting
+        transport.write = noting
+
+    def start(self, n_writes: int = 1) -> float:
+        """Await the next orders; return the time. What is changed later does not count."""
+        self._n_awaited = n_writes
+        return perf_counter()
 
 
 def main() -> None:
     """Print the figures."""
     options = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    options.add_argument("--orders", type=int, default=300)
+    options.add_argument("--sessions", type=int, default=10)
     asked = options.parse_args()
     logging.disable(logging.CRITICAL)
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        write_tape(make_tape(2, 0, 390, noise=NOISE), folder / "tape")
+        write_tape(make_tape(3, 0, 390, noise=NOISE), folder / "tape")
+        found: dict[str, list[float]] = {name: [] for name in (BARE, BRACKET, *LEVELS)}
         settings = GatewaySettings(
             tape=folder / "tape", start_ns=OPEN_NS + 1200 * NS_PER_S, fast=1, slow=1, hold=False
         )
-        with gateway_process(settings) as port:
-            found = anyio.run(measure, port, folder, asked.orders)
+        for number in range(asked.sessions):
+            with gateway_process(settings) as port:
+                times = anyio.run(measure, port, folder / str(number))
+            for name, times_s in times.items():
+                found[name].extend(times_s)
     bare = statistics.median(found[BARE])
     for name, times_s in found.items():
         over_ms = (statistics.median(times_s) - bare) * 1e3
-        over = "" if name == BARE else f", median {over_ms:.2f} ms over the bare call"
+        over = "" if name == BARE else f", median {over_ms:.2f} ms over one bare call"
         sys.stdout.write(f"{name}: {_spread(times_s)}{over}\n")
 
 
@@ -108,32 +127,34 @@ def _spread(times_s: list[float]) -> str:
     return f"median {statistics.median(times_s) * 1e3:.2f} ms, p99 {p99 * 1e3:.2f} ms"
 
 
-async def measure(port: int, folder: Path, n_orders: int) -> dict[str, list[float]]:
+async def measure(port: int, folder: Path) -> dict[str, list[float]]:
     """Return the seconds of every order, by the library alone and by the session."""
     session = LiveSession(_parameters(port), root=folder, run_id="bench")
-    found: dict[str, list[float]] = {name: [] for name in (BARE, *LEVELS)}
+    found: dict[str, list[float]] = {name: [] for name in (BARE, BRACKET, *LEVELS)}
     bare = IB()
     await bare.connectAsync("127.0.0.1", port, clientId=99, timeout=LIMIT_S)
     async with anyio.create_task_group() as group:
         group.start_soon(session.run)
         await _until(lambda: hasattr(session, "_connector") and session._connector.is_operational())
-        line = session._connector.lines.get("S00")
-        await _until(lambda: line is not None and line.quote is not None)
+        lines = session._connector.lines
+        await _until(lambda: all(line.quote is not None for line in lines))
         ours, theirs = Stopwatch(session._connector._line.ib), Stopwatch(bare)
-        for number in range(WARM_UP + n_orders):
+        for number in range(ENTRIES // len(LEVELS)):
             found[BARE].append(await _place(bare, theirs, number))
+            found[BRACKET].append(await _place_bracket(bare, theirs))
             for name, level in LEVELS.items():
                 session._store.db.execute(f"PRAGMA synchronous = {level}")
-                found[name].append(await _enter(session, ours, f"{level}{number}"))
+                symbol = SYMBOLS[number % len(SYMBOLS)]
+                found[name].append(await _enter(session, ours, symbol, f"{level}{number}"))
         session.stop()
     bare.disconnect()
     return {name: times_s[WARM_UP:] for name, times_s in found.items()}
 
 
 async def _place(ib: IB, watch: Stopwatch, number: int) -> float:
-    stock = Stock("S01", "SMART", "USD", conId=1001)
+    stock = Stock("S02", "SMART", "USD", conId=1002)
     order = MarketOrder("SELL" if number % 2 else "BUY", 1, tif="DAY", orderRef=f"bare-{number}")
-    began = perf_counter()
+    began = watch.start()
     placed = ib.placeOrder(stock, order)
     took_s = watch.sent_s - began
     await _until(placed.isDone)
@@ -141,18 +162,36 @@ async def _place(ib: IB, watch: Stopwatch, number: int) -> float:
     return took_s
 
 
-async def _enter(session: LiveSession, watch: Stopwatch, article: str) -> float:
+async def _place_bracket(ib: IB, watch: Stopwatch) -> float:
+    stock = Stock("S02", "SMART", "USD", conId=1002)
+    family = ib.bracketOrder("BUY", 1, 1.0, takeProfitPrice=300.0, stopLossPrice=1.0)
+    family.parent.orderType = "MKT"
+    for order in family:
+        order.tif = "GTC"
+    began = watch.start(len(family))
+    placed = [ib.placeOrder(stock, order) for order in family]
+    took_s = watch.sent_s - began
+    await _until(placed[0].isDone)
+    ib.cancelOrder(family.takeProfit)
+    ib.cancelOrder(family.stopLoss)
+    await _until(lambda: all(trade.isDone() for trade in placed))
+    await anyio.sleep(PAUSE_S)
+    return took_s
+
+
+async def _enter(session: LiveSession, watch: Stopwatch, symbol: str, article: str) -> float:
     now_ns = session._clock.now_ns()
-    item = Headline("BRFG", article, now_ns, now_ns, f"Company (S00) {article}", ("S00",), "")
+    item = Headline("BRFG", article, now_ns, now_ns, f"Company {article}", (symbol,), "")
     key = session._book.add_headline(item)
     if key is None:
         raise RuntimeError("the headline of the benchmark was not recorded")
     # Priced at the market of the moment, so that the price has not run since the shock.
-    quote = session._connector.lines.get("S00").quote
-    if quote is None:
+    line = session._connector.lines.get(symbol)
+    quote = line.quote if line is not None else None
+    if quote is None or quote.ask is None:
         raise RuntimeError("the benchmark lost its quote")
-    signal = TradeSignal(key, "S00", Side.BUY, now_ns, quote.ask, 0.05, 3.0, 2.5, "a shock")
-    began = perf_counter()
+    signal = TradeSignal(key, symbol, Side.BUY, now_ns, quote.ask, 0.05, 3.0, 2.5, "a shock")
+    began = watch.start()
     decision = await session._execution.enter(signal)
     if decision.outcome is not Outcome.ENTER:
         raise RuntimeError(f"the benchmark could not enter: {decision}")
@@ -185,9 +224,18 @@ def _parameters(port: int) -> Parameters:
     calm = replace(found.exits, stop_loss_ratio=0.4, take_profit_ratio=0.4, time_stop_s=23_400)
     return replace(
         found,
-        universe=("S00",),
+        universe=SYMBOLS,
         connection=replace(found.connection, port=port),
         exits=calm,
+        # Hundreds of entries of one symbol within a minute or two.
+        risk=replace(
+            found.risk,
+            cool_down_s=0,
+            max_entries_per_minute=ENTRIES,
+            max_entries_per_day=ENTRIES,
+            max_symbol_entries_per_day=ENTRIES // len(SYMBOLS),
+            daily_loss_ratio=0.2,
+        ),
         # Small enough to be filled whole by what the quote shows.
         sizing=SizingParameters(risk_ratio=0.05, max_position_ratio=0.002),
         replay=ReplayParameters(speed=1, fast=1),

@@ -1,7 +1,6 @@
 """What the limits of the account ask of the trade store: the day so far, and the brake.
 
-All of it is asked before each entry, so every statement reads the newest rows only, by their row
-id: what happened today stands among the last of them.
+All of it is asked before each entry, so every statement reads the rows of the day by an index.
 """
 
 from __future__ import annotations
@@ -10,14 +9,10 @@ from dataclasses import dataclass
 
 from momentum_lab.core.market import NS_PER_S
 from momentum_lab.core.order import OrderState
+from momentum_lab.records import schema
 from momentum_lab.records.ledger import Query, Row
 
 _MINUTE_NS = 60 * NS_PER_S
-# More than a day can hold under any legal limit of entries.
-_NEWEST_TRADES = 1000
-_NEWEST_ORDERS = 1000
-_FINAL = tuple(state.value for state in OrderState if state.is_final)
-_FINAL_MARKS = ", ".join("?" * len(_FINAL))
 # The broker has not answered yet, or never heard of it: neither a refusal nor an acceptance.
 _SAYS_NOTHING = frozenset(
     {OrderState.INTENT, OrderState.SENT, OrderState.UNKNOWN, OrderState.ABSENT}
@@ -69,28 +64,25 @@ def entries_of_day(
         symbol: the one that is asked about.
         rejects_since_ns: earlier refusals are forgiven.
     """
-    rows = query(
-        "SELECT * FROM orders"  # noqa: S608 - question marks only
-        " WHERE rowid > (SELECT MAX(rowid) FROM orders) - ? AND purpose = 'entry'"
-        f" AND (state NOT IN ({_FINAL_MARKS}) OR created_ns >= ? AND (? = '' OR run_id = ?))"
-        " ORDER BY rowid DESC",
-        _NEWEST_ORDERS,
-        *_FINAL,
+    left = query(
+        "SELECT created_ns, symbol, state FROM orders WHERE purpose = 'entry'"
+        " AND created_ns >= ? AND state != ? AND (? = '' OR run_id = ?)"
+        " ORDER BY created_ns DESC, rowid DESC",
         scope.day_ns,
+        OrderState.ABSENT.value,
         scope.run_id,
         scope.run_id,
     )
-    left = [
-        row
-        for row in rows
-        if row["created_ns"] >= scope.day_ns and row["state"] != OrderState.ABSENT.value
-    ]
+    working = query(
+        f"SELECT * FROM orders WHERE purpose = 'entry' AND {schema.UNSETTLED}"  # noqa: S608 - our own words
+        " ORDER BY created_ns DESC"
+    )
     return DayEntries(
         n_day=len(left),
         n_minute=sum(1 for row in left if row["created_ns"] > now_ns - _MINUTE_NS),
         n_symbol=sum(1 for row in left if row["symbol"] == symbol),
         n_rejects=_rejects_in_a_row(left, rejects_since_ns),
-        working=tuple(row for row in rows if row["state"] not in _FINAL),
+        working=tuple(working),
     )
 
 
@@ -98,9 +90,7 @@ def closed_since(query: Query, scope: Scope, since_ns: int) -> list[Row]:
     """Return symbol, closed_ns and net_usd of the trades that closed since an instant."""
     return query(
         "SELECT symbol, closed_ns, net_usd FROM trades"
-        " WHERE trade_id > (SELECT MAX(trade_id) FROM trades) - ? AND state = 'CLOSED'"
-        " AND closed_ns >= ? AND (? = '' OR run_id = ?)",
-        _NEWEST_TRADES,
+        " WHERE state = 'CLOSED' AND closed_ns >= ? AND (? = '' OR run_id = ?)",
         since_ns,
         scope.run_id,
         scope.run_id,

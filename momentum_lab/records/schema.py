@@ -28,6 +28,8 @@ from pathlib import Path
 
 from sqlite_utils import Database
 
+from momentum_lab.core.order import OrderState
+
 VERSION = 2
 
 _SQL = """
@@ -189,7 +191,9 @@ CREATE TABLE differences (              -- between the broker and this record, f
 );
 CREATE INDEX fills_of_order ON fills (order_ref);
 CREATE INDEX orders_of_trade ON orders (trade_id);
-CREATE INDEX trades_of_state ON trades (state);
+CREATE INDEX orders_of_decision ON orders (decision_id);
+CREATE INDEX entries_of_day ON orders (created_ns) WHERE purpose = 'entry';
+CREATE INDEX trades_of_state ON trades (state, closed_ns);
 CREATE VIEW order_fills AS
 SELECT
     order_ref,
@@ -314,9 +318,14 @@ def daily_sql(condition: str = "") -> str:
     return _DAILY.format(condition=f"{closed} AND {condition}" if condition else closed).strip()
 
 
+_FINAL = ", ".join(f"'{state.value}'" for state in OrderState if state.is_final)
+# Of an order whose end is not known; in these very words, or the index of them is not used.
+UNSETTLED = f"state NOT IN ({_FINAL})"
+
 # One statement each; no comment above holds a semicolon.
 TABLES = (
     *(part.strip() for part in _SQL.split(";") if part.strip()),
+    f"CREATE INDEX orders_unsettled ON orders (created_ns, order_ref) WHERE {UNSETTLED}",
     f"CREATE VIEW daily_pnl AS {daily_sql()}",
 )
 

@@ -280,7 +280,9 @@ class TradeStore:
         rows = self._rows("SELECT run_id FROM headlines WHERE headline_id = ?", headline_id)
         if not rows:
             raise RecordError(f"{self.path}: no headline {headline_id!r} to decide about")
-        table = db.table("decisions").insert(
+        return _insert(
+            db,
+            "decisions",
             {
                 "headline_id": headline_id,
                 "run_id": rows[0]["run_id"],
@@ -292,9 +294,8 @@ class TradeStore:
                 "observed": decision.observed,
                 "limit_value": decision.limit,
                 "unit": decision.unit,
-            }
+            },
         )
-        return int(str(table.last_pk))
 
     # --- orders and fills -----------------------------------------------------------------
 
@@ -355,11 +356,8 @@ class TradeStore:
 
     def unsettled_orders(self) -> list[Row]:
         """Return the orders whose end is not known, oldest first."""
-        final = [state.value for state in OrderState if state.is_final]
-        marks = ", ".join("?" * len(final))
         return self._rows(
-            f"SELECT * FROM orders WHERE state NOT IN ({marks}) ORDER BY created_ns, order_ref",  # noqa: S608 - question marks only
-            *final,
+            f"SELECT * FROM orders WHERE {schema.UNSETTLED} ORDER BY created_ns, order_ref"  # noqa: S608 - our own words
         )
 
     def exits_of(self, trade_id: int) -> list[Row]:
@@ -500,7 +498,9 @@ class TradeStore:
     @staticmethod
     def _insert_order(db: Database, run_id: str, intent: OrderIntent) -> None:
         levels = intent.levels
-        db.table("orders").insert(
+        _insert(
+            db,
+            "orders",
             {
                 "order_ref": intent.order_ref,
                 "run_id": run_id,
@@ -527,7 +527,7 @@ class TradeStore:
                 "oca_group": intent.oca_group,
                 "parent_ref": intent.parent_ref,
                 "size_json": intent.size_json,
-            }
+            },
         )
 
     def _advance_by_fills(self, db: Database, order: Row) -> None:
@@ -680,6 +680,17 @@ def masked(account: str) -> str:
     if len(account) <= 2 * keep:
         return "*" * len(account)
     return account[:keep] + "*" * (len(account) - 2 * keep) + account[-keep:]
+
+
+def _insert(db: Database, table: str, values: Mapping[str, object]) -> int:
+    """Write a row; return its row id. The library's `insert` asks for the whole schema first."""
+    columns = ", ".join(f"[{name}]" for name in values)
+    marks = ", ".join("?" * len(values))
+    cursor = db.execute(
+        f"INSERT INTO [{table}] ({columns}) VALUES ({marks})",  # noqa: S608 - our own names
+        [*values.values()],
+    )
+    return int(cursor.lastrowid or 0)
 
 
 def _set(

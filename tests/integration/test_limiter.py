@@ -140,6 +140,38 @@ async def test_what_may_leave_leaves_in_the_same_call(tmp_path: Path) -> None:
         assert ib.client.conn.numMsgSent == n_before + 1
 
 
+async def test_a_family_leaves_in_one_write_and_arrives_in_its_order(tmp_path: Path) -> None:
+    limiter, writes = Limiter(P), list[bytes]()
+    async with standing_gateway(TAPE, tmp_path) as gateway, limited(gateway, limiter) as ib:
+        transport: Any = ib.client.conn.transport
+        write = transport.write
+        transport.write = lambda data: (writes.append(data), write(data))
+        with heard_by(gateway) as heard:
+            with limiter.together():
+                for ref in ("entry", "stop", "target"):
+                    ib.placeOrder(spy(), resting(ref))
+                assert writes == []
+            assert (len(writes), limiter.n_waiting) == (1, 0)
+            await settle(ib)
+        assert [v["order_ref"] for _, v in named(heard, "placeOrder")] == [
+            "entry",
+            "stop",
+            "target",
+        ]
+
+
+async def test_a_family_that_is_not_complete_does_not_leave(tmp_path: Path) -> None:
+    limiter = Limiter(P)
+    async with standing_gateway(TAPE, tmp_path) as gateway, limited(gateway, limiter) as ib:
+        with heard_by(gateway) as heard:
+            with pytest.raises(RuntimeError), limiter.together():
+                ib.placeOrder(spy(), resting("entry"))
+                raise RuntimeError
+            ib.placeOrder(spy(), resting("alone"))
+            await settle(ib)
+        assert [v["order_ref"] for _, v in named(heard, "placeOrder")] == ["alone"]
+
+
 async def test_a_time_request_does_not_wait_in_the_queue(tmp_path: Path) -> None:
     limiter = Limiter(P)
     async with standing_gateway(TAPE, tmp_path) as gateway, limited(gateway, limiter) as ib:

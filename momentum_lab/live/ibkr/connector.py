@@ -271,8 +271,9 @@ class IBKRConnector:
         """Send an order and its children; return the broker's order ids, in the same order.
 
         The gate is looked at and the orders leave without anything in between; they never wait.
-        The broker holds a family back until its last member has arrived, so a connection that
-        breaks in between has sent nothing. The outcome comes as reports.
+        They leave in one write, and the broker holds a family back until its last member has
+        arrived, so a connection that breaks in between has sent nothing. The outcome comes as
+        reports.
 
         Args:
             order: what to send.
@@ -286,7 +287,8 @@ class IBKRConnector:
         priority = self._let_out(order, n=len(family))
         ib = self._connected()
         order_ids = tuple(ib.client.getReqId() for _ in family)
-        with self._line.limiter.speaking(priority):
+        limiter = self._line.limiter
+        with limiter.speaking(priority), limiter.together():
             for order_id, member in zip(order_ids, family, strict=True):
                 self._ears.expect_order(order_id, member.order_ref)
                 message = translate.order_of(

@@ -123,6 +123,7 @@ class Limiter:
         self._client: Any = None
         self._send: Callable[[str], None] | None = None
         self._alarm = Alarm()
+        self._held: list[tuple[_Message, str | None]] | None = None
 
     @property
     def n_waiting(self) -> int:
@@ -160,6 +161,24 @@ class Limiter:
         finally:
             _raised.reset(token)
 
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Let what is sent inside the block leave at its end, in one write where it may leave.
+
+        A failure inside the block sends nothing of it.
+        """
+        self._held = []
+        try:
+            yield
+            held = self._held
+        finally:
+            self._held = None
+        for message, about in held:
+            self._budget.put(message.priority, message, about=about)
+        self._flush()
+        if self.n_waiting:
+            self._alarm.set()
+
     def wait_s(self, priority: Priority, *, n: int = 1) -> float:
         """Return how long `n` more messages of a class would wait; 0: they leave at once."""
         self._flush()
@@ -183,6 +202,9 @@ class Limiter:
             # It means all orders so far: none of them may follow it.
             self._budget.move_up(Priority.ENTRY, to=Priority.CANCEL)
         message = _Message(text, priority, transport_s())
+        if self._held is not None:
+            self._held.append((message, _about(text, kind)))
+            return
         self._budget.put(priority, message, about=_about(text, kind))
         self._flush()
         if self.n_waiting:
@@ -196,12 +218,13 @@ class Limiter:
             self._drop()
             return
         now_s = transport_s()
-        for message in self._budget.take(now_s):
-            waited_s = now_s - message.put_s
-            longest_s = self.longest_wait_s[message.priority]
-            self.longest_wait_s[message.priority] = max(longest_s, waited_s)
-            self.n_sent += 1
-            self._send(message.text)
+        with _one_write(self._client.conn):
+            for message in self._budget.take(now_s):
+                waited_s = now_s - message.put_s
+                longest_s = self.longest_wait_s[message.priority]
+                self.longest_wait_s[message.priority] = max(longest_s, waited_s)
+                self.n_sent += 1
+                self._send(message.text)
 
     def _drop(self) -> None:
         dropped = self._budget.clear()
@@ -214,6 +237,29 @@ class Limiter:
         now_s = transport_s()
         next_s = self._budget.next_s(now_s)
         return math.inf if next_s is None else max(next_s - now_s, _SHORTEST_NAP_S)
+
+
+class _Basket:
+    """Collects what is written to a transport."""
+
+    def __init__(self) -> None:
+        self.chunks: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        self.chunks.append(data)
+
+
+@contextmanager
+def _one_write(connection: Any) -> Iterator[None]:
+    """Let all messages inside the block leave in one call of the system: each costs its time."""
+    transport, basket = connection.transport, _Basket()
+    connection.transport = basket
+    try:
+        yield
+    finally:
+        connection.transport = transport
+        if basket.chunks:
+            transport.write(b"".join(basket.chunks))
 
 
 def _about(text: str, kind: str) -> str | None:

@@ -15,7 +15,8 @@ from momentum_lab.core.order import OrderEvent, OrderIntent, OrderPurpose, Order
 from momentum_lab.core.position import ExitReason, Fill, Levels
 from momentum_lab.core.signal import Decision, Outcome, Reason, passed
 from momentum_lab.errors import IllegalTransitionError, RecordError
-from momentum_lab.records import schema
+from momentum_lab.records import risk_queries, schema
+from momentum_lab.records.ledger import Row
 from momentum_lab.records.trade_store import TradeStore, masked
 from tests.factories import NOON, headline
 
@@ -302,3 +303,52 @@ def test_many_may_make_the_same_file_at_once(tmp_path: Path) -> None:
         counts = {job.result() for job in [pool.submit(make) for _ in range(8)]}
 
     assert counts == {len([one for one in schema.TABLES if one.startswith("CREATE TABLE")])}
+
+
+def test_a_repeated_question_sees_what_was_written_since(store: TradeStore, tmp_path: Path) -> None:
+    order = enter(store)
+    assert store.order_state(order.order_ref) is OrderState.INTENT
+    store.advance_order(order.order_ref, OrderEvent.SEND, order_id=1)
+    assert store.order_state(order.order_ref) is OrderState.SENT
+
+    other = TradeStore(tmp_path / "trades.db")
+    other.advance_order(order.order_ref, OrderEvent.ACKNOWLEDGE, perm_id=7)
+    other.close()
+
+    assert store.order(order.order_ref)["perm_id"] == 7
+
+
+def test_a_repeated_question_does_not_see_what_was_taken_back(store: TradeStore) -> None:
+    order = enter(store)
+
+    with pytest.raises(IllegalTransitionError), store._write() as db:
+        db.execute("UPDATE orders SET perm_id = 7 WHERE order_ref = ?", [order.order_ref])
+        assert store.order(order.order_ref)["perm_id"] == 7
+        raise IllegalTransitionError("something else failed")
+
+    assert store.order(order.order_ref)["perm_id"] is None
+
+
+def test_an_answer_may_be_changed_by_who_asked(store: TradeStore) -> None:
+    order = enter(store)
+    store.order(order.order_ref)["state"] = "spoilt"
+
+    assert store.order(order.order_ref)["state"] == "INTENT"
+
+
+def test_what_is_asked_before_each_entry_reads_no_table_whole(store: TradeStore) -> None:
+    plans: list[str] = []
+
+    def explained(sql: str, *values: object) -> list[Row]:
+        rows = store.db.conn.execute(f"EXPLAIN QUERY PLAN {sql}", values)
+        plans.extend(row[3] for row in rows)
+        return []
+
+    scope = risk_queries.Scope("", NOON)
+    risk_queries.entries_of_day(explained, scope, now_ns=NOON, symbol="SPY", rejects_since_ns=0)
+    risk_queries.closed_since(explained, scope, NOON)
+    explained(f"SELECT * FROM orders WHERE {schema.UNSETTLED} ORDER BY created_ns")  # noqa: S608 - our own words
+    explained("SELECT * FROM orders WHERE decision_id = ?", 1)
+
+    scans = [plan for plan in plans if plan.startswith("SCAN") and "INDEX" not in plan]
+    assert (len(plans), scans) == (5, [])
