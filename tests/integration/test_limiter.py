@@ -145,7 +145,12 @@ async def test_a_family_leaves_in_one_write_and_arrives_in_its_order(tmp_path: P
     async with standing_gateway(TAPE, tmp_path) as gateway, limited(gateway, limiter) as ib:
         transport: Any = ib.client.conn.transport
         write = transport.write
-        transport.write = lambda data: (writes.append(data), write(data))
+
+        def noting(data: bytes) -> None:
+            writes.append(data)
+            write(data)
+
+        transport.write = noting
         with heard_by(gateway) as heard:
             with limiter.together():
                 for ref in ("entry", "stop", "target"):
