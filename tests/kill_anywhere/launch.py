@@ -35,6 +35,7 @@ from momentum_lab.gateway.orders import STOPS, ExchangeEvent, Executed
 from momentum_lab.gateway.session import Session
 from momentum_lab.gateway.settings import GatewaySettings
 from momentum_lab.gateway.wire import Request
+from momentum_lab.live.ibkr import limiter
 from momentum_lab.live.session import LiveSession
 from momentum_lab.records.trade_store import TradeStore
 from tests.kill_anywhere.day import CASH_USD, LATENCY_S, START, make_parameters
@@ -167,7 +168,7 @@ def _tell_counts(plan: Plan, steps: Steps) -> None:
     plan.file("counts.json").write_text(json.dumps(steps.counts), encoding="utf-8")
 
 
-def _replace(owner: type, name: str, wrapper: Callable[..., object]) -> None:
+def _replace(owner: object, name: str, wrapper: Callable[..., object]) -> None:
     setattr(owner, name, wrapper)
 
 
@@ -196,16 +197,39 @@ def _count_writes(steps: Steps) -> None:
 
 
 def _count_sends(steps: Steps) -> None:
+    """Count what leaves when it does: messages of one write are one moment."""
     original: Callable[[Connection, bytes], None] = Connection.sendMsg
+    together = limiter.one_write
     known: dict[str, str] = {}
+    collected: list[str] | None = None
 
     def send(connection: Connection, message: bytes) -> None:
         kind = _kind_of(message, known)
+        if collected is not None:
+            original(connection, message)
+            collected.append(kind)
+            return
         steps.before(kind)
         original(connection, message)
         steps.after(kind)
 
+    @contextmanager
+    def one_write(connection: Connection) -> Iterator[None]:
+        nonlocal collected
+        kinds: list[str] = []
+        with together(connection):
+            collected = kinds
+            try:
+                yield
+            finally:
+                collected = None
+            for kind in kinds:
+                steps.before(kind)
+        for kind in kinds:
+            steps.after(kind)
+
     _replace(Connection, "sendMsg", send)
+    _replace(limiter, "one_write", one_write)
 
 
 def _kind_of(message: bytes, known: dict[str, str]) -> str:

@@ -218,7 +218,7 @@ class Limiter:
             self._drop()
             return
         now_s = transport_s()
-        with _one_write(self._client.conn):
+        with one_write(self._client.conn):
             for message in self._budget.take(now_s):
                 waited_s = now_s - message.put_s
                 longest_s = self.longest_wait_s[message.priority]
@@ -250,7 +250,7 @@ class _Basket:
 
 
 @contextmanager
-def _one_write(connection: Any) -> Iterator[None]:
+def one_write(connection: Any) -> Iterator[None]:
     """Let all messages inside the block leave in one call of the system: each costs its time."""
     transport, basket = connection.transport, _Basket()
     connection.transport = basket
