@@ -148,6 +148,7 @@ class Bench:
             self.run_id,
             Decision(Outcome.ENTER, Reason.SHOCK, "a shock"),
             at_ns=self.clock.at_ns,
+            symbol=symbol,
             intent=lambda decision_id: OrderIntent(
                 f"ml-{key}",
                 symbol,

@@ -196,6 +196,7 @@ def _enter(store: TradeStore) -> None:
         RUN_ID,
         decision,
         at_ns=ENTERED,
+        symbol="SPY",
         intent=lambda decision_id: OrderIntent(
             order_ref=f"ml-d{decision_id}",
             symbol="SPY",

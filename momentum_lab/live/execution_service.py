@@ -175,14 +175,14 @@ class ExecutionService:
             Outcome.ENTER, Reason.SHOCK, signal.text, signal.observed, signal.limit, "x ATR"
         )
         self._entering.add(signal.symbol)
-        size_json = plan.size_json
         try:
             family = self._store.add_entry(
                 signal.headline_key,
                 self._book.run_id,
                 decision,
                 at_ns=self._clock.now_ns(),
-                intent=lambda decision_id: self._entry_intent(signal, plan, size_json, decision_id),
+                symbol=signal.symbol,
+                intent=lambda decision_id: self._entry_intent(signal, plan, decision_id),
                 children=self.protection.children,
             )
             _log.info(
@@ -233,9 +233,7 @@ class ExecutionService:
         self._book.decide(signal.headline_key, decision, symbol=signal.symbol)
         return decision
 
-    def _entry_intent(
-        self, signal: TradeSignal, plan: EntryPlan, size_json: str, decision_id: int
-    ) -> OrderIntent:
+    def _entry_intent(self, signal: TradeSignal, plan: EntryPlan, decision_id: int) -> OrderIntent:
         return OrderIntent(
             order_ref=f"{ORDER_REF_PREFIX}{self._book.run_id}-d{decision_id}",
             symbol=signal.symbol,
@@ -250,7 +248,7 @@ class ExecutionService:
             bid=plan.quote.bid,
             ask=plan.quote.ask,
             signal_price=signal.price,
-            size_json=size_json,
+            size_json=plan.size_json,
             order_type=OrderType.MARKET if plan.limit_usd is None else OrderType.LIMIT,
             limit_price=plan.limit_usd,
         )

@@ -228,6 +228,7 @@ class TradeStore:
         decision: Decision,
         *,
         at_ns: int,
+        symbol: str,
         intent: Callable[[int], OrderIntent],
         children: Callable[[OrderIntent], Sequence[OrderIntent]] = lambda _entry: (),
     ) -> tuple[OrderIntent, ...]:
@@ -238,13 +239,13 @@ class TradeStore:
             run_id: the run.
             decision: outcome "enter".
             at_ns: market time.
+            symbol: what is entered.
             intent: makes the entry of a decision's id.
             children: makes the orders that protect an entry.
         """
         with self._write() as db:
-            draft = intent(0)
             decision_id = self._insert_decision(
-                db, headline_id, decision, at_ns=at_ns, symbol=draft.symbol
+                db, headline_id, decision, at_ns=at_ns, symbol=symbol
             )
             entry = intent(decision_id)
             family = (entry, *children(entry))

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -98,11 +98,15 @@ _raised: ContextVar[Priority | None] = ContextVar("raised", default=None)
 
 @dataclass(frozen=True, slots=True)
 class _Message:
-    """A message that was put in a class at an instant of transport time, seconds."""
+    """A message that was put in a class at an instant of transport time, seconds.
+
+    What it is about must not be overtaken by a message about the same.
+    """
 
     text: str
     priority: Priority
     put_s: float
+    about: str | None
 
 
 class Limiter:
@@ -123,7 +127,7 @@ class Limiter:
         self._client: Any = None
         self._send: Callable[[str], None] | None = None
         self._alarm = Alarm()
-        self._held: list[tuple[_Message, str | None]] | None = None
+        self._held: list[_Message] | None = None
 
     @property
     def n_waiting(self) -> int:
@@ -173,11 +177,7 @@ class Limiter:
             held = self._held
         finally:
             self._held = None
-        for message, about in held:
-            self._budget.put(message.priority, message, about=about)
-        self._flush()
-        if self.n_waiting:
-            self._alarm.set()
+        self._put(held)
 
     def wait_s(self, priority: Priority, *, n: int = 1) -> float:
         """Return how long `n` more messages of a class would wait; 0: they leave at once."""
@@ -201,11 +201,16 @@ class Limiter:
         if kind == _GLOBAL_CANCEL:
             # It means all orders so far: none of them may follow it.
             self._budget.move_up(Priority.ENTRY, to=Priority.CANCEL)
-        message = _Message(text, priority, transport_s())
-        if self._held is not None:
-            self._held.append((message, _about(text, kind)))
-            return
-        self._budget.put(priority, message, about=_about(text, kind))
+        message = _Message(text, priority, transport_s(), _about(text, kind))
+        if self._held is None:
+            self._put([message])
+        else:
+            self._held.append(message)
+
+    def _put(self, messages: Sequence[_Message]) -> None:
+        """Send what may leave now; the rest waits."""
+        for message in messages:
+            self._budget.put(message.priority, message, about=message.about)
         self._flush()
         if self.n_waiting:
             self._alarm.set()

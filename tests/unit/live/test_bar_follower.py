@@ -104,7 +104,7 @@ def broker(tmp_path: Path) -> Iterator[Broker]:
         )
 
     decision = Decision(Outcome.ENTER, Reason.SHOCK, "a shock", 2.6, 2.5, "x ATR")
-    (order,) = store.add_entry(item.key, RUN, decision, at_ns=NOON, intent=intent)
+    (order,) = store.add_entry(item.key, RUN, decision, at_ns=NOON, symbol="SPY", intent=intent)
     store.book_fill(Fill("e1", order.order_ref, "SPY", Side.BUY, 1000, 100.0, NOON, None, 756733))
     yield Broker(store)
     store.close()

@@ -52,7 +52,7 @@ def enter(store: TradeStore, number: int = 1, *, shares: int = 100) -> OrderInte
             purpose=OrderPurpose.ENTRY,
         )
 
-    (order,) = store.add_entry(item.key, RUN, ENTER, at_ns=NOON, intent=intent)
+    (order,) = store.add_entry(item.key, RUN, ENTER, at_ns=NOON, symbol="SPY", intent=intent)
     return order
 
 
@@ -102,7 +102,7 @@ def test_an_entry_is_written_whole_or_not_at_all(store: TradeStore) -> None:
         )
 
     with pytest.raises(RecordError):
-        store.add_entry(item.key, RUN, ENTER, at_ns=NOON, intent=bad)
+        store.add_entry(item.key, RUN, ENTER, at_ns=NOON, symbol="SPY", intent=bad)
     assert store.table("decisions", RUN) == []
     assert store.undecided(RUN) == [item.key]
 
