@@ -8,10 +8,7 @@ recomputed from its fills whenever one arrives; nothing is accumulated on the si
 from __future__ import annotations
 
 import json
-import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from sqlite_utils import Database
@@ -29,118 +26,16 @@ from momentum_lab.core.order import (
 from momentum_lab.core.position import ExitReason, Fill, Levels, without_revision
 from momentum_lab.core.signal import Decision
 from momentum_lab.errors import RecordError
-from momentum_lab.records import ledger, migrations, schema
+from momentum_lab.records import ledger, schema
 from momentum_lab.records.ledger import Row
+from momentum_lab.records.store_file import StoreFile, insert, update
 
-# A lock held longer than this by a reader must not stall the loop of a live session.
-_BUSY_TIMEOUT_S = 0.05
-# What a look at a position asks again and again is short; a table of a whole day is not kept.
-_MOST_ROWS_KEPT = 100
 # How the cause of a risk state begins that a person asked for: it outlives the run.
 BY_HAND = "by hand: "
 
 
-class TradeStore:
-    """Reads and writes one trade database; every write is one short transaction."""
-
-    def __init__(self, path: Path) -> None:
-        """Open the file, or make it; one of an earlier version is migrated.
-
-        Args:
-            path: the SQLite file; its folder is made.
-
-        Raises:
-            RecordError: not a trade store, of a later version, or not writable.
-        """
-        self.path = path
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if not path.exists():
-                schema.make_file(path)
-            connection = sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S)
-        except (OSError, sqlite3.Error) as error:
-            raise RecordError(f"cannot open the trade store {path}: {error}") from error
-        self.db = Database(connection)
-        self._answers: dict[tuple[str, tuple[object, ...]], list[Row]] = {}
-        self._answered_at: tuple[int, int] | None = None
-        try:
-            self._prepare()
-        except (sqlite3.Error, RecordError) as error:
-            self.db.close()
-            if isinstance(error, RecordError):
-                raise
-            raise RecordError(f"{path} is not a usable trade store: {error}") from error
-
-    def _prepare(self) -> None:
-        self.db.execute("PRAGMA foreign_keys = ON")
-        if migrations.version_of(self.db.conn) in migrations.STEPS:
-            migrations.migrate(self.path)
-        found = migrations.version_of(self.db.conn)
-        if found != schema.VERSION:
-            raise RecordError(
-                f"{self.path}: expected a trade store of version {schema.VERSION},"
-                f" found version {found}"
-            )
-        # An intent must survive a power cut: it is what an unknown order is looked up by.
-        self.db.execute("PRAGMA synchronous = FULL")
-
-    def commit_lightly(self) -> None:
-        """Let commits outlive this process, but no longer a power cut.
-
-        Enough where no broker knows of what is recorded. Each commit is spared its wait for the
-        disk, which is most of what it costs.
-        """
-        self.db.execute("PRAGMA synchronous = NORMAL")
-
-    def close(self) -> None:
-        """Close the file."""
-        self.db.close()
-
-    @property
-    def n_changes(self) -> int:
-        """How many rows this store has changed: what was read stays true while it stands."""
-        return int(self.db.conn.total_changes)
-
-    @contextmanager
-    def _write(self) -> Iterator[Database]:
-        try:
-            with self.db.atomic() as database:
-                yield database
-        except (sqlite3.Error, OverflowError) as error:
-            raise RecordError(f"{self.path}: could not be written: {error}") from error
-
-    def _rows(self, sql: str, *values: object) -> list[Row]:
-        """Return the rows of a question; one asked again is answered from memory.
-
-        What was read stays true until a row changes: by this store, or by another process.
-        """
-        try:
-            if self.db.conn.in_transaction:
-                # What has not been committed may be taken back.
-                return self._read(sql, values)
-            (version,) = self.db.conn.execute("PRAGMA data_version").fetchone()
-            state = (self.n_changes, version)
-            if state != self._answered_at:
-                self._answered_at = state
-                self._answers.clear()
-            rows = self._answers.get((sql, values))
-            if rows is None:
-                rows = self._read(sql, values)
-                if len(rows) <= _MOST_ROWS_KEPT:
-                    self._answers[sql, values] = rows
-            return [row.copy() for row in rows]
-        except sqlite3.Error as error:
-            raise RecordError(f"{self.path}: could not be read: {error}") from error
-
-    def _read(self, sql: str, values: tuple[object, ...]) -> list[Row]:
-        # The library's own `query` parses each statement first, which takes longer than the answer.
-        cursor = self.db.conn.execute(sql, values)
-        names = [column[0] for column in cursor.description]
-        return [dict(zip(names, row, strict=True)) for row in cursor]
-
-    def rows(self, sql: str, *values: object) -> list[Row]:
-        """Return the rows of a question that is put together elsewhere in the records."""
-        return self._rows(sql, *values)
+class TradeStore(StoreFile):
+    """Reads and writes what must outlive a run."""
 
     # --- runs -----------------------------------------------------------------------------
 
@@ -173,7 +68,7 @@ class TradeStore:
     def update_run(self, run_id: str, **values: object) -> None:
         """Change columns of a run's row."""
         with self._write() as db:
-            _set(db, "runs", "run_id", run_id, values)
+            update(db, "runs", "run_id", run_id, values)
 
     def end_run(self, run_id: str, *, reason: str, market_end_ns: int | None = None) -> None:
         """Write how a run ended."""
@@ -281,7 +176,7 @@ class TradeStore:
         rows = self._rows("SELECT run_id FROM headlines WHERE headline_id = ?", headline_id)
         if not rows:
             raise RecordError(f"{self.path}: no headline {headline_id!r} to decide about")
-        return _insert(
+        return insert(
             db,
             "decisions",
             {
@@ -319,13 +214,13 @@ class TradeStore:
         """
         with self._write() as db:
             state = advance_order(self.order_state(order_ref), event)
-            _set(db, "orders", "order_ref", order_ref, {"state": state.value, **values})
+            update(db, "orders", "order_ref", order_ref, {"state": state.value, **values})
         return state
 
     def change_order(self, order_ref: str, **values: object) -> None:
         """Write what an order is meant to be from now on, before the broker hears of it."""
         with self._write() as db:
-            _set(db, "orders", "order_ref", order_ref, values)
+            update(db, "orders", "order_ref", order_ref, values)
 
     def order_state(self, order_ref: str) -> OrderState:
         """Return the state of an order.
@@ -457,11 +352,11 @@ class TradeStore:
             left = max(0.0, row["shares"] - max(0.0, beyond))
             beyond -= row["shares"] - left
             if left:
-                _set(db, "fills", "exec_id", row["exec_id"], {"shares": left})
+                update(db, "fills", "exec_id", row["exec_id"], {"shares": left})
                 continue
             db.execute("DELETE FROM fills WHERE exec_id = ?", [row["exec_id"]])
             values = {"state": OrderState.CANCELLED.value, "message": "an execution explains it"}
-            _set(db, "orders", "order_ref", row["order_ref"], values)
+            update(db, "orders", "order_ref", row["order_ref"], values)
 
     def book_commission(self, exec_id: str, commission_usd: float) -> Row | None:
         """Write the commission of an execution; return its trade's row, None if nothing is new."""
@@ -499,7 +394,7 @@ class TradeStore:
     @staticmethod
     def _insert_order(db: Database, run_id: str, intent: OrderIntent) -> None:
         levels = intent.levels
-        _insert(
+        insert(
             db,
             "orders",
             {
@@ -535,7 +430,7 @@ class TradeStore:
         filled = self.filled_shares(order["order_ref"])
         event = OrderEvent.FILL_ALL if filled >= order["shares"] else OrderEvent.FILL_PART
         state = advance_order(OrderState(order["state"]), event)
-        _set(db, "orders", "order_ref", order["order_ref"], {"state": state.value})
+        update(db, "orders", "order_ref", order["order_ref"], {"state": state.value})
 
     # --- trades ---------------------------------------------------------------------------
 
@@ -546,7 +441,7 @@ class TradeStore:
     def change_trade(self, trade_id: int, **values: object) -> None:
         """Set columns of a trade that do not follow from its fills."""
         with self._write() as db:
-            _set(db, "trades", "trade_id", trade_id, values)
+            update(db, "trades", "trade_id", trade_id, values)
 
     def set_stop(self, trade_id: int, stop_usd: float, kind: ExitReason) -> None:
         """Move the stop of a trade, and say which rule has drawn it there."""
@@ -598,7 +493,7 @@ class TradeStore:
             values["exit_reason"] = self.order(last.order_ref)["exit_reason"]
         else:
             values["exit_reason"] = None
-        _set(db, "trades", "trade_id", trade_id, values)
+        update(db, "trades", "trade_id", trade_id, values)
         return self.trade(trade_id)
 
     def _trade_of_decision(self, decision_id: int) -> int | None:
@@ -681,25 +576,3 @@ def masked(account: str) -> str:
     if len(account) <= 2 * keep:
         return "*" * len(account)
     return account[:keep] + "*" * (len(account) - 2 * keep) + account[-keep:]
-
-
-def _insert(db: Database, table: str, values: Mapping[str, object]) -> int:
-    """Write a row; return its row id. The library's `insert` asks for the whole schema first."""
-    columns = ", ".join(f"[{name}]" for name in values)
-    marks = ", ".join("?" * len(values))
-    cursor = db.execute(
-        f"INSERT INTO [{table}] ({columns}) VALUES ({marks})",  # noqa: S608 - our own names
-        [*values.values()],
-    )
-    return int(cursor.lastrowid or 0)
-
-
-def _set(
-    db: Database, table: str, key: str, key_value: object, values: Mapping[str, object]
-) -> None:
-    """Change columns of one row; the library reads the whole schema anew for each update."""
-    columns = ", ".join(f"[{name}] = ?" for name in values)
-    db.execute(
-        f"UPDATE [{table}] SET {columns} WHERE [{key}] = ?",  # noqa: S608 - our own names
-        [*values.values(), key_value],
-    )
