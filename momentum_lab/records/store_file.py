@@ -91,6 +91,17 @@ class StoreFile:
         except (sqlite3.Error, OverflowError) as error:
             raise RecordError(f"{self.path}: could not be written: {error}") from error
 
+    def is_writable(self) -> bool:
+        """Whether a write would go through now: tried with one that changes nothing for good."""
+        try:
+            with self._write() as db:
+                db.execute("CREATE TABLE IF NOT EXISTS probe (filler TEXT)")
+                db.execute("INSERT INTO probe VALUES (?)", ["x" * 4096])
+                db.execute("DROP TABLE probe")
+        except RecordError:
+            return False
+        return True
+
     def _rows(self, sql: str, *values: object) -> list[Row]:
         """Return the rows of a question; one asked again is answered from memory.
 
