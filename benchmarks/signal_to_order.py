@@ -42,7 +42,7 @@ from momentum_lab.core.market import NS_PER_S, Side
 from momentum_lab.core.news import Headline
 from momentum_lab.core.position import ExitReason
 from momentum_lab.core.signal import Outcome, TradeSignal
-from momentum_lab.core.sizing import SizingParameters
+from momentum_lab.core.sizing_parameters import SizingParameters
 from momentum_lab.gateway.settings import GatewaySettings
 from momentum_lab.live.session import LiveSession
 from momentum_lab.parameters import (

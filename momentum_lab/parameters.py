@@ -28,7 +28,7 @@ from momentum_lab.core.pacing import PacingParameters
 from momentum_lab.core.position import ExitParameters
 from momentum_lab.core.risk import GuardParameters
 from momentum_lab.core.shock import ShockParameters, check_choice
-from momentum_lab.core.sizing import SizingParameters
+from momentum_lab.core.sizing_parameters import SizingParameters
 from momentum_lab.core.tunable import check_tunables, tunable
 from momentum_lab.core.windows import WindowParameters
 from momentum_lab.errors import ParameterError

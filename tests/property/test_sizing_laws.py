@@ -15,9 +15,9 @@ from momentum_lab.core.sizing import (
     Size,
     SizeReason,
     SizingInputs,
-    SizingParameters,
     size_position,
 )
+from momentum_lab.core.sizing_parameters import SizingParameters
 
 law = settings(max_examples=200, deadline=None, derandomize=True, database=None)
 RISK, GUARDS = RiskParameters(), GuardParameters()

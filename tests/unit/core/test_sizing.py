@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from momentum_lab.core.account_risk import RiskParameters
+from momentum_lab.core.kelly import kelly_of_multiples, kelly_of_wins
 from momentum_lab.core.market import Side
 from momentum_lab.core.risk import GuardParameters
 from momentum_lab.core.sizing import (
@@ -16,13 +17,11 @@ from momentum_lab.core.sizing import (
     Size,
     SizeReason,
     SizingInputs,
-    SizingParameters,
-    kelly_of_multiples,
-    kelly_of_wins,
     size_as_dict,
     size_position,
     stop_size,
 )
+from momentum_lab.core.sizing_parameters import SizingParameters
 from momentum_lab.errors import ParameterError
 
 BASE = SizingInputs(
