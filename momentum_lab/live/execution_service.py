@@ -37,6 +37,7 @@ from momentum_lab.live.entry_planner import EntryPlan, EntryPlanner
 from momentum_lab.live.ibkr.connector import IBKRConnector
 from momentum_lab.live.ibkr.translate import CommissionReport, FillReport, OrderReport, Report
 from momentum_lab.live.protection import Protection, Verdict
+from momentum_lab.live.protective_orders import children_of
 from momentum_lab.parameters import Parameters
 from momentum_lab.records.ledger import Row
 
@@ -183,7 +184,7 @@ class ExecutionService:
                 at_ns=self._clock.now_ns(),
                 symbol=signal.symbol,
                 intent=lambda decision_id: self._entry_intent(signal, plan, decision_id),
-                children=self.protection.children,
+                children=children_of,
             )
             _log.info(
                 "decision: %s enter %s %d shares: %s",

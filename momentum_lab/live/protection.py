@@ -25,6 +25,14 @@ from momentum_lab.errors import ConnectionLostError, RecordError
 from momentum_lab.live.decisions import OnIncident
 from momentum_lab.live.ibkr.connector import IBKRConnector
 from momentum_lab.live.ibkr.translate import WorkingOrder
+from momentum_lab.live.protective_orders import (
+    MOST_ATTEMPTS,
+    intent_of,
+    is_hopeless,
+    is_open,
+    stops_of,
+    was_held_back,
+)
 from momentum_lab.records.ledger import Row
 from momentum_lab.records.trade_store import TradeStore
 
@@ -33,7 +41,6 @@ _log = logging.getLogger(__name__)
 # A fill and what it takes from the others of its group are told in two messages.
 _SETTLES_WITHIN_S = 1.0
 _ASK_AGAIN_S = 2.0
-_MOST_ATTEMPTS = 3
 # An exit that goes alone follows its protection's end within this time, or the stop comes back.
 _BARE_AT_MOST_S = 10.0
 _PROTECTING = (OrderPurpose.STOP.value, OrderPurpose.TARGET.value)
@@ -88,44 +95,6 @@ class Protection:
         self._first_heard_ns: dict[int, int] = {}
         self._stripped_s: dict[int, float] = {}
 
-    # --- what an entry takes along ---------------------------------------------------------
-
-    @staticmethod
-    def children(entry: OrderIntent) -> tuple[OrderIntent, ...]:
-        """Return stop and target of an entry, in one group, good until cancelled."""
-        levels = entry.levels
-        if levels is None:
-            return ()
-        common = replace(
-            entry,
-            side=entry.side.opposite,
-            tif="GTC",
-            oca_group=entry.order_ref,
-            parent_ref=entry.order_ref,
-            levels=None,
-            atr=None,
-            signal_price=None,
-            size_json=None,
-            order_type=OrderType.STOP,
-            limit_price=None,
-        )
-        stop = replace(
-            common,
-            order_ref=f"{entry.order_ref}-sl",
-            purpose=OrderPurpose.STOP,
-            stop_price=levels.stop,
-            exit_reason=ExitReason.STOP_LOSS,
-        )
-        target = replace(
-            common,
-            order_ref=f"{entry.order_ref}-tp",
-            purpose=OrderPurpose.TARGET,
-            order_type=OrderType.LIMIT,
-            limit_price=levels.target,
-            exit_reason=ExitReason.TAKE_PROFIT,
-        )
-        return stop, target
-
     # --- what is asked ---------------------------------------------------------------------
 
     def is_protected(self, trade_id: int) -> bool:
@@ -174,7 +143,7 @@ class Protection:
 
     def _is_over(self, members: list[Row]) -> bool:
         """Whether a group takes nobody any more: filled, and nothing in it may still live."""
-        if any(map(_is_open, members)):
+        if any(map(is_open, members)):
             return False
         if not any(self._store.filled_shares(row["order_ref"]) for row in members):
             return False
@@ -221,31 +190,31 @@ class Protection:
         if not self._connector.may_exit() or self._record_late(trade["decision_id"]):
             return Verdict.WAITING
         family = self._store.family_of(trade["decision_id"])
-        live = [row for row in family if row["purpose"] in _PROTECTING and _is_open(row)]
+        live = [row for row in family if row["purpose"] in _PROTECTING and is_open(row)]
         held = self._store.open_shares(trade_id) * Side(trade["side"]).sign
         if held <= EPSILON:
             entry = family[0]
-            await self._end_entry(entry) if _is_open(entry) else await self.cancel(live)
-            return Verdict.WAITING if live or _is_open(entry) else Verdict.QUIET
+            await self._end_entry(entry) if is_open(entry) else await self.cancel(live)
+            return Verdict.WAITING if live or is_open(entry) else Verdict.QUIET
         if self.awaits_execution(trade):
             return await self._await_execution(trade)
         self._since_s.pop(_execution_of(trade), None)
-        if any(map(_is_open, self._store.exits_of(trade_id))):
+        if any(map(is_open, self._store.exits_of(trade_id))):
             # The exit is of the same group, and takes from the protection what it fills.
             return Verdict.WAITING
         return await self._protect(trade, family, held)
 
     async def _protect(self, trade: Row, family: list[Row], held: float) -> Verdict:
         """Look at the protection of shares that are held and that no exit is on its way for."""
-        live = [row for row in family if row["purpose"] in _PROTECTING and _is_open(row)]
-        stops = _stops_of(live)
-        if not stops and _is_hopeless(family):
+        live = [row for row in family if row["purpose"] in _PROTECTING and is_open(row)]
+        stops = stops_of(live)
+        if not stops and is_hopeless(family):
             return Verdict.NAKED
         if self._is_stripped(trade["trade_id"]):
             return Verdict.WAITING
         if not stops:
             return await self._place_stop(trade, family, held)
-        is_filling = any(_is_open(row) and row["purpose"] == "entry" for row in family)
+        is_filling = any(is_open(row) and row["purpose"] == "entry" for row in family)
         surplus = self._surplus(stops, held)
         await self.cancel(surplus)
         verdict = Verdict.WAITING if surplus else Verdict.QUIET
@@ -277,13 +246,13 @@ class Protection:
             trade = self._store.trade_of_order(row)
             if trade is None:
                 family = self._store.family_of(row["decision_id"])
-                if _was_held_back(family):
+                if was_held_back(family):
                     orphans.append(family[0])
-                elif not _is_open(family[0]):
+                elif not is_open(family[0]):
                     orphans.append(row)
             elif trade["state"] == "CLOSED":
                 entry = self._store.family_of(row["decision_id"])[0]
-                if _is_open(entry):
+                if is_open(entry):
                     await self._end_entry(entry)
                     is_waiting = True
                 else:
@@ -327,18 +296,18 @@ class Protection:
     ) -> Verdict:
         order_ref = row["order_ref"]
         n_before = self._attempts.get(order_ref, 0)
-        has_failed = n_before >= _MOST_ATTEMPTS
+        has_failed = n_before >= MOST_ATTEMPTS
         if not self._may_ask(order_ref, every_s=self._answer_s if has_failed else _ASK_AGAIN_S):
             return Verdict.WAITING
         self._attempts[order_ref] = n_before + 1
-        if n_before == _MOST_ATTEMPTS:
+        if n_before == MOST_ATTEMPTS:
             text = f"{order_ref}: {works.remaining:g} shares work, {held:g} are held"
             self._on_incident("protection not changed", text, trade["symbol"])
         is_stop = row["purpose"] == OrderPurpose.STOP.value
         is_naked = has_failed and is_stop and works.remaining < held - EPSILON
         filled = works.shares - works.remaining
         intent = replace(
-            _intent_of(row),
+            intent_of(row),
             shares=round(filled + held),
             stop_price=wanted if is_stop else None,
             limit_price=None if is_stop else wanted,
@@ -360,7 +329,7 @@ class Protection:
 
     async def _place_stop(self, trade: Row, family: list[Row], held: float) -> Verdict:
         """Put a stop where none works."""
-        n_stops = len(_stops_of(family))
+        n_stops = len(stops_of(family))
         key = f"stop of trade {trade['trade_id']}"
         if not self._lasts(key) or not self._may_ask(key):
             # A stop that just filled is told of before its execution.
@@ -465,7 +434,7 @@ class Protection:
         return (
             works is not None
             and works.is_live
-            and _is_open(row)
+            and is_open(row)
             and works.remaining >= held - EPSILON
         )
 
@@ -484,50 +453,3 @@ class Protection:
 
 def _execution_of(trade: Row) -> str:
     return f"execution of trade {trade['trade_id']}"
-
-
-def _is_open(row: Row) -> bool:
-    return not OrderState(row["state"]).is_final
-
-
-def _stops_of(family: list[Row]) -> list[Row]:
-    return [row for row in family if row["purpose"] == OrderPurpose.STOP.value]
-
-
-def _is_hopeless(family: list[Row]) -> bool:
-    """Whether so many stops were refused or ended that one more would not work either."""
-    stops = _stops_of(family)
-    refused = [row for row in stops if row["state"] == OrderState.REJECTED.value]
-    return len(refused) >= _MOST_ATTEMPTS or len(stops) > 2 * _MOST_ATTEMPTS
-
-
-def _was_held_back(family: list[Row]) -> bool:
-    """Whether the last of a family was refused before the broker let any of it out.
-
-    The last one transmits the others: without it they lie at the broker, in no list of its.
-    """
-    entry, last = family[0], family[-1]
-    return (
-        _is_open(entry)
-        and entry["acknowledged_ns"] is None
-        and last["state"] == OrderState.REJECTED.value
-    )
-
-
-def _intent_of(row: Row) -> OrderIntent:
-    """Return what a protective order was meant to be."""
-    return OrderIntent(
-        order_ref=row["order_ref"],
-        symbol=row["symbol"],
-        con_id=row["con_id"],
-        side=Side(row["side"]),
-        shares=row["shares"],
-        created_ns=row["created_ns"],
-        purpose=OrderPurpose(row["purpose"]),
-        decision_id=row["decision_id"],
-        order_type=OrderType(row["order_type"]),
-        tif=row["tif"],
-        limit_price=row["limit_price"],
-        stop_price=row["stop_price"],
-        oca_group=row["oca_group"],
-    )

@@ -11,6 +11,7 @@ import pytest
 from momentum_lab.core.market import NS_PER_S, Side
 from momentum_lab.core.order import OrderIntent, OrderPurpose
 from momentum_lab.gateway.orders import Ticket
+from momentum_lab.live import execution_service
 from momentum_lab.live.execution_service import ExecutionService
 from momentum_lab.live.ibkr.connector import IBKRConnector
 from momentum_lab.live.protection import Protection, Verdict
@@ -124,7 +125,7 @@ def test_a_position_without_its_stop_is_seen(
         return Verdict.QUIET
 
     # An entry that takes no stop along, and nobody who looks for one.
-    monkeypatch.setattr(Protection, "children", staticmethod(lambda _entry: ()))
+    monkeypatch.setattr(execution_service, "children_of", lambda _entry: ())
     monkeypatch.setattr(Protection, "look", quiet)
 
     async def scenario(found: OrderDesk) -> None:

@@ -1,0 +1,98 @@
+"""What protects an entry at the broker, as orders and as rows of the store."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from momentum_lab.core.market import Side
+from momentum_lab.core.order import OrderIntent, OrderPurpose, OrderState, OrderType
+from momentum_lab.core.position import ExitReason
+from momentum_lab.records.ledger import Row
+
+# So often a stop may be refused, or a change go unheard, before more is done about it.
+MOST_ATTEMPTS = 3
+
+
+def children_of(entry: OrderIntent) -> tuple[OrderIntent, ...]:
+    """Return stop and target of an entry, in one group, good until cancelled."""
+    levels = entry.levels
+    if levels is None:
+        return ()
+    common = replace(
+        entry,
+        side=entry.side.opposite,
+        tif="GTC",
+        oca_group=entry.order_ref,
+        parent_ref=entry.order_ref,
+        levels=None,
+        atr=None,
+        signal_price=None,
+        size_json=None,
+        order_type=OrderType.STOP,
+        limit_price=None,
+    )
+    stop = replace(
+        common,
+        order_ref=f"{entry.order_ref}-sl",
+        purpose=OrderPurpose.STOP,
+        stop_price=levels.stop,
+        exit_reason=ExitReason.STOP_LOSS,
+    )
+    target = replace(
+        common,
+        order_ref=f"{entry.order_ref}-tp",
+        purpose=OrderPurpose.TARGET,
+        order_type=OrderType.LIMIT,
+        limit_price=levels.target,
+        exit_reason=ExitReason.TAKE_PROFIT,
+    )
+    return stop, target
+
+
+def is_open(row: Row) -> bool:
+    """Whether the end of an order is not known."""
+    return not OrderState(row["state"]).is_final
+
+
+def stops_of(family: list[Row]) -> list[Row]:
+    """Return the stops of an entry, ended ones too."""
+    return [row for row in family if row["purpose"] == OrderPurpose.STOP.value]
+
+
+def is_hopeless(family: list[Row]) -> bool:
+    """Whether so many stops were refused or ended that one more would not work either."""
+    stops = stops_of(family)
+    refused = [row for row in stops if row["state"] == OrderState.REJECTED.value]
+    return len(refused) >= MOST_ATTEMPTS or len(stops) > 2 * MOST_ATTEMPTS
+
+
+def was_held_back(family: list[Row]) -> bool:
+    """Whether the last of a family was refused before the broker let any of it out.
+
+    The last one transmits the others: without it they lie at the broker, in no list of its.
+    """
+    entry, last = family[0], family[-1]
+    return (
+        is_open(entry)
+        and entry["acknowledged_ns"] is None
+        and last["state"] == OrderState.REJECTED.value
+    )
+
+
+def intent_of(row: Row) -> OrderIntent:
+    """Return what a protective order was meant to be."""
+    return OrderIntent(
+        order_ref=row["order_ref"],
+        symbol=row["symbol"],
+        con_id=row["con_id"],
+        side=Side(row["side"]),
+        shares=row["shares"],
+        created_ns=row["created_ns"],
+        purpose=OrderPurpose(row["purpose"]),
+        decision_id=row["decision_id"],
+        order_type=OrderType(row["order_type"]),
+        tif=row["tif"],
+        limit_price=row["limit_price"],
+        stop_price=row["stop_price"],
+        oca_group=row["oca_group"],
+    )
