@@ -165,7 +165,7 @@ class PositionManager:
                     trade = self._store.trade(trade_id)
                     if trade["state"] == "CLOSED":
                         return
-                    flipped, position = self._flipped(trade), None
+                    flipped, position = self._flipped(trade, flipped), None
                 today = self._clock.now_ns() // _DAY_NS
                 if position is None or today != day or followed is not held.followed:
                     day, followed = today, held.followed
@@ -182,13 +182,19 @@ class PositionManager:
         flat_ns = flat_by_ns(session.close_ns, guards) if session else None
         return position_of(trade, held, flat_by_ns=flat_ns)
 
-    def _flipped(self, trade: Row) -> ExitSignal | None:
-        """Two exits that both filled leave a position of the other sign: it is closed at once."""
+    def _flipped(self, trade: Row, before: ExitSignal | None) -> ExitSignal | None:
+        """Two exits that both filled leave a position of the other sign: it is closed at once.
+
+        Args:
+            trade: its row.
+            before: what was found the last time; an incident tells what is new.
+        """
         shares = self._store.open_shares(trade["trade_id"])
         if shares * Side(trade["side"]).sign >= 0:
             return None
-        text = f"trade {trade['trade_id']}: {shares:+g} shares after its exits"
-        self._on_incident("position flipped", text, trade["symbol"])
+        if before is None or before.observed != shares:
+            text = f"trade {trade['trade_id']}: {shares:+g} shares after its exits"
+            self._on_incident("position flipped", text, trade["symbol"])
         return ExitSignal(ExitReason.FLIPPED, shares, 0, "shares")
 
     def _due(

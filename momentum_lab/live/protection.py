@@ -194,8 +194,10 @@ class Protection:
         held = self._store.open_shares(trade_id) * Side(trade["side"]).sign
         if held <= EPSILON:
             entry = family[0]
-            await self._end_entry(entry) if is_open(entry) else await self.cancel(live)
-            return Verdict.WAITING if live or is_open(entry) else Verdict.QUIET
+            ending = [entry] if is_open(entry) else live
+            ending += self._exits_beyond_zero(trade)
+            await self.cancel(ending)
+            return Verdict.WAITING if ending else Verdict.QUIET
         if self.awaits_execution(trade):
             return await self._await_execution(trade)
         self._since_s.pop(_execution_of(trade), None)
@@ -203,6 +205,12 @@ class Protection:
             # The exit is of the same group, and takes from the protection what it fills.
             return Verdict.WAITING
         return await self._protect(trade, family, held)
+
+    def _exits_beyond_zero(self, trade: Row) -> list[Row]:
+        """Return the exits that would make a position of the other sign larger."""
+        side = Side(trade["side"]).opposite.value
+        exits = self._store.exits_of(trade["trade_id"])
+        return [row for row in exits if is_open(row) and row["side"] == side]
 
     async def _protect(self, trade: Row, family: list[Row], held: float) -> Verdict:
         """Look at the protection of shares that are held and that no exit is on its way for."""
@@ -235,38 +243,34 @@ class Protection:
         return [row for row in stops if row is not whole] if whole is not None else []
 
     async def look_at_orphans(self) -> bool:
-        """Cancel what protects an entry that ended without a fill; return whether some are left.
+        """Cancel what protects or closes nothing any more; return whether something is left.
 
         Not where the broker holds something that our fills do not explain: it may be that fill.
         """
-        orphans, is_waiting = [], False
-        for row in self._store.unsettled_orders():
-            if row["purpose"] not in _PROTECTING or row["symbol"] in self._blocked:
-                continue
-            trade = self._store.trade_of_order(row)
-            if trade is None:
-                family = self._store.family_of(row["decision_id"])
-                if was_held_back(family):
-                    orphans.append(family[0])
-                elif not is_open(family[0]):
-                    orphans.append(row)
-            elif trade["state"] == "CLOSED":
-                entry = self._store.family_of(row["decision_id"])[0]
-                if is_open(entry):
-                    await self._end_entry(entry)
-                    is_waiting = True
-                else:
-                    orphans.append(row)
+        orphans = [
+            orphan
+            for row in self._store.unsettled_orders()
+            if row["purpose"] != OrderPurpose.ENTRY.value and row["symbol"] not in self._blocked
+            for orphan in self._orphans_of(row)
+        ]
         await self.cancel(orphans)
-        return is_waiting or bool(orphans)
+        return bool(orphans)
 
-    async def _end_entry(self, entry: Row) -> None:
-        """Bring an entry to a known end although all that is known of it has been closed.
-
-        It may have filled once more in silence, so what protects it stays until then.
-        """
-        await self.cancel([entry])
-        await self._await_word(entry)
+    def _orphans_of(self, row: Row) -> list[Row]:
+        """Return what has to end because an exit, a stop or a target serves nothing any more."""
+        trade = self._store.trade_of_order(row)
+        if trade is not None and trade["state"] != "CLOSED":
+            return []
+        if row["purpose"] == OrderPurpose.EXIT.value:
+            return [row]
+        family = self._store.family_of(row["decision_id"])
+        entry = family[0]
+        if trade is None:
+            if was_held_back(family):
+                return [entry]
+            return [] if is_open(entry) else [row]
+        # It may have filled once more in silence, so what protects it stays until its end is known.
+        return [entry] if is_open(entry) else [row]
 
     async def _keep(self, trade: Row, row: Row, held: float, *, is_filling: bool) -> Verdict:
         """Keep one order at the size and the price that are meant."""
@@ -386,12 +390,13 @@ class Protection:
             self.unrecorded.pop(intent.order_ref, None)
         return False
 
-    async def _await_word(self, row: Row) -> Verdict:
-        """Wait for the broker to confirm an order; doubt it after a while."""
+    async def _await_word(self, row: Row, key: str | None = None) -> Verdict:
+        """Wait for the broker to confirm an order, or its end; doubt it after a while."""
         order_ref = row["order_ref"]
-        since_s = self._since_s.setdefault(order_ref, transport_s())
+        key = key or order_ref
+        since_s = self._since_s.setdefault(key, transport_s())
         if transport_s() - since_s > self._answer_s:
-            self._since_s[order_ref] = transport_s()
+            self._since_s[key] = transport_s()
             text = f"{order_ref}: the broker has not confirmed it within {self._answer_s:g} s"
             if row["purpose"] in _PROTECTING:
                 self._on_incident("protection unknown", text, row["symbol"])
@@ -412,12 +417,17 @@ class Protection:
         return Verdict.WAITING
 
     async def cancel(self, rows: Iterable[Row]) -> None:
-        """Ask for the end of orders that protect nothing, once they had time to end themselves."""
+        """Ask for the end of orders that protect nothing, once they had time to end themselves.
+
+        One whose end is not told is asked for in the broker's lists after a while.
+        """
         for row in rows:
             order_ref = row["order_ref"]
-            if self._lasts(f"end of {order_ref}") and self._may_ask(f"end of {order_ref}"):
+            key = f"end of {order_ref}"
+            if self._lasts(key) and self._may_ask(key):
                 has_left = await self._connector.cancel_order(order_ref)
                 _log.info("protection: cancel %s%s", order_ref, "" if has_left else " (not sent)")
+                await self._await_word(row, key)
 
     def _note_protected(self, trade: Row, row: Row) -> None:
         first_ns = self._first_heard_ns.pop(trade["trade_id"], trade["opened_ns"])
