@@ -287,18 +287,24 @@ class IBKRConnector:
         priority = self._let_out(order, n=len(family))
         ib = self._connected()
         order_ids = tuple(ib.client.getReqId() for _ in family)
+        contract = translate.stock(order.symbol, order.con_id)
+        messages = [
+            translate.order_of(
+                member,
+                order_id=order_id,
+                account=self._ears.account,
+                parent_id=0 if member is order else order_ids[0],
+                transmit=member is family[-1],
+            )
+            for order_id, member in zip(order_ids, family, strict=True)
+        ]
         limiter = self._line.limiter
         with limiter.speaking(priority), limiter.together():
-            for order_id, member in zip(order_ids, family, strict=True):
-                self._ears.expect_order(order_id, member.order_ref)
-                message = translate.order_of(
-                    member,
-                    order_id=order_id,
-                    account=self._ears.account,
-                    parent_id=0 if member is order else order_ids[0],
-                    transmit=member is family[-1],
-                )
-                ib.placeOrder(translate.stock(member.symbol, member.con_id), message)
+            for message in messages:
+                self._ears.expect_order(message.orderId, message.orderRef)
+                ib.client.placeOrder(message.orderId, contract, message)
+        for message in messages:
+            translate.follow(ib, contract, message)
         return order_ids
 
     async def change_order(self, order: OrderIntent) -> None:

@@ -335,6 +335,21 @@ def order_of(
     return order
 
 
+def follow(ib: ib_insync.IB, contract: ib_insync.Contract, order: ib_insync.Order) -> None:
+    """Let the library follow an order that has just left, as its own `IB.placeOrder` would.
+
+    That function writes each order out for its log before the next one may leave; what is sent
+    first and followed before the loop turns is as well known when the answer comes.
+    """
+    wrapper, order_id = ib.wrapper, order.orderId
+    order.clientId = wrapper.clientId
+    status = ib_insync.OrderStatus(orderId=order_id, status=ib_insync.OrderStatus.PendingSubmit)
+    entry = ib_insync.TradeLogEntry(wrapper.lastTime, status.status)
+    trade = ib_insync.Trade(contract, order, status, [], [entry])
+    wrapper.trades[wrapper.orderKey(order.clientId, order_id, order.permId)] = trade
+    ib.newOrderEvent.emit(trade)
+
+
 def working_of(order_id: int, order: ib_insync.Order, status: str) -> WorkingOrder:
     """Return our value of an open order, before its status says what has been filled."""
     return WorkingOrder(
