@@ -1,7 +1,9 @@
 """`Auditor`: settles what broker and record see differently, after each gap and now and then.
 
 After a gap nothing may be sent before it is done. Between gaps the broker is asked again without
-leaving OPERATIONAL: a message that got lost on a sound line leaves no other trace.
+leaving OPERATIONAL: a message that got lost on a sound line leaves no other trace. Then positions
+and open orders are enough as long as they agree with the record; where they do not, and once an
+hour, everything is asked for.
 """
 
 from __future__ import annotations
@@ -10,13 +12,13 @@ import logging
 
 import anyio
 
-from momentum_lab.clock import Clock
+from momentum_lab.clock import Clock, transport_s
 from momentum_lab.errors import BrokerError, IllegalTransitionError, MomentumLabError, RecordError
 from momentum_lab.live.decisions import OnIncident
 from momentum_lab.live.execution_service import ExecutionService
 from momentum_lab.live.ibkr.connector import IBKRConnector
 from momentum_lab.live.ibkr.synchronisation import BrokerSnapshot
-from momentum_lab.live.reconcile import Difference, DifferenceKind, differing, reconcile
+from momentum_lab.live.reconcile import Difference, DifferenceKind, agrees, differing, reconcile
 from momentum_lab.records.trade_store import TradeStore
 
 _log = logging.getLogger(__name__)
@@ -24,6 +26,8 @@ _log = logging.getLogger(__name__)
 _ALARMING = (DifferenceKind.CLOSED_ELSEWHERE, DifferenceKind.UNKNOWN_ORDER)
 # An order that was settled as never sent is looked for once more, this much later.
 _LOOK_AGAIN_S = 30.0
+# What neither positions nor open orders show: a corrected price, say.
+_EVERYTHING_EVERY_S = 3600.0
 
 
 class Auditor:
@@ -60,13 +64,34 @@ class Auditor:
         self._on_incident = on_incident
         self._told: set[str] = set()
         self._doubts = False
+        self._settled_s = transport_s()
 
     async def run(self) -> None:
         """Audit now and then until cancelled."""
         while True:
             await anyio.sleep(min(_LOOK_AGAIN_S, self._every_s) if self._doubts else self._every_s)
-            if self._connector.is_operational():
+            if self._connector.is_operational() and not await self._agrees():
                 await self.audit()
+
+    async def _agrees(self) -> bool:
+        """Whether a glance shows that there is nothing to settle."""
+        is_open = (
+            self._doubts
+            or self._told
+            or self._execution.blocked
+            or self._execution.missing
+            or self._store.lacks_commissions(self._run_id)
+            or transport_s() - self._settled_s >= _EVERYTHING_EVERY_S
+        )
+        if is_open:
+            return False
+        began_ns = self._clock.now_ns()
+        try:
+            holdings = await self._connector.holdings()
+        except BrokerError as error:
+            _log.warning("audit: %s", error)
+            return False
+        return agrees(holdings, self._store, sent_before_ns=began_ns)
 
     async def audit(self) -> None:
         """Ask the broker for everything once, and settle what differs; a failure is told."""
@@ -96,6 +121,7 @@ class Auditor:
                 words = f"the broker holds {theirs:g} shares, our fills make {own:g}"
                 self._execution.blocked[name] = f"{name}: {words}, and nothing can be booked"
             raise
+        self._settled_s = transport_s()
         self._doubts = any(one.kind is DifferenceKind.ORDER_ABSENT for one in found)
         self._execution.blocked.clear()
         lasting = set()

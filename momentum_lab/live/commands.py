@@ -118,8 +118,7 @@ class CommandDesk:
         with contextlib.suppress(RecordError):
             # What was last known is better than no sign of life.
             self._positions = {
-                row["symbol"]: self._store.open_shares(row["trade_id"])
-                for row in self._store.open_trades()
+                row["symbol"]: self._store.shares_of(row) for row in self._store.open_trades()
             }
         for lease in self.leases:
             lease.beat()

@@ -120,11 +120,17 @@ class ExecutionService:
 
         Also now and then without a cause: what the broker forgot to tell is found then.
         """
+        n_judged = -1
         while True:
             self._guarding.clear()
             try:
                 await self._catch_up()
-                is_quiet = await self._guard_once() and not self._lacks_reports
+                with self._store.one_instant():
+                    is_quiet = await self._guard_once() and not self._lacks_reports
+                if is_quiet and self._connector.may_exit() and n_judged != self._store.n_changes:
+                    # Also makes the answers to the next entry's questions known beforehand.
+                    n_judged = self._store.n_changes
+                    self.look_at_losses()
             except (RecordError, IllegalTransitionError) as error:
                 self.stop_entries(str(error))
                 self._on_incident("protection interrupted", str(error), None)
@@ -167,7 +173,8 @@ class ExecutionService:
         # A line that was quiet may be dead without anybody having noticed.
         if not (is_operational and await self._connector.prove_alive()):
             return self._pass(signal, self._not_operational())
-        plan = self._refuse_symbol(signal.symbol) or self._planner.plan(signal)
+        with self._store.one_instant():
+            plan = self._refuse_symbol(signal.symbol) or self._planner.plan(signal)
         if isinstance(plan, Decision):
             return self._pass(signal, plan)
         if self._parameters.mode == "shadow":

@@ -189,7 +189,7 @@ class PositionManager:
             trade: its row.
             before: what was found the last time; an incident tells what is new.
         """
-        shares = self._store.open_shares(trade["trade_id"])
+        shares = self._store.shares_of(trade)
         if shares * Side(trade["side"]).sign >= 0:
             return None
         if before is None or before.observed != shares:

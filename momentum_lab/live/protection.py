@@ -105,7 +105,7 @@ class Protection:
         trade = self._store.trade(trade_id)
         if self.awaits_execution(trade):
             return True
-        held = abs(self._store.open_shares(trade_id))
+        held = abs(self._store.shares_of(trade))
         live = [row for row in self._family(trade) if self._is_live(row, held)]
         return {row["purpose"] for row in live} == set(_PROTECTING)
 
@@ -114,7 +114,10 @@ class Protection:
 
         An exit that left now would close what is closed already.
         """
-        for row in self._family(trade):
+        return self._fills_are_on_their_way(self._family(trade))
+
+    def _fills_are_on_their_way(self, family: list[Row]) -> bool:
+        for row in family:
             works = self._connector.working(row["order_ref"])
             if works is None:
                 continue
@@ -190,15 +193,16 @@ class Protection:
         if not self._connector.may_exit() or self._record_late(trade["decision_id"]):
             return Verdict.WAITING
         family = self._store.family_of(trade["decision_id"])
-        live = [row for row in family if row["purpose"] in _PROTECTING and is_open(row)]
-        held = self._store.open_shares(trade_id) * Side(trade["side"]).sign
+        protecting = [row for row in family if row["purpose"] in _PROTECTING]
+        live = [row for row in protecting if is_open(row)]
+        held = self._store.shares_of(trade) * Side(trade["side"]).sign
         if held <= EPSILON:
             entry = family[0]
             ending = [entry] if is_open(entry) else live
             ending += self._exits_beyond_zero(trade)
             await self.cancel(ending)
             return Verdict.WAITING if ending else Verdict.QUIET
-        if self.awaits_execution(trade):
+        if self._fills_are_on_their_way(protecting):
             return await self._await_execution(trade)
         self._since_s.pop(_execution_of(trade), None)
         if any(map(is_open, self._store.exits_of(trade_id))):
@@ -247,10 +251,14 @@ class Protection:
 
         Not where the broker holds something that our fills do not explain: it may be that fill.
         """
+        trades = self._store.open_trades()
+        served = {trade["decision_id"] for trade in trades}
+        held = {trade["trade_id"] for trade in trades}
         orphans = [
             orphan
             for row in self._store.unsettled_orders()
             if row["purpose"] != OrderPurpose.ENTRY.value and row["symbol"] not in self._blocked
+            if row["decision_id"] not in served and row["trade_id"] not in held
             for orphan in self._orphans_of(row)
         ]
         await self.cancel(orphans)

@@ -18,7 +18,7 @@ from momentum_lab.core.market import EPSILON, Side
 from momentum_lab.core.order import ORDER_REF_PREFIX, OrderEvent, OrderState
 from momentum_lab.core.position import Fill
 from momentum_lab.live.execution_service import ExecutionService
-from momentum_lab.live.ibkr.synchronisation import BrokerSnapshot
+from momentum_lab.live.ibkr.synchronisation import BrokerSnapshot, Holdings
 from momentum_lab.live.ibkr.translate import OrderReport
 from momentum_lab.records.ledger import Row
 from momentum_lab.records.trade_store import TradeStore
@@ -28,6 +28,7 @@ _log = logging.getLogger(__name__)
 _REJECTED = frozenset({"Inactive"})
 _POSITION = "position of contract "
 _REDUCED = "completed: filled with fewer shares, its group took the rest"
+_CONFIRMED = frozenset({OrderState.WORKING, OrderState.PARTIAL})
 _CANCELLED = frozenset({"Cancelled", "ApiCancelled"})
 
 
@@ -120,6 +121,29 @@ def reconcile(
     )
     execution.guard()
     return found
+
+
+def agrees(holdings: Holdings, store: TradeStore, *, sent_before_ns: int) -> bool:
+    """Whether positions and open orders alone show that nothing was missed.
+
+    A lost execution shows in the positions, or, where two undo each other, in an order that is open
+    in one of the two lists only.
+
+    Args:
+        holdings: what the broker holds.
+        store: the record.
+        sent_before_ns: market time at which they were asked for: later orders are in no list yet.
+    """
+    unsettled = store.unsettled_orders()
+    known = {row["order_ref"] for row in unsettled}
+    earlier = [row for row in unsettled if row["created_ns"] < sent_before_ns]
+    listed = {ref for ref in holdings.open_orders if ref.startswith(ORDER_REF_PREFIX)}
+    return (
+        not differing(holdings.positions, store.positions())
+        and listed <= known
+        and all(row["order_ref"] in listed for row in earlier)
+        and all(OrderState(row["state"]) in _CONFIRMED for row in earlier)
+    )
 
 
 def _book_executions(
@@ -273,7 +297,7 @@ def _close_elsewhere(
     """
     found = []
     for trade in store.open_trades():
-        held = store.open_shares(trade["trade_id"])
+        held = store.shares_of(trade)
         if trade["con_id"] != con_id or held * missing <= 0:
             continue
         shares = min(abs(held), abs(missing))

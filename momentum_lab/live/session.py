@@ -435,8 +435,7 @@ class LiveSession:
             now_ns = self._clock.now_ns()
             try:
                 for line in self._connector.lines:
-                    if line.at_ns:
-                        self._capture.add(line)
+                    self._capture.add(line)
                 if now_ns >= next_equity_ns:
                     next_equity_ns = now_ns + _EQUITY_EVERY_NS
                     self._record_equity(now_ns)
@@ -472,8 +471,7 @@ class LiveSession:
         reason = self._stop_reason
         if still_open:
             held = ", ".join(
-                f"{row['symbol']} {self._store.open_shares(row['trade_id']):+g} shares"
-                for row in still_open
+                f"{row['symbol']} {self._store.shares_of(row):+g} shares" for row in still_open
             )
             self._record_incident("position left open", held, None)
             reason = f"{reason}; still open: {held}"

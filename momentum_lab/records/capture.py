@@ -47,16 +47,18 @@ class QuoteCapture:
         self._parts: list[Path] = []
 
     def add(self, quote: Shown) -> None:
-        """Keep what is shown, unless its symbol has a row of the same second already.
+        """Keep what is shown, unless its symbol has a row of the same second already, or nothing.
 
         Args:
             quote: a quote, or a line; its values are found by the names of `COLUMNS`.
         """
-        second = quote.at_ns // NS_PER_S
-        if self._last_s.get(quote.symbol) == second:
+        values = _values(quote)
+        symbol, at_ns = values[0], values[1]
+        second = at_ns // NS_PER_S
+        if not at_ns or self._last_s.get(symbol) == second:
             return
-        self._last_s[quote.symbol] = second
-        self._rows.append(_values(quote))
+        self._last_s[symbol] = second
+        self._rows.append(values)
         if len(self._rows) >= _ROWS_PER_PART:
             self._write_part()
 

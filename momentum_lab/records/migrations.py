@@ -130,8 +130,8 @@ def rebuild(db: sqlite3.Connection) -> None:
     Raises:
         RecordError: a row was lost on the way.
     """
-    ours = {name for kind, name in _declared() if kind == "TABLE"}
-    for kind, name in _declared():
+    ours = {name for kind, name in schema.declared() if kind == "TABLE"}
+    for kind, name in schema.declared():
         if kind in ("VIEW", "INDEX"):
             db.execute(f"DROP {kind} IF EXISTS [{name}]")
     strangers = _of_others(db, ours)
@@ -150,12 +150,6 @@ def rebuild(db: sqlite3.Connection) -> None:
 # Version of the file -> what brings it to the next one. Where a later version computes a value
 # that is not a mere default, its step does so after `rebuild`, which may run twice.
 STEPS: Mapping[int, Step] = {1: rebuild}
-
-
-def _declared() -> list[tuple[str, str]]:
-    """Return (TABLE, INDEX or VIEW; name) of all that the schema makes."""
-    words = [statement.split(maxsplit=3) for statement in schema.TABLES]
-    return [(kind, name) for _, kind, name, _ in words]
 
 
 def _earlier(table: str) -> str:

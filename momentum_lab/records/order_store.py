@@ -27,7 +27,7 @@ class OrderStore(StoreFile):
     def add_order(self, run_id: str, intent: OrderIntent) -> None:
         """Write an order that protects or closes a trade, before it is sent."""
         with self._write() as db:
-            self._insert_order(db, run_id, intent)
+            insert(db, "orders", values_of(run_id, intent))
 
     def advance_order(self, order_ref: str, event: OrderEvent, **values: object) -> OrderState:
         """Move an order on in its life cycle; return its new state.
@@ -205,41 +205,6 @@ class OrderStore(StoreFile):
         rows = self._rows(sql, order_ref)
         return float(sum({without_revision(r["exec_id"]): r["shares"] for r in rows}.values()))
 
-    @staticmethod
-    def _insert_order(db: Database, run_id: str, intent: OrderIntent) -> None:
-        levels = intent.levels
-        insert(
-            db,
-            "orders",
-            {
-                "order_ref": intent.order_ref,
-                "run_id": run_id,
-                "purpose": intent.purpose.value,
-                "decision_id": intent.decision_id,
-                "trade_id": intent.trade_id,
-                "exit_reason": intent.exit_reason.value if intent.exit_reason else None,
-                "symbol": intent.symbol,
-                "con_id": intent.con_id,
-                "side": intent.side.value,
-                "shares": intent.shares,
-                "stop": levels.stop if levels else None,
-                "target": levels.target if levels else None,
-                "atr": intent.atr,
-                "state": OrderState.INTENT.value,
-                "created_ns": intent.created_ns,
-                "bid": intent.bid,
-                "ask": intent.ask,
-                "signal_price": intent.signal_price,
-                "order_type": intent.order_type.value,
-                "tif": intent.tif,
-                "limit_price": intent.limit_price,
-                "stop_price": intent.stop_price,
-                "oca_group": intent.oca_group,
-                "parent_ref": intent.parent_ref,
-                "size_json": intent.size_json,
-            },
-        )
-
     def _advance_by_fills(self, db: Database, order: Row) -> None:
         filled = self.filled_shares(order["order_ref"])
         event = OrderEvent.FILL_ALL if filled >= order["shares"] else OrderEvent.FILL_PART
@@ -282,14 +247,18 @@ class OrderStore(StoreFile):
 
     def open_shares(self, trade_id: int) -> float:
         """Return the signed position of a trade, from its fills."""
-        return ledger.total_of(self._rows, self.trade(trade_id)).shares
+        return self.shares_of(self.trade(trade_id))
+
+    def shares_of(self, trade: Row) -> float:
+        """Return the signed position of a trade whose row is known, from its fills."""
+        return ledger.total_of(self._rows, trade).shares
 
     def positions(self) -> dict[int, float]:
         """Return con_id -> signed shares of all our open trades; flat ones are left out."""
         found: dict[int, float] = {}
         for trade in self.open_trades():
-            shares = ledger.total_of(self._rows, trade).shares
-            found[trade["con_id"]] = found.get(trade["con_id"], 0.0) + shares
+            con_id = trade["con_id"]
+            found[con_id] = found.get(con_id, 0.0) + self.shares_of(trade)
         return {con_id: shares for con_id, shares in found.items() if shares}
 
     def _recompute_trade(self, db: Database, order: Row) -> Row | None:
@@ -333,3 +302,35 @@ class OrderStore(StoreFile):
             }
         )
         return int(str(table.last_pk))
+
+
+def values_of(run_id: str, intent: OrderIntent) -> Row:
+    """Return the columns of an order that is about to be sent."""
+    levels = intent.levels
+    return {
+        "order_ref": intent.order_ref,
+        "run_id": run_id,
+        "purpose": intent.purpose.value,
+        "decision_id": intent.decision_id,
+        "trade_id": intent.trade_id,
+        "exit_reason": intent.exit_reason.value if intent.exit_reason else None,
+        "symbol": intent.symbol,
+        "con_id": intent.con_id,
+        "side": intent.side.value,
+        "shares": intent.shares,
+        "stop": levels.stop if levels else None,
+        "target": levels.target if levels else None,
+        "atr": intent.atr,
+        "state": OrderState.INTENT.value,
+        "created_ns": intent.created_ns,
+        "bid": intent.bid,
+        "ask": intent.ask,
+        "signal_price": intent.signal_price,
+        "order_type": intent.order_type.value,
+        "tif": intent.tif,
+        "limit_price": intent.limit_price,
+        "stop_price": intent.stop_price,
+        "oca_group": intent.oca_group,
+        "parent_ref": intent.parent_ref,
+        "size_json": intent.size_json,
+    }

@@ -330,6 +330,12 @@ TABLES = (
 )
 
 
+def declared() -> list[tuple[str, str]]:
+    """Return (TABLE, INDEX or VIEW; name) of all that a store is made of."""
+    words = [statement.split(maxsplit=3) for statement in TABLES]
+    return [(kind, name) for _, kind, name, _ in words]
+
+
 def make_file(path: Path) -> None:
     """Make an empty store whole, then give it its name: of two makers the second finds it."""
     handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)

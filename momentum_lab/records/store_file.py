@@ -5,9 +5,12 @@ What a statement means is in `momentum_lab.records.trade_store`.
 
 from __future__ import annotations
 
+import re
 import sqlite3
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 
 from sqlite_utils import Database
@@ -20,6 +23,14 @@ from momentum_lab.records.ledger import Row
 _BUSY_TIMEOUT_S = 0.05
 # What a look at a position asks again and again is short; a table of a whole day is not kept.
 _MOST_ROWS_KEPT = 100
+_MOST_ANSWERS_KEPT = 1000
+_WRITES = re.compile(
+    r"\s*(?:INSERT|REPLACE|UPDATE|DELETE)\b(?:\s+(?:OR\s+\w+|INTO|FROM))*\s+[\[\"]?(\w+)",
+    re.IGNORECASE,
+)
+_WORD = re.compile(r"\w+")
+_TABLES = frozenset(name for kind, name in schema.declared() if kind == "TABLE")
+_VIEWS = frozenset(name for kind, name in schema.declared() if kind == "VIEW")
 
 
 class StoreFile:
@@ -42,9 +53,12 @@ class StoreFile:
             connection = sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S)
         except (OSError, sqlite3.Error) as error:
             raise RecordError(f"cannot open the trade store {path}: {error}") from error
-        self.db = Database(connection)
-        self._answers: dict[tuple[str, tuple[object, ...]], list[Row]] = {}
-        self._answered_at: tuple[int, int] | None = None
+        # What was read, and the state of its tables then; how often each table was written to.
+        self._answers: dict[tuple[str, tuple[object, ...]], tuple[list[Row], list[int]]] = {}
+        self._n_writes = Counter[str]()
+        self._n_changes_seen = self._version_seen = 0
+        self._is_one_instant = False
+        self.db = Database(connection, tracer=self._note_write)
         try:
             self._prepare()
         except (sqlite3.Error, RecordError) as error:
@@ -86,10 +100,39 @@ class StoreFile:
     @contextmanager
     def _write(self) -> Iterator[Database]:
         try:
+            self._forget_what_others_changed()
             with self.db.atomic() as database:
                 yield database
         except (sqlite3.Error, OverflowError) as error:
             raise RecordError(f"{self.path}: could not be written: {error}") from error
+        finally:
+            # Of these changes it is known which table they are of.
+            self._n_changes_seen = self.n_changes
+
+    @contextmanager
+    def one_instant(self) -> Iterator[None]:
+        """Look only once, now, for what other processes have written; for what is short."""
+        self._forget_what_others_changed()
+        self._is_one_instant = True
+        try:
+            yield
+        finally:
+            self._is_one_instant = False
+
+    def _note_write(self, sql: str, _values: object) -> None:
+        """Hear each statement that the library executes."""
+        table = _written_by(sql)
+        if table is not None:
+            self._n_writes[table] += 1
+
+    def _forget_what_others_changed(self) -> None:
+        """Forget all answers when rows were changed and it is not known of which table."""
+        if self._is_one_instant:
+            return
+        (version,) = self.db.conn.execute("PRAGMA data_version").fetchone()
+        if (self.n_changes, version) != (self._n_changes_seen, self._version_seen):
+            self._n_changes_seen, self._version_seen = self.n_changes, version
+            self._answers.clear()
 
     def is_writable(self) -> bool:
         """Whether a write would go through now: tried with one that changes nothing for good."""
@@ -105,22 +148,22 @@ class StoreFile:
     def _rows(self, sql: str, *values: object) -> list[Row]:
         """Return the rows of a question; one asked again is answered from memory.
 
-        What was read stays true until a row changes: by this store, or by another process.
+        What was read stays true until a row of its tables changes: by this store, or by another
+        process.
         """
         try:
             if self.db.conn.in_transaction:
                 # What has not been committed may be taken back.
                 return self._read(sql, values)
-            (version,) = self.db.conn.execute("PRAGMA data_version").fetchone()
-            state = (self.n_changes, version)
-            if state != self._answered_at:
-                self._answered_at = state
-                self._answers.clear()
-            rows = self._answers.get((sql, values))
-            if rows is None:
+            self._forget_what_others_changed()
+            n_writes = [self._n_writes[table] for table in _read_by(sql)]
+            rows, n_writes_then = self._answers.get((sql, values), ([], None))
+            if n_writes != n_writes_then:
                 rows = self._read(sql, values)
+                if len(self._answers) >= _MOST_ANSWERS_KEPT:
+                    self._answers.clear()
                 if len(rows) <= _MOST_ROWS_KEPT:
-                    self._answers[sql, values] = rows
+                    self._answers[sql, values] = (rows, n_writes)
             return [row.copy() for row in rows]
         except sqlite3.Error as error:
             raise RecordError(f"{self.path}: could not be read: {error}") from error
@@ -136,15 +179,36 @@ class StoreFile:
         return self._rows(sql, *values)
 
 
-def insert(db: Database, table: str, values: Mapping[str, object]) -> int:
-    """Write a row; return its row id. The library's `insert` asks for the whole schema first."""
-    columns = ", ".join(f"[{name}]" for name in values)
-    marks = ", ".join("?" * len(values))
-    cursor = db.execute(
-        f"INSERT INTO [{table}] ({columns}) VALUES ({marks})",  # noqa: S608 - our own names
-        [*values.values()],
-    )
+@lru_cache(maxsize=1000)
+def _written_by(sql: str) -> str | None:
+    """Return the table that a statement writes to, None if it is no such statement."""
+    found = _WRITES.match(sql)
+    return found[1] if found else None
+
+
+@lru_cache(maxsize=1000)
+def _read_by(sql: str) -> tuple[str, ...]:
+    """Return the tables that a question may be about; more are harmless."""
+    words = frozenset(_WORD.findall(sql))
+    return tuple(sorted(_TABLES if words & _VIEWS else words & _TABLES))
+
+
+def insert(db: Database, table: str, *rows: Mapping[str, object]) -> int:
+    """Write rows of the same columns; return the id of the last one.
+
+    The library's `insert` asks for the whole schema first.
+    """
+    values = [value for row in rows for value in row.values()]
+    cursor = db.execute(_insertion(table, tuple(rows[0]), len(rows)), values)
     return int(cursor.lastrowid or 0)
+
+
+@lru_cache(maxsize=100)
+def _insertion(table: str, names: tuple[str, ...], n_rows: int) -> str:
+    columns = ", ".join(f"[{name}]" for name in names)
+    marks = ", ".join("?" * len(names))
+    rows = ", ".join([f"({marks})"] * n_rows)
+    return f"INSERT INTO [{table}] ({columns}) VALUES {rows}"  # noqa: S608 - our own names
 
 
 def update(

@@ -21,7 +21,7 @@ from momentum_lab.core.order import (
 from momentum_lab.core.signal import Decision
 from momentum_lab.errors import RecordError
 from momentum_lab.records.ledger import Row
-from momentum_lab.records.order_store import OrderStore
+from momentum_lab.records.order_store import OrderStore, values_of
 from momentum_lab.records.store_file import insert, update
 
 # How the cause of a risk state begins that a person asked for: it outlives the run.
@@ -142,8 +142,7 @@ class TradeStore(OrderStore):
             )
             entry = intent(decision_id)
             family = (entry, *children(entry))
-            for one in family:
-                self._insert_order(db, run_id, one)
+            insert(db, "orders", *(values_of(run_id, one) for one in family))
         return family
 
     def undecided(self, run_id: str) -> list[str]:

@@ -7,9 +7,11 @@ stop, that nothing was left that could open one, and that record and gateway agr
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -212,6 +214,33 @@ def test_a_stop_partly_filled_in_silence_is_found_by_the_audit(tape: Path, tmp_p
     found = trade_one_day(tape, tmp_path, scenario)
 
     assert len(found.executions()) == 3
+
+
+def test_an_audit_of_a_sound_record_asks_for_positions_and_open_orders_only(
+    tape: Path, tmp_path: Path
+) -> None:
+    books = ("reqPositions", "reqAllOpenOrders", "reqCompletedOrders", "reqExecutions")
+
+    async def scenario(found: OrderDesk) -> None:
+        asked: Counter[str] = Counter()
+        log_wire = found.gateway.hub.log_wire
+
+        def hear(direction: str, client_id: int | None, content: Any) -> None:
+            asked.update(content[:1] if direction == "<" else ())
+            log_wire(direction, client_id, content)
+
+        found.gateway.hub.log_wire = hear  # type: ignore[method-assign]
+        await found.enter()
+        await anyio.sleep(2 * AUDIT_S)
+        asked.clear()
+        await anyio.sleep(2 * 300)
+        assert [asked[name] for name in books] == [2, 2, 0, 0]
+        # What these do not show, such as a corrected price, is asked for once an hour.
+        await anyio.sleep(3600)
+        assert [asked[name] for name in books] == [15, 14, 1, 1]
+        assert await found.close()
+
+    trade_one_day(tape, tmp_path, scenario)
 
 
 def test_a_stop_that_was_taken_for_lost_and_lives_is_not_kept_beside_the_new_one(

@@ -34,7 +34,9 @@ from momentum_lab.live.ibkr.synchronisation import (
     BrokerSnapshot,
     Checked,
     Checklist,
+    Holdings,
     ask_for_books,
+    ask_for_holdings,
     held,
 )
 from momentum_lab.live.ibkr.translate import Account, RawHeadline, WorkingOrder
@@ -252,6 +254,16 @@ class IBKRConnector:
                 server_ns=self._clock.now_ns(),
                 timeout_s=self._request_s,
             )
+
+    async def holdings(self) -> Holdings:
+        """Return positions and open orders as the broker has them, asked for now.
+
+        Raises:
+            ConnectionLostError: not known: not connected, or no answer. Never read it as flat.
+        """
+        ib = self._connected()
+        async with self._line.asking:
+            return await ask_for_holdings(ib, account=self._ears.account, timeout_s=self._request_s)
 
     async def executions_since(self, at_ns: int) -> tuple[Fill, ...]:
         """Return our executions from an instant on, oldest first, asked for now.

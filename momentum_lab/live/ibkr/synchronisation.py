@@ -51,6 +51,19 @@ class BrokerSnapshot:
 
 
 @dataclass(frozen=True, slots=True)
+class Holdings:
+    """What the broker holds now, without how it came to that.
+
+    Attributes:
+        positions: con_id -> signed shares of the account.
+        open_orders: our reference -> status text, all clients.
+    """
+
+    positions: dict[int, float]
+    open_orders: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class Checked:
     """One item of the checklist that has been dealt with.
 
@@ -163,6 +176,22 @@ async def take_snapshot(
     return await ask_for_books(
         ib, checklist, account=liveness.account, server_ns=server_ns, timeout_s=timeout_s
     )
+
+
+async def ask_for_holdings(ib: ib_insync.IB, *, account: str, timeout_s: float) -> Holdings:
+    """Ask for positions and open orders only: what a sound record agrees with at a glance.
+
+    Args:
+        ib: the connection.
+        account: the account that is traded.
+        timeout_s: how long each answer may take.
+
+    Raises:
+        ConnectionLostError: an item was not answered.
+    """
+    positions = await ask("positions", ib.reqPositionsAsync, timeout_s=timeout_s)
+    open_orders = await ask("open orders", ib.reqAllOpenOrdersAsync, timeout_s=timeout_s)
+    return Holdings(held(positions, account), _by_ref(still_open(open_orders)))
 
 
 async def ask_for_books(

@@ -329,6 +329,40 @@ def test_a_repeated_question_does_not_see_what_was_taken_back(store: TradeStore)
     assert store.order(order.order_ref)["perm_id"] is None
 
 
+def test_what_is_written_elsewhere_is_no_reason_to_read_again(
+    store: TradeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order = enter(store)
+    store.order(order.order_ref)
+
+    def refuse(*_: object) -> list[Row]:
+        raise AssertionError("read again")
+
+    monkeypatch.setattr(store, "_read", refuse)
+    store.add_incident(RUN, at_ns=1, kind="seen", text="nothing about orders")
+    assert store.order(order.order_ref)["state"] == "INTENT"
+
+    store.change_order(order.order_ref, message="about an order")
+    with pytest.raises(AssertionError, match="read again"):
+        store.order(order.order_ref)
+
+
+def test_what_another_process_wrote_is_seen_after_one_instant(
+    store: TradeStore, tmp_path: Path
+) -> None:
+    order = enter(store)
+    store.order(order.order_ref)
+
+    with store.one_instant():
+        other = TradeStore(tmp_path / "trades.db")
+        other.advance_order(order.order_ref, OrderEvent.SEND, order_id=9)
+        other.close()
+        store.change_order(order.order_ref, message="own words are seen at once")
+        assert store.order(order.order_ref)["message"] == "own words are seen at once"
+
+    assert store.order(order.order_ref)["order_id"] == 9
+
+
 def test_an_answer_may_be_changed_by_who_asked(store: TradeStore) -> None:
     order = enter(store)
     store.order(order.order_ref)["state"] = "spoilt"
