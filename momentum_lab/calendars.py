@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from datetime import date, datetime, timezone
+from datetime import date, datetime, time, timezone
 from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -16,6 +16,7 @@ from momentum_lab.errors import DataError
 
 NEW_YORK = "America/New_York"
 _NEW_YORK = ZoneInfo(NEW_YORK)
+_HOUR_NS = 3600 * NS_PER_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +57,7 @@ def _year(year: int) -> Any:
 
 def day_start_ns(at_ns: int) -> int:
     """Return the New York midnight with which the day of an instant begins."""
-    at = datetime.fromtimestamp(at_ns // NS_PER_S, tz=_NEW_YORK)
-    midnight = at.replace(hour=0, minute=0, second=0, fold=0)
-    return int(midnight.timestamp()) * NS_PER_S
+    return _day_start_of_hour_ns(at_ns // _HOUR_NS)
 
 
 def session_on_day_of(at_ns: int) -> TradingSession | None:
@@ -69,8 +68,21 @@ def session_on_day_of(at_ns: int) -> TradingSession | None:
 
     Source: the XNYS calendar of `exchange_calendars`.
     """
-    at = datetime.fromtimestamp(at_ns // NS_PER_S, tz=timezone.utc)
-    return session_on_date(at.astimezone(_NEW_YORK).date())
+    return session_on_date(_date_of_hour(at_ns // _HOUR_NS))
+
+
+# New York is whole hours off, and changes on the hour.
+@lru_cache(maxsize=512)
+def _date_of_hour(hour: int) -> date:
+    """Return the New York date of an hour, counted since 1970 in UTC."""
+    at = datetime.fromtimestamp(hour * (_HOUR_NS // NS_PER_S), tz=timezone.utc)
+    return at.astimezone(_NEW_YORK).date()
+
+
+@lru_cache(maxsize=512)
+def _day_start_of_hour_ns(hour: int) -> int:
+    midnight = datetime.combine(_date_of_hour(hour), time(), tzinfo=_NEW_YORK)
+    return int(midnight.timestamp()) * NS_PER_S
 
 
 @lru_cache(maxsize=512)

@@ -179,6 +179,7 @@ class MessageBudget(Generic[T]):
         """Begin with nothing waiting and everything to spend."""
         self._span_s = SECOND_S + parameters.jitter_s
         self._ceilings = parameters.ceilings
+        self._least_ceiling = min(self._ceilings.values())
         self._left: deque[tuple[float, Priority]] = deque()
         self._queues: dict[Priority, deque[_Waiting[T]]] = {p: deque() for p in Priority}
         self._n_waiting = Counter[Priority]()
@@ -280,6 +281,8 @@ class MessageBudget(Generic[T]):
         """
         while self._left and now_s - self._left[0][0] > self._span_s:
             self._left.popleft()
+        if len(self._left) + n <= self._least_ceiling:
+            return now_s
         room_s = now_s
         for limiting, ceiling in self._ceilings.items():
             if limiting <= priority:

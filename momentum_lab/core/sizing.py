@@ -217,7 +217,10 @@ class Size:
 
     def as_json(self) -> str:
         """Return every field as JSON; caps in order, with null for what is not known."""
-        return json.dumps({field.name: getattr(self, field.name) for field in fields(self)})
+        return json.dumps({name: getattr(self, name) for name in _FIELDS_OF_SIZE})
+
+
+_FIELDS_OF_SIZE = tuple(field.name for field in fields(Size))
 
 
 def size_position(

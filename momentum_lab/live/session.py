@@ -27,6 +27,7 @@ from momentum_lab.core.connection import ConnectionEvent, ConnectionState
 from momentum_lab.core.market import NS_PER_S
 from momentum_lab.errors import BrokerError, MomentumLabError, ParameterError, RecordError
 from momentum_lab.live.auditor import Auditor
+from momentum_lab.live.collector import rare_collections
 from momentum_lab.live.commands import CommandDesk
 from momentum_lab.live.control_watch import ControlWatch
 from momentum_lab.live.decisions import DecisionBook
@@ -136,6 +137,7 @@ class LiveSession:
         with contextlib.ExitStack() as held:
             self._held = held
             self._lease = held.enter_context(exclusive(self.database, self.run_id))
+            held.enter_context(rare_collections())
             return await self._run_alone()
 
     async def _run_alone(self) -> SessionResult:

@@ -181,7 +181,8 @@ class Limiter:
 
     def wait_s(self, priority: Priority, *, n: int = 1) -> float:
         """Return how long `n` more messages of a class would wait; 0: they leave at once."""
-        self._flush()
+        if self.n_waiting:
+            self._flush()
         return self._budget.wait_s(priority, transport_s(), n=n)
 
     async def run(self) -> None:
