@@ -91,7 +91,8 @@ async def desk(folder: Path, **changes: object) -> AsyncIterator[Desk]:
         )
 
         async def settle(snapshot: BrokerSnapshot) -> None:
-            reconcile(snapshot, store, execution)
+            reconcile(snapshot, store, execution.books)
+            execution.guard()
 
         async with anyio.create_task_group() as group:
             group.start_soon(connector.run, settle)

@@ -82,7 +82,7 @@ class OrderDesk:
         item = headline(article_id=f"a{self._n_signals}", published_ns=now_ns)
         key = self.session._book.add_headline(item)
         assert key is not None
-        price = self.session._execution.last_price("SPY") or 100.0
+        price = self.session._execution.books.last_price("SPY") or 100.0
         signal = TradeSignal(key, "SPY", side, now_ns, price, 0.05, 3.0, 2.5, "a shock")
         return await self.session._execution.enter(signal)
 

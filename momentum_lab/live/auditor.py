@@ -79,7 +79,7 @@ class Auditor:
             self._doubts
             or self._told
             or self._execution.blocked
-            or self._execution.missing
+            or self._execution.books.missing
             or self._store.lacks_commissions(self._run_id)
             or transport_s() - self._settled_s >= _EVERYTHING_EVERY_S
         )
@@ -113,7 +113,9 @@ class Auditor:
             RecordError: something could not be booked.
         """
         try:
-            found = reconcile(snapshot, self._store, self._execution, sent_before_ns=sent_before_ns)
+            found = reconcile(
+                snapshot, self._store, self._execution.books, sent_before_ns=sent_before_ns
+            )
         except RecordError:
             # What cannot be booked can still be seen: an exit might open a position.
             for con_id, theirs, own in differing(snapshot.positions, self._store.positions()):
@@ -121,6 +123,7 @@ class Auditor:
                 words = f"the broker holds {theirs:g} shares, our fills make {own:g}"
                 self._execution.blocked[name] = f"{name}: {words}, and nothing can be booked"
             raise
+        self._execution.guard()
         self._settled_s = transport_s()
         self._doubts = any(one.kind is DifferenceKind.ORDER_ABSENT for one in found)
         self._execution.blocked.clear()

@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import anyio
 
 from momentum_lab.calendars import session_on_day_of
-from momentum_lab.clock import Alarm, Clock, transport_s
+from momentum_lab.clock import Alarm, Clock
 from momentum_lab.core.connection import ConnectionState
-from momentum_lab.core.market import EPSILON, Quote, Side
+from momentum_lab.core.market import Quote, Side
 from momentum_lab.core.order import (
     ORDER_REF_PREFIX,
     OrderEvent,
@@ -26,16 +26,16 @@ from momentum_lab.core.order import (
     OrderPurpose,
     OrderState,
     OrderType,
-    parse_order_ref,
 )
-from momentum_lab.core.position import ExitReason, Fill, Levels, exit_levels
+from momentum_lab.core.position import ExitReason
 from momentum_lab.core.risk_state import RiskEvent, RiskState
 from momentum_lab.core.signal import Decision, Outcome, Reason, TradeSignal, passed
-from momentum_lab.errors import ConnectionLostError, DataError, IllegalTransitionError, RecordError
+from momentum_lab.errors import ConnectionLostError, IllegalTransitionError, RecordError
+from momentum_lab.live.bookkeeper import Bookkeeper
 from momentum_lab.live.decisions import DecisionBook, OnIncident
 from momentum_lab.live.entry_planner import EntryPlan, EntryPlanner
 from momentum_lab.live.ibkr.connector import IBKRConnector
-from momentum_lab.live.ibkr.translate import CommissionReport, FillReport, OrderReport, Report
+from momentum_lab.live.ibkr.translate import CommissionReport, FillReport, Report
 from momentum_lab.live.protection import Protection, Verdict
 from momentum_lab.live.protective_orders import children_of
 from momentum_lab.parameters import Parameters
@@ -43,8 +43,6 @@ from momentum_lab.records.ledger import Row
 
 _log = logging.getLogger(__name__)
 
-_FILLED = "Filled"
-_SECOND_LOOK_S = 3.0
 _CHILDREN_END_WITHIN_S = 2.0
 _GUARD_BUSY_S = 0.5
 _GUARD_IDLE_S = 10.0
@@ -80,12 +78,9 @@ class ExecutionService:
         self._planner = EntryPlanner(
             connector, store=book.store, clock=clock, parameters=parameters, run_id=book.run_id
         )
-        self._settled: dict[str, anyio.Event] = {}
         self._entering: set[str] = set()
         self._unrecorded: dict[str, OrderIntent] = {}
         self.blocked: dict[str, str] = {}
-
-        self._unbooked: dict[str, Fill] = {}
         self.protection = Protection(
             connector,
             book.store,
@@ -96,13 +91,23 @@ class ExecutionService:
             blocked=self.blocked,
             on_incident=on_incident,
         )
+        self.books = Bookkeeper(
+            connector,
+            book=book,
+            clock=clock,
+            exits=parameters.exits,
+            unrecorded=self._unrecorded,
+            on_first_fill=self.protection.note_first_fill,
+            on_change=self.guard,
+            on_incident=on_incident,
+        )
         self._guarding = Alarm()
         self._lacks_reports = False
-        self._missing_since_s: dict[str, float] = {}
         self.accepts_entries = True
         # Hears every signal; True: it contradicts a position, which is closed and not turned round.
         self.on_signal: Callable[[TradeSignal], bool] = lambda _: False
-        self._opened_in, self.opened = anyio.create_memory_object_stream[int](float("inf"))
+        # What is open, for whoever watches it.
+        self.opened = self.books.opened
 
     async def run(self) -> None:
         """Book reports, and keep every position protected, until cancelled."""
@@ -156,8 +161,7 @@ class ExecutionService:
 
     def close_streams(self) -> None:
         """Close the stream of opened trades; for the end of a session."""
-        self._opened_in.close()
-        self.opened.close()
+        self.books.close_streams()
 
     # --- entries ---------------------------------------------------------------------------
 
@@ -293,7 +297,7 @@ class ExecutionService:
         booked = self._store.open_shares(trade_id)
         if not booked:
             return True
-        shares = booked + self._unbooked_shares(trade_id)
+        shares = booked + self.books.unbooked_shares(trade_id)
         if not shares:
             # Closed, and not written down yet.
             return False
@@ -344,20 +348,6 @@ class ExecutionService:
         entry = self._store.family_of(trade["decision_id"])[0]
         if not OrderState(entry["state"]).is_final:
             await self._connector.cancel_order(entry["order_ref"])
-
-    def _unbooked_shares(self, trade_id: int) -> float:
-        """Return the signed shares of a trade's executions that were heard and not written down."""
-        shares = 0.0
-        for fill in self._unbooked.values():
-            order_ref = fill.order_ref
-            if order_ref in self._unrecorded:
-                of_trade = self._unrecorded[order_ref].trade_id
-            else:
-                trade = self._store.trade_of_order(self._store.order(order_ref))
-                of_trade = trade["trade_id"] if trade is not None else None
-            if of_trade == trade_id:
-                shares += fill.side.sign * fill.shares
-        return shares
 
     def _may_close(self, trade: Row, earlier: list[Row]) -> bool:
         """Whether an exit may leave.
@@ -424,32 +414,28 @@ class ExecutionService:
                 self._store.advance_order(one.order_ref, OrderEvent.NOT_FOUND, message=words)
             return
         # Reports are booked by another task, so none can slip in before the next await.
-        settled = [self._settled.setdefault(one.order_ref, anyio.Event()) for one in family]
-        try:
+        with self.books.awaiting(*family) as ends:
             for one, order_id in zip(family, order_ids, strict=True):
                 self._store.advance_order(one.order_ref, OrderEvent.SEND, order_id=order_id)
-            await self._until_over(intent, settled[0])
+            await self._until_over(intent, ends[0])
             is_over = self._store.order_state(intent.order_ref).is_final
             if is_over and not self._store.filled_shares(intent.order_ref):
                 # The broker ends the children of an entry that came to nothing.
                 with anyio.move_on_after(_CHILDREN_END_WITHIN_S):
-                    for event in settled[1:]:
+                    for event in ends[1:]:
                         await event.wait()
-        finally:
-            for one in family:
-                self._settled.pop(one.order_ref, None)
         if not is_over:
             await self._doubt(intent)
 
-    async def _until_over(self, intent: OrderIntent, settled: anyio.Event) -> None:
+    async def _until_over(self, intent: OrderIntent, end: anyio.Event) -> None:
         """Wait for an order's end; a limit that takes too long is cancelled, and awaited again."""
         with anyio.move_on_after(self._parameters.execution.fill_timeout_s):
-            await settled.wait()
-        if intent.order_type is OrderType.LIMIT and not settled.is_set():
+            await end.wait()
+        if intent.order_type is OrderType.LIMIT and not end.is_set():
             # The price has run away: what has not filled by now is not wanted any more.
             await self._connector.cancel_order(intent.order_ref)
             with anyio.move_on_after(self._parameters.execution.fill_timeout_s):
-                await settled.wait()
+                await end.wait()
 
     async def _doubt(self, intent: OrderIntent) -> None:
         waited_s = self._parameters.execution.fill_timeout_s
@@ -466,18 +452,17 @@ class ExecutionService:
         await self._clock.sleep_until(0)
         try:
             if isinstance(report, FillReport):
-                self.book_fill(report.fill)
+                self.books.book_fill(report.fill)
                 if report.fill.symbol in self.blocked:
                     # It may be what the broker's position was ahead of: compare again.
                     await self._connector.resynchronise(f"{report.fill.symbol} is blocked")
             elif isinstance(report, CommissionReport):
-                trade = self._store.book_commission(report.exec_id, report.commission_usd)
-                self._announce_close(trade)
+                self.books.book_commission(report.exec_id, report.commission_usd)
             else:
-                self.book_order(report)
+                self.books.book_order(report)
         except (RecordError, IllegalTransitionError) as error:
             if isinstance(report, FillReport):
-                self._unbooked[report.fill.exec_id] = report.fill
+                self.books.unbooked[report.fill.exec_id] = report.fill
             self.doubt_record(f"{report}: {error}")
             self.guard()
 
@@ -505,229 +490,8 @@ class ExecutionService:
             self._lacks_reports = False
             await self._connector.resynchronise("reports could not be booked")
 
-    def book_inferred(self, trade: Row, *, shares: int, price: float, at_ns: int) -> None:
-        """Book that somebody else closed shares of a trade; the fill is marked as inferred."""
-        n_before = len(self._store.exits_of(trade["trade_id"]))
-        intent = OrderIntent(
-            order_ref=f"{ORDER_REF_PREFIX}{self._book.run_id}-t{trade['trade_id']}m{n_before + 1}",
-            symbol=trade["symbol"],
-            con_id=trade["con_id"],
-            side=Side(trade["side"]).opposite,
-            shares=shares,
-            created_ns=at_ns,
-            purpose=OrderPurpose.EXIT,
-            trade_id=trade["trade_id"],
-            exit_reason=ExitReason.MANUAL,
-        )
-        self._store.add_order(self._book.run_id, intent)
-        fill = Fill(
-            exec_id=f"inferred-{intent.order_ref}",
-            order_ref=intent.order_ref,
-            symbol=intent.symbol,
-            side=intent.side,
-            shares=shares,
-            price=price,
-            at_ns=at_ns,
-            commission_usd=0.0,
-            con_id=intent.con_id,
-        )
-        self._store.book_fill(fill, is_inferred=True)
-        self.guard()
-
-    def last_price(self, symbol: str) -> float | None:
-        """Return the middle of a symbol's quote as last heard, None without a line or a quote."""
-        line = self._connector.lines.get(symbol)
-        quote = line.quote if line is not None else None
-        return quote.mid if quote is not None else None
-
-    def book_fill(self, fill: Fill) -> bool:
-        """Book an execution; return whether it is new. One that is not ours is an incident."""
-        if not self.recognise(fill.order_ref, fill):
-            self._on_incident(
-                "foreign execution",
-                f"{fill.exec_id}: {fill.side.value} {fill.shares:g} at {fill.price:g} of an order"
-                f" that is not ours ({fill.order_ref or 'no reference'})",
-                fill.symbol,
-            )
-            return False
-        is_new = not self._store.knows_fill(fill.exec_id)
-        trade = self._store.book_fill(fill)
-        self._unbooked.pop(fill.exec_id, None)
-        if trade is None:
-            return is_new
-        _log.info("fill: %s %s %g at %.2f", fill.symbol, fill.side.value, fill.shares, fill.price)
-        self._follow_fill(fill, trade)
-        self._end_reduced(fill.order_ref)
-        self.guard()
-        if self._store.order_state(fill.order_ref).is_final:
-            self._settle(fill.order_ref)
-        return is_new
-
-    def recognise(self, order_ref: str, *fills: Fill) -> bool:
-        """Write down an order that could not be written before; return whether an order is ours.
-
-        Args:
-            order_ref: its reference.
-            fills: executions of it: what an earlier session sent without a record is made out
-                from its reference and from these.
-
-        Raises:
-            RecordError: it still cannot be written.
-        """
-        intent = self._unrecorded.get(order_ref) or self._stray(order_ref, fills)
-        if intent is not None and not self._store.knows_order(order_ref):
-            self._store.add_order(self._book.run_id, intent)
-        self._unrecorded.pop(order_ref, None)
-        return self._store.knows_order(order_ref)
-
-    def _stray(self, order_ref: str, fills: Sequence[Fill]) -> OrderIntent | None:
-        """Return the order of ours that a session sent without a record and then died, or None."""
-        if not fills or self._store.knows_order(order_ref):
-            return None
-        found = parse_order_ref(order_ref)
-        if found is None or not self._store.knows_run(found.run_id):
-            return None
-        trade = self._store.trade_of(trade_id=found.trade_id, decision_id=found.decision_id)
-        if trade is None or trade["con_id"] != fills[0].con_id:
-            return None
-        is_exit = found.purpose is OrderPurpose.EXIT
-        self._on_incident("order without a record", f"{order_ref}: written down late", None)
-        return OrderIntent(
-            order_ref=order_ref,
-            symbol=trade["symbol"],
-            con_id=trade["con_id"],
-            side=fills[0].side,
-            shares=round(sum(fill.shares for fill in fills)),
-            created_ns=min(fill.at_ns for fill in fills),
-            purpose=found.purpose,
-            decision_id=None if is_exit else trade["decision_id"],
-            trade_id=trade["trade_id"] if is_exit else None,
-            exit_reason=ExitReason.UNRECORDED if is_exit else ExitReason(trade["stop_kind"]),
-        )
-
-    def note_missing(self, order_ref: str) -> bool:
-        """Note that the broker's lists lack an order that left us; return whether it is absent.
-
-        One list that lacks it proves nothing: it may still be on its way. The second look counts
-        only some time after the first.
-        """
-        since_s = self._missing_since_s.setdefault(order_ref, transport_s())
-        if transport_s() - since_s < _SECOND_LOOK_S:
-            return False
-        del self._missing_since_s[order_ref]
-        return True
-
-    @property
-    def missing(self) -> tuple[str, ...]:
-        """What was missing from the broker's lists, and is to be looked for again."""
-        return tuple(self._missing_since_s)
-
-    def wants_second_look(self) -> bool:
-        """Whether an order was missing from the broker's lists long enough ago to look again."""
-        now_s = transport_s()
-        return any(now_s - since_s >= _SECOND_LOOK_S for since_s in self._missing_since_s.values())
-
-    def forget_missing(self, order_ref: str) -> None:
-        """The broker does know an order that was missing before."""
-        self._missing_since_s.pop(order_ref, None)
-
     async def cancel_entries(self) -> None:
         """Ask the broker to cancel the entries that still work; for the end of a session."""
         for order in self._store.unsettled_orders():
             if order["purpose"] == "entry":
                 await self._connector.cancel_order(order["order_ref"])
-
-    def _announce_close(self, trade: Row | None) -> None:
-        """Say what a trade brought, once its last commission is known."""
-        if trade is None or trade["state"] != "CLOSED":
-            return
-        if self._store.costs_complete(trade["trade_id"]):
-            _log.info(
-                "trade closed: %s %s entry=%.2f exit=%.2f net_usd=%.2f costs_usd=%.2f",
-                trade["symbol"],
-                trade["exit_reason"],
-                trade["entry_price"],
-                trade["exit_price"],
-                trade["net_usd"],
-                trade["costs_usd"],
-            )
-
-    def _follow_fill(self, fill: Fill, trade: Row) -> None:
-        """After a fill: an open trade is watched, and an entry's levels follow its average."""
-        self.protection.note_first_fill(trade["trade_id"])
-        if trade["state"] == "OPEN":
-            # First, so that nothing below can leave a position unwatched.
-            self._opened_in.send_nowait(trade["trade_id"])
-        order = self._store.order(fill.order_ref)
-        instrument = self._connector.instrument(fill.symbol)
-        if order["purpose"] != "entry" or instrument is None or order["atr"] is None:
-            return
-        try:
-            levels = exit_levels(
-                Side(trade["side"]),
-                entry_usd=trade["entry_price"],
-                atr_usd=order["atr"],
-                instrument=instrument,
-                parameters=self._parameters.exits,
-            )
-            # The stop went out with the entry, for the quote before it; towards less risk only.
-            stop = Side(trade["side"]).tighter(order["stop"], levels.stop)
-            if trade["stop_kind"] == ExitReason.STOP_LOSS.value:
-                self._store.set_levels(trade["trade_id"], Levels(stop, levels.target))
-        except (DataError, RecordError) as error:
-            # The levels that the size was computed with stand in the trade already.
-            self._on_incident("levels not set", str(error), fill.symbol)
-
-    def book_order(self, report: OrderReport) -> None:
-        """Book a status or an error of an order."""
-        if not self._store.knows_order(report.order_ref):
-            return
-        if report.event is None:
-            _log.debug("order: %s %s", report.order_ref, report.message)
-            self._end_reduced(report.order_ref)
-            return
-        values = self._learned(report, self._store.order(report.order_ref))
-        state = self._store.advance_order(report.order_ref, report.event, **values)
-        self.guard()
-        if state is OrderState.REJECTED and not self._follows_its_entry(report.order_ref):
-            self._on_incident("order rejected", f"{report.order_ref}: {report.message}", None)
-        if state.is_final:
-            self._settle(report.order_ref)
-
-    def _end_reduced(self, order_ref: str) -> None:
-        """End an order that is filled at the broker with fewer shares than it was meant for.
-
-        The fills of its group have taken the rest from it, which no execution tells.
-        """
-        works = self._connector.working(order_ref)
-        if works is None or works.status != _FILLED:
-            return
-        is_open = not self._store.order_state(order_ref).is_final
-        if is_open and self._store.filled_shares(order_ref) >= works.shares - EPSILON:
-            words = f"filled with {works.shares:g} shares, its group took the rest"
-            self._store.advance_order(order_ref, OrderEvent.CANCEL, message=words)
-            self._settle(order_ref)
-            self.guard()
-
-    def _follows_its_entry(self, order_ref: str) -> bool:
-        """Whether an order is the child of an entry that came to nothing."""
-        order = self._store.order(order_ref)
-        return order["parent_ref"] is not None and self._store.trade_of_order(order) is None
-
-    def _learned(self, report: OrderReport, order: Row) -> Row:
-        """Return the columns of an order that a report tells."""
-        values: Row = {"order_id": report.order_id}
-        if report.perm_id:
-            values["perm_id"] = report.perm_id
-        if report.event not in (OrderEvent.ACKNOWLEDGE, OrderEvent.FOUND_OPEN):
-            values["message"] = report.message
-        elif order["acknowledged_ns"] is None:
-            values["acknowledged_ns"] = self._clock.now_ns()
-        return values
-
-    def _settle(self, order_ref: str) -> None:
-        # A report may overtake the second look, which would otherwise be wanted for ever.
-        self.forget_missing(order_ref)
-        event = self._settled.get(order_ref)
-        if event is not None:
-            event.set()

@@ -17,7 +17,7 @@ from enum import Enum
 from momentum_lab.core.market import EPSILON, Side
 from momentum_lab.core.order import ORDER_REF_PREFIX, OrderEvent, OrderState
 from momentum_lab.core.position import Fill
-from momentum_lab.live.execution_service import ExecutionService
+from momentum_lab.live.bookkeeper import Bookkeeper
 from momentum_lab.live.ibkr.synchronisation import BrokerSnapshot, Holdings
 from momentum_lab.live.ibkr.translate import OrderReport
 from momentum_lab.records.ledger import Row
@@ -93,7 +93,7 @@ class Difference:
 def reconcile(
     snapshot: BrokerSnapshot,
     store: TradeStore,
-    execution: ExecutionService,
+    books: Bookkeeper,
     *,
     sent_before_ns: int | None = None,
 ) -> list[Difference]:
@@ -102,16 +102,16 @@ def reconcile(
     Args:
         snapshot: the broker's lists.
         store: the record.
-        execution: books what is found.
+        books: books what is found.
         sent_before_ns: market time at which the lists were begun to be asked for, of an audit that
             orders may have overtaken; None where nothing could be sent meanwhile.
     """
     found = [
-        *_book_executions(snapshot, store, execution),
-        *_revive_orders(snapshot, store, execution),
-        *_settle_orders(snapshot, store, execution, sent_before_ns),
+        *_book_executions(snapshot, store, books),
+        *_revive_orders(snapshot, store, books),
+        *_settle_orders(snapshot, store, books, sent_before_ns),
         *_unknown_orders(snapshot, store),
-        *_compare_positions(snapshot, store, execution),
+        *_compare_positions(snapshot, store, books),
     ]
     _log.info(
         "reconciled: executions=%d open_orders=%d differences=%d",
@@ -119,7 +119,6 @@ def reconcile(
         len(snapshot.open_orders),
         len(found),
     )
-    execution.guard()
     return found
 
 
@@ -147,7 +146,7 @@ def agrees(holdings: Holdings, store: TradeStore, *, sent_before_ns: int) -> boo
 
 
 def _book_executions(
-    snapshot: BrokerSnapshot, store: TradeStore, execution: ExecutionService
+    snapshot: BrokerSnapshot, store: TradeStore, books: Bookkeeper
 ) -> list[Difference]:
     found = []
     by_ref: dict[str, list[Fill]] = {}
@@ -158,8 +157,8 @@ def _book_executions(
         if fill.exec_id in booked and fill.commission_usd in (None, booked[fill.exec_id]):
             # Each list repeats the whole day.
             continue
-        is_ours = execution.recognise(fill.order_ref, *by_ref[fill.order_ref])
-        if is_ours and execution.book_fill(fill):
+        is_ours = books.recognise(fill.order_ref, *by_ref[fill.order_ref])
+        if is_ours and books.book_fill(fill):
             found.append(
                 Difference(
                     DifferenceKind.MISSED_EXECUTION,
@@ -176,7 +175,7 @@ def _book_executions(
 
 
 def _revive_orders(
-    snapshot: BrokerSnapshot, store: TradeStore, execution: ExecutionService
+    snapshot: BrokerSnapshot, store: TradeStore, books: Bookkeeper
 ) -> list[Difference]:
     """Take back that an order has ended, where the broker still has it open."""
     found = []
@@ -188,7 +187,7 @@ def _revive_orders(
         if not before.is_final or before is OrderState.FILLED:
             continue
         words = f"open: {status}"
-        execution.book_order(
+        books.book_order(
             OrderReport(order_ref, OrderEvent.FOUND_OPEN, order["order_id"] or 0, 0, words)
         )
         text = f"{order['purpose']} order was {before.value}, and is {words}"
@@ -199,7 +198,7 @@ def _revive_orders(
 def _settle_orders(
     snapshot: BrokerSnapshot,
     store: TradeStore,
-    execution: ExecutionService,
+    books: Bookkeeper,
     sent_before_ns: int | None,
 ) -> list[Difference]:
     found = []
@@ -213,11 +212,11 @@ def _settle_orders(
         is_reduced = report.event is OrderEvent.CANCEL and report.message == _REDUCED
         if is_reduced or is_absent:
             # Also one whose id was never stored may have left, and not be listed yet.
-            if not execution.note_missing(report.order_ref):
+            if not books.note_missing(report.order_ref):
                 continue
         else:
-            execution.forget_missing(report.order_ref)
-        execution.book_order(report)
+            books.forget_missing(report.order_ref)
+        books.book_order(report)
         if store.order_state(report.order_ref).is_final:
             kind = DifferenceKind.ORDER_ABSENT if is_absent else DifferenceKind.ORDER_ENDED
             text = f"{order['purpose']} order was {order['state']}: {report.message}"
@@ -242,7 +241,7 @@ def _unknown_orders(snapshot: BrokerSnapshot, store: TradeStore) -> list[Differe
 
 
 def _compare_positions(
-    snapshot: BrokerSnapshot, store: TradeStore, execution: ExecutionService
+    snapshot: BrokerSnapshot, store: TradeStore, books: Bookkeeper
 ) -> list[Difference]:
     ours = store.positions()
     before = {con_id for con_id, *_ in differing(snapshot.positions_before, ours)}
@@ -253,10 +252,10 @@ def _compare_positions(
             # A fill between two requests is in one of the two lists of positions.
             continue
         if own and theirs / own < 1:
-            if execution.note_missing(name):
+            if books.note_missing(name):
                 # Beyond zero it is somebody else's position, and found as that the next time.
                 left = theirs if theirs * own > 0 else 0.0
-                found += _close_elsewhere(snapshot, store, execution, con_id, own - left)
+                found += _close_elsewhere(snapshot, store, books, con_id, own - left)
                 continue
             kind, text = (
                 DifferenceKind.UNEXPLAINED_POSITION,
@@ -269,9 +268,9 @@ def _compare_positions(
         found.append(Difference(kind, con_id, theirs, own, None, text))
     # Also of a position that was closed in the meantime: nobody would look for it again.
     doubted = {_position_name(item.con_id) for item in found}
-    for name in execution.missing:
+    for name in books.missing:
         if name.startswith(_POSITION) and name not in doubted:
-            execution.forget_missing(name)
+            books.forget_missing(name)
     return found
 
 
@@ -282,7 +281,7 @@ def _position_name(con_id: int) -> str:
 def _close_elsewhere(
     snapshot: BrokerSnapshot,
     store: TradeStore,
-    execution: ExecutionService,
+    books: Bookkeeper,
     con_id: int,
     missing: float,
 ) -> list[Difference]:
@@ -291,7 +290,7 @@ def _close_elsewhere(
     Args:
         snapshot: the broker's lists.
         store: the record.
-        execution: books the fills.
+        books: books the fills.
         con_id: the contract.
         missing: signed shares that our fills make and the broker does not hold.
     """
@@ -303,8 +302,8 @@ def _close_elsewhere(
         shares = min(abs(held), abs(missing))
         missing -= shares * (1 if missing > 0 else -1)
         side = Side(trade["side"]).opposite
-        price, at_ns, words = _explained(snapshot, con_id, side, execution, trade)
-        execution.book_inferred(trade, shares=round(shares), price=price, at_ns=at_ns)
+        price, at_ns, words = _explained(snapshot, con_id, side, books, trade)
+        books.book_inferred(trade, shares=round(shares), price=price, at_ns=at_ns)
         text = (
             f"trade {trade['trade_id']} ({trade['symbol']}): {shares:g} shares were closed by"
             f" somebody else, booked at {price:g} ({words})"
@@ -316,7 +315,7 @@ def _close_elsewhere(
 
 
 def _explained(
-    snapshot: BrokerSnapshot, con_id: int, side: Side, execution: ExecutionService, trade: Row
+    snapshot: BrokerSnapshot, con_id: int, side: Side, books: Bookkeeper, trade: Row
 ) -> tuple[float, int, str]:
     """Return price, instant and source of an inferred fill: foreign executions, else the line."""
     fills: list[Fill] = [
@@ -328,7 +327,7 @@ def _explained(
         shares = sum(fill.shares for fill in fills)
         average = sum(fill.shares * fill.price for fill in fills) / shares
         return average, max(fill.at_ns for fill in fills), "executions that are not ours"
-    price = execution.last_price(trade["symbol"])
+    price = books.last_price(trade["symbol"])
     if price is not None:
         return price, snapshot.server_ns, "the present quote, as no execution tells"
     return trade["stop"], snapshot.server_ns, "the stop's price, as nothing else is known"

@@ -445,7 +445,7 @@ class LiveSession:
             except RecordError as error:
                 # A gap in a curve is no reason to end a session that holds positions.
                 self._record_incident("sample not recorded", str(error))
-            if self._execution.wants_second_look():
+            if self._execution.books.wants_second_look():
                 await self._connector.resynchronise("an order was missing from the broker's lists")
             if now_ns >= next_report_ns:
                 next_report_ns = now_ns + _REPORT_EVERY_NS

@@ -126,10 +126,17 @@ class StoreFile:
             self._n_writes[table] += 1
 
     def _forget_what_others_changed(self) -> None:
-        """Forget all answers when rows were changed and it is not known of which table."""
+        """Forget all answers when rows were changed and it is not known of which table.
+
+        Raises:
+            RecordError: the file cannot be read.
+        """
         if self._is_one_instant:
             return
-        (version,) = self.db.conn.execute("PRAGMA data_version").fetchone()
+        try:
+            (version,) = self.db.conn.execute("PRAGMA data_version").fetchone()
+        except sqlite3.Error as error:
+            raise RecordError(f"{self.path}: could not be read: {error}") from error
         if (self.n_changes, version) != (self._n_changes_seen, self._version_seen):
             self._n_changes_seen, self._version_seen = self.n_changes, version
             self._answers.clear()

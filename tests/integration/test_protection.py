@@ -139,7 +139,7 @@ async def test_an_order_whose_id_was_never_stored_is_looked_for_twice(tmp_path: 
         states = []
         for wait_s in (0.0, 3.1):
             await anyio.sleep(wait_s)
-            reconcile(await found.connector.audit(), found.store, found.execution)
+            reconcile(await found.connector.audit(), found.store, found.execution.books)
             states.append(found.store.order_state(exit_ref))
 
     assert states == [OrderState.INTENT, OrderState.ABSENT]

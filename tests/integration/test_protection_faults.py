@@ -70,7 +70,7 @@ def is_covered(found: OrderDesk) -> bool:
 
 def fill(found: OrderDesk, order: Order, shares: int) -> None:
     """Let an order fill, whatever its price."""
-    price_usd = found.session._execution.last_price("SPY") or 100.0
+    price_usd = found.session._execution.books.last_price("SPY") or 100.0
     floor = found.exchange.floor
     found.gateway.hub.publish(floor._fill(order.key, shares, price_usd, REMOVED_LIQUIDITY))
 
@@ -332,10 +332,10 @@ def test_a_position_that_its_late_fills_explain_is_not_looked_for_again(
         fill(found, stop, found.held())
         # The list of executions lacks what is told late; the list of positions does not.
         await found.session._auditor.audit()
-        assert found.session._execution.missing
+        assert found.session._execution.books.missing
         await anyio.sleep(60)
         assert trade_state(found) == "CLOSED"
-        assert found.session._execution.missing == ()
+        assert found.session._execution.books.missing == ()
 
     trade_one_day(tape, tmp_path, scenario)
 
