@@ -21,7 +21,6 @@ from momentum_lab.core.connection import ConnectionState
 from momentum_lab.core.market import Quote, Side
 from momentum_lab.core.order import (
     ORDER_REF_PREFIX,
-    OrderEvent,
     OrderIntent,
     OrderPurpose,
     OrderState,
@@ -36,6 +35,7 @@ from momentum_lab.live.decisions import DecisionBook, OnIncident
 from momentum_lab.live.entry_planner import EntryPlan, EntryPlanner
 from momentum_lab.live.ibkr.connector import IBKRConnector
 from momentum_lab.live.ibkr.translate import CommissionReport, FillReport, Report
+from momentum_lab.live.order_sender import OrderSender
 from momentum_lab.live.protection import Protection, Verdict
 from momentum_lab.live.protective_orders import children_of
 from momentum_lab.parameters import Parameters
@@ -43,7 +43,6 @@ from momentum_lab.records.ledger import Row
 
 _log = logging.getLogger(__name__)
 
-_CHILDREN_END_WITHIN_S = 2.0
 _GUARD_BUSY_S = 0.5
 _GUARD_IDLE_S = 10.0
 
@@ -101,6 +100,13 @@ class ExecutionService:
             on_change=self.guard,
             on_incident=on_incident,
         )
+        self._sender = OrderSender(
+            connector,
+            book.store,
+            self.books,
+            parameters=parameters.execution,
+            on_incident=on_incident,
+        )
         self._guarding = Alarm()
         self._lacks_reports = False
         self.accepts_entries = True
@@ -130,8 +136,7 @@ class ExecutionService:
             self._guarding.clear()
             try:
                 await self._catch_up()
-                with self._store.one_instant():
-                    is_quiet = await self._guard_once() and not self._lacks_reports
+                is_quiet = await self._guard_once() and not self._lacks_reports
                 if is_quiet and self._connector.may_exit() and n_judged != self._store.n_changes:
                     # Also makes the answers to the next entry's questions known beforehand.
                     n_judged = self._store.n_changes
@@ -149,15 +154,16 @@ class ExecutionService:
         if not self._planner.risk_state.may_enter:
             working = self._store.unsettled_orders()
             await self.protection.cancel([row for row in working if row["purpose"] == "entry"])
-        is_quiet = not await self.protection.look_at_orphans()
-        for trade in self._store.open_trades():
-            verdict = await self.protection.look(trade["trade_id"])
-            is_quiet = is_quiet and verdict is Verdict.QUIET
+        with self._store.one_instant():
+            is_quiet = not await self.protection.look_at_orphans()
+            trades = self._store.open_trades()
+            verdicts = [await self.protection.look(trade["trade_id"]) for trade in trades]
+        for trade, verdict in zip(trades, verdicts, strict=True):
             if verdict is Verdict.NAKED:
                 text = f"trade {trade['trade_id']}: no stop can be placed, it is closed"
                 self._on_incident("position not protected", text, trade["symbol"])
                 await self.close(trade["trade_id"], ExitReason.NO_PROTECTION, None)
-        return is_quiet
+        return is_quiet and all(verdict is Verdict.QUIET for verdict in verdicts)
 
     def close_streams(self) -> None:
         """Close the stream of opened trades; for the end of a session."""
@@ -204,7 +210,7 @@ class ExecutionService:
                 plan.shares,
                 signal.text,
             )
-            await self._send(*family)
+            await self._sender.send(*family)
             self.guard()
         except RecordError as error:
             # No record, no entry; and nothing more is entered until a person has looked.
@@ -334,7 +340,7 @@ class ExecutionService:
         except RecordError as error:
             await self._exit_unrecorded(intent, error)
             return False
-        await self._send(intent)
+        await self._sender.send(intent)
         self.protection.dress(trade_id)
         self.guard()
         is_flat = not self._store.open_shares(trade_id)
@@ -401,51 +407,7 @@ class ExecutionService:
         except ConnectionLostError as lost:
             self._on_incident("exit not sent", f"{intent.order_ref}: {lost}", intent.symbol)
 
-    # --- orders ----------------------------------------------------------------------------
-
-    async def _send(self, intent: OrderIntent, *children: OrderIntent) -> None:
-        """Send orders that stand in the store, and wait for the end or the silence of the first."""
-        family = (intent, *children)
-        try:
-            order_ids = await self._connector.place_order(*family)
-        except ConnectionLostError as error:
-            for one in family:
-                words = f"not sent: {error}"
-                self._store.advance_order(one.order_ref, OrderEvent.NOT_FOUND, message=words)
-            return
-        # Reports are booked by another task, so none can slip in before the next await.
-        with self.books.awaiting(*family) as ends:
-            for one, order_id in zip(family, order_ids, strict=True):
-                self._store.advance_order(one.order_ref, OrderEvent.SEND, order_id=order_id)
-            await self._until_over(intent, ends[0])
-            is_over = self._store.order_state(intent.order_ref).is_final
-            if is_over and not self._store.filled_shares(intent.order_ref):
-                # The broker ends the children of an entry that came to nothing.
-                with anyio.move_on_after(_CHILDREN_END_WITHIN_S):
-                    for event in ends[1:]:
-                        await event.wait()
-        if not is_over:
-            await self._doubt(intent)
-
-    async def _until_over(self, intent: OrderIntent, end: anyio.Event) -> None:
-        """Wait for an order's end; a limit that takes too long is cancelled, and awaited again."""
-        with anyio.move_on_after(self._parameters.execution.fill_timeout_s):
-            await end.wait()
-        if intent.order_type is OrderType.LIMIT and not end.is_set():
-            # The price has run away: what has not filled by now is not wanted any more.
-            await self._connector.cancel_order(intent.order_ref)
-            with anyio.move_on_after(self._parameters.execution.fill_timeout_s):
-                await end.wait()
-
-    async def _doubt(self, intent: OrderIntent) -> None:
-        waited_s = self._parameters.execution.fill_timeout_s
-        self._store.advance_order(intent.order_ref, OrderEvent.SILENCE)
-        self._on_incident(
-            "order outcome unknown",
-            f"{intent.order_ref}: no final answer within {waited_s:g} s",
-            intent.symbol,
-        )
-        await self._connector.resynchronise(f"order {intent.order_ref} has no answer")
+    # --- reports ---------------------------------------------------------------------------
 
     async def _hear(self, report: Report) -> None:
         # A replay may be told of a fill before it is told the time.
