@@ -16,7 +16,7 @@ limits of the account allow. In turns, in one loop, session after session:
 
 The record is a write-ahead log. With synchronous=NORMAL a committed intent outlives the death of
 the process, with FULL a power cut as well: both, order by order. Prints median and 99th percentile
-of each, and by how much the medians differ.
+of each, and by how much the medians differ from both kinds of bare calls.
 """
 
 from __future__ import annotations
@@ -115,10 +115,15 @@ def main() -> None:
                 times = anyio.run(measure, port, folder / str(number))
             for name, times_s in times.items():
                 found[name].extend(times_s)
-    bare = statistics.median(found[BARE])
+    bare, bracket = (statistics.median(found[name]) * 1e3 for name in (BARE, BRACKET))
     for name, times_s in found.items():
-        over_ms = (statistics.median(times_s) - bare) * 1e3
-        over = "" if name == BARE else f", median {over_ms:.2f} ms over one bare call"
+        median = statistics.median(times_s) * 1e3
+        over = ""
+        if name in LEVELS:
+            over = (
+                f": {median - bare:.2f} ms over one bare call,"
+                f" {median - bracket:.2f} ms over the same three orders"
+            )
         sys.stdout.write(f"{name}: {_spread(times_s)}{over}\n")
 
 
