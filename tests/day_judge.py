@@ -488,6 +488,6 @@ def simulated(gateway: Gateway, judge: Judge) -> Iterator[None]:
         patch.object(live_session, "SystemClock", lambda: LoopClock(gateway.now_ns)),
         patch.object(live_session, "TradeStore", Store),
         # A signal is for who runs the simulation; a session would end its day early by it.
-        patch.object(live_session, "_signals_call", lambda _callback: nullcontext()),
+        patch.object(live_session, "signals_call", lambda _callback: nullcontext()),
     ):
         yield

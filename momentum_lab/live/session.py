@@ -10,21 +10,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import signal
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import anyio
 import anyio.abc
 
-from momentum_lab.calendars import NEW_YORK, session_on_day_of
-from momentum_lab.clock import Alarm, Clock, ReplayClock, SystemClock, utc, wall_ns
+from momentum_lab.calendars import session_on_day_of
+from momentum_lab.clock import Alarm, Clock, ReplayClock, SystemClock, wall_ns
 from momentum_lab.core.connection import ConnectionEvent, ConnectionState
-from momentum_lab.core.market import NS_PER_S
 from momentum_lab.errors import BrokerError, MomentumLabError, ParameterError, RecordError
 from momentum_lab.live.auditor import Auditor
 from momentum_lab.live.collector import rare_collections
@@ -33,10 +29,12 @@ from momentum_lab.live.control_watch import ControlWatch
 from momentum_lab.live.decisions import DecisionBook
 from momentum_lab.live.detection_engine import DetectionEngine
 from momentum_lab.live.execution_service import ExecutionService
+from momentum_lab.live.housekeeper import Housekeeper
 from momentum_lab.live.ibkr.connector import IBKRConnector
 from momentum_lab.live.ibkr.synchronisation import BrokerSnapshot
 from momentum_lab.live.news_handler import Assignment, NewsHandler
 from momentum_lab.live.position_manager import PositionManager
+from momentum_lab.live.process_signals import signals_call
 from momentum_lab.live.run_identity import check_run_id, new_run_id, revision
 from momentum_lab.parameters import Parameters, refuse_live
 from momentum_lab.records.capture import QuoteCapture
@@ -47,8 +45,6 @@ from momentum_lab.records.trade_store import TradeStore, masked
 
 _log = logging.getLogger(__name__)
 
-_EQUITY_EVERY_NS = 60 * NS_PER_S
-_REPORT_EVERY_NS = 1800 * NS_PER_S
 _COMMISSIONS_S = 5.0
 
 
@@ -155,7 +151,7 @@ class LiveSession:
             raise
         self._begin()
         try:
-            with _signals_call(lambda: self.stop("signal")):
+            with signals_call(lambda: self.stop("signal")):
                 await self._run_services()
             result = self._end()
             if self._failure is not None:
@@ -425,47 +421,15 @@ class LiveSession:
         self._holds_account = True
 
     async def _keep_house(self) -> None:
-        """Sample quotes and equity, ask again for missing orders, report now and then.
-
-        An order that was missing from the broker's lists is looked for a second time, by a
-        synchronisation, before it counts as absent.
-        """
         await self._is_ready.wait()
-        next_report_ns = self._clock.now_ns()
-        next_equity_ns = next_report_ns
-        while True:
-            now_ns = self._clock.now_ns()
-            try:
-                for line in self._connector.lines:
-                    self._capture.add(line)
-                if now_ns >= next_equity_ns:
-                    next_equity_ns = now_ns + _EQUITY_EVERY_NS
-                    self._record_equity(now_ns)
-                    self._execution.look_at_losses()
-            except RecordError as error:
-                # A gap in a curve is no reason to end a session that holds positions.
-                self._record_incident("sample not recorded", str(error))
-            if self._execution.books.wants_second_look():
-                await self._connector.resynchronise("an order was missing from the broker's lists")
-            if now_ns >= next_report_ns:
-                next_report_ns = now_ns + _REPORT_EVERY_NS
-                self._report(now_ns)
-            await self._clock.sleep_until(now_ns + NS_PER_S)
-
-    def _record_equity(self, now_ns: int) -> None:
-        equity_usd = self._connector.account().equity_usd
-        if equity_usd is not None:
-            self._store.add_equity(self.run_id, at_ns=now_ns, equity_usd=equity_usd)
-
-    def _report(self, now_ns: int) -> None:
-        equity_usd = self._connector.account().equity_usd
-        _log.info(
-            "session: new_york=%s state=%s equity_usd=%s open=%d",
-            f"{utc(now_ns).astimezone(ZoneInfo(NEW_YORK)):%Y-%m-%d %H:%M:%S}",
-            self._connector.state.value,
-            "-" if equity_usd is None else f"{equity_usd:.2f}",
-            len(self._store.open_trades()),
-        )
+        await Housekeeper(
+            self._connector,
+            self._execution,
+            book=self._book,
+            clock=self._clock,
+            capture=self._capture,
+            on_incident=self._record_incident,
+        ).run()
 
     def _end(self) -> SessionResult:
         now_ns = self._now_or_none()
@@ -537,22 +501,3 @@ def _words(error: BaseException) -> str:
 async def _cancel_after(event: anyio.Event, scope: anyio.CancelScope) -> None:
     await event.wait()
     scope.cancel()
-
-
-@contextmanager
-def _signals_call(callback: Callable[[], None]) -> Iterator[None]:
-    """Let SIGTERM and SIGINT call `callback` while inside; nothing where that is impossible."""
-    loop = asyncio.get_running_loop()
-    taken = []
-    for number in (signal.SIGTERM, signal.SIGINT):
-        try:
-            loop.add_signal_handler(number, callback)
-            taken.append(number)
-        except (NotImplementedError, RuntimeError, ValueError):  # noqa: PERF203 - two turns
-            # Not the main thread, or a platform without signal handlers.
-            _log.info("session: no handler for signal %s here", number.name)
-    try:
-        yield
-    finally:
-        for number in taken:
-            loop.remove_signal_handler(number)

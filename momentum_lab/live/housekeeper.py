@@ -1,0 +1,94 @@
+"""`Housekeeper`: what a session does each second and minute beside trading."""
+
+from __future__ import annotations
+
+import logging
+from zoneinfo import ZoneInfo
+
+from momentum_lab.calendars import NEW_YORK
+from momentum_lab.clock import Clock, utc
+from momentum_lab.core.market import NS_PER_S
+from momentum_lab.errors import RecordError
+from momentum_lab.live.decisions import DecisionBook, OnIncident
+from momentum_lab.live.execution_service import ExecutionService
+from momentum_lab.live.ibkr.connector import IBKRConnector
+from momentum_lab.records.capture import QuoteCapture
+
+_log = logging.getLogger(__name__)
+
+_EQUITY_EVERY_NS = 60 * NS_PER_S
+_REPORT_EVERY_NS = 1800 * NS_PER_S
+
+
+class Housekeeper:
+    """Samples quotes and equity, asks again for missing orders, reports now and then."""
+
+    def __init__(
+        self,
+        connector: IBKRConnector,
+        execution: ExecutionService,
+        *,
+        book: DecisionBook,
+        clock: Clock,
+        capture: QuoteCapture,
+        on_incident: OnIncident,
+    ) -> None:
+        """Make a housekeeper that does nothing until `run()`.
+
+        Args:
+            connector: quotes and the account.
+            execution: knows what is missing, and brakes.
+            book: the store and the run.
+            clock: market time.
+            capture: where quotes are kept.
+            on_incident: hears (kind, text, symbol).
+        """
+        self._connector = connector
+        self._execution = execution
+        self._store = book.store
+        self._run_id = book.run_id
+        self._clock = clock
+        self._capture = capture
+        self._on_incident = on_incident
+
+    async def run(self) -> None:
+        """Keep house until cancelled; to be called once there is a market time.
+
+        An order that was missing from the broker's lists is looked for a second time, by a
+        synchronisation, before it counts as absent.
+        """
+        next_report_ns = self._clock.now_ns()
+        next_equity_ns = next_report_ns
+        while True:
+            now_ns = self._clock.now_ns()
+            try:
+                for line in self._connector.lines:
+                    self._capture.add(line)
+                if now_ns >= next_equity_ns:
+                    next_equity_ns = now_ns + _EQUITY_EVERY_NS
+                    self._record_equity(now_ns)
+                    self._execution.look_at_losses()
+            except RecordError as error:
+                # A gap in a curve is no reason to end a session that holds positions.
+                self._on_incident("sample not recorded", str(error), None)
+            if self._execution.books.wants_second_look():
+                await self._connector.resynchronise("an order was missing from the broker's lists")
+            if now_ns >= next_report_ns:
+                next_report_ns = now_ns + _REPORT_EVERY_NS
+                self._report(now_ns)
+            await self._clock.sleep_until(now_ns + NS_PER_S)
+
+    def _record_equity(self, now_ns: int) -> None:
+        equity_usd = self._connector.account().equity_usd
+        if equity_usd is not None:
+            self._store.add_equity(self._run_id, at_ns=now_ns, equity_usd=equity_usd)
+
+    def _report(self, now_ns: int) -> None:
+        equity_usd = self._connector.account().equity_usd
+        _log.info(
+            "session: new_york=%s state=%s equity_usd=%s open=%d",
+            f"{utc(now_ns).astimezone(ZoneInfo(NEW_YORK)):%Y-%m-%d %H:%M:%S}",
+            self._connector.state.value,
+            "-" if equity_usd is None else f"{equity_usd:.2f}",
+            len(self._store.open_trades()),
+        )
