@@ -49,6 +49,10 @@ class ToldConnector(IBKRConnector):
     equity_usd: float | None = EQUITY_USD
     buying_power_usd: float | None = EQUITY_USD
     candles = Candles(CandleOutcome.EMPTY)
+    has_lines = True
+
+    def is_operational(self) -> bool:
+        return self.has_lines
 
     def account(self) -> Account:
         return Account(self.equity_usd, self.buying_power_usd)

@@ -12,6 +12,7 @@ import logging
 
 import anyio
 
+from momentum_lab.calendars import day_start_ns
 from momentum_lab.clock import Clock, transport_s
 from momentum_lab.errors import BrokerError, IllegalTransitionError, MomentumLabError, RecordError
 from momentum_lab.live.decisions import OnIncident
@@ -74,24 +75,27 @@ class Auditor:
                 await self.audit()
 
     async def _agrees(self) -> bool:
-        """Whether a glance shows that there is nothing to settle."""
-        is_open = (
+        """Whether a glance shows that there is nothing to settle; what fails is met by an audit."""
+        try:
+            if self._is_something_open():
+                return False
+            began_ns = self._clock.now_ns()
+            holdings = await self._connector.holdings()
+            return agrees(holdings, self._store, sent_before_ns=began_ns)
+        except (BrokerError, RecordError, IllegalTransitionError) as error:
+            _log.warning("audit: %s", error)
+            return False
+
+    def _is_something_open(self) -> bool:
+        """Whether only the broker's books can tell: something was found before, or is lacking."""
+        return bool(
             self._doubts
             or self._told
             or self._execution.blocked
             or self._execution.books.missing
-            or self._store.lacks_commissions(self._run_id)
             or transport_s() - self._settled_s >= _EVERYTHING_EVERY_S
+            or self._store.lacks_commissions(since_ns=day_start_ns(self._clock.now_ns()))
         )
-        if is_open:
-            return False
-        began_ns = self._clock.now_ns()
-        try:
-            holdings = await self._connector.holdings()
-        except BrokerError as error:
-            _log.warning("audit: %s", error)
-            return False
-        return agrees(holdings, self._store, sent_before_ns=began_ns)
 
     async def audit(self) -> None:
         """Ask the broker for everything once, and settle what differs; a failure is told."""

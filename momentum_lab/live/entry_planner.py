@@ -138,7 +138,8 @@ class EntryPlanner:
 
     def look_at_losses(self) -> None:
         """Brake when the day's loss has reached its limit, also while nobody wants to enter."""
-        if not self._desk.state.may_enter:
+        if not (self._desk.state.may_enter and self._connector.is_operational()):
+            # While the lines come back nothing says what an open position is worth.
             return
         snapshot = self._desk.snapshot("", self._clock.now_ns())
         if isinstance(snapshot, Decision):
@@ -146,6 +147,10 @@ class EntryPlanner:
         refusal = refuse_loss(snapshot, self._parameters.risk)
         if refusal is not None:
             self._desk.brake(_BRAKES[refusal.reason], refusal.text)
+
+    def read_ahead(self) -> None:
+        """Ask the record in a quiet moment what an entry will ask, so that it is known then."""
+        self._desk.read_ahead(self._clock.now_ns())
 
     # --- an entry --------------------------------------------------------------------------
 

@@ -131,16 +131,13 @@ class ExecutionService:
 
         Also now and then without a cause: what the broker forgot to tell is found then.
         """
-        n_judged = -1
         while True:
             self._guarding.clear()
             try:
                 await self._catch_up()
                 is_quiet = await self._guard_once() and not self._lacks_reports
-                if is_quiet and self._connector.may_exit() and n_judged != self._store.n_changes:
-                    # Also makes the answers to the next entry's questions known beforehand.
-                    n_judged = self._store.n_changes
-                    self.look_at_losses()
+                if is_quiet and self._connector.may_exit():
+                    self._planner.read_ahead()
             except (RecordError, IllegalTransitionError) as error:
                 self.stop_entries(str(error))
                 self._on_incident("protection interrupted", str(error), None)
@@ -154,16 +151,16 @@ class ExecutionService:
         if not self._planner.risk_state.may_enter:
             working = self._store.unsettled_orders()
             await self.protection.cancel([row for row in working if row["purpose"] == "entry"])
-        with self._store.one_instant():
-            is_quiet = not await self.protection.look_at_orphans()
-            trades = self._store.open_trades()
-            verdicts = [await self.protection.look(trade["trade_id"]) for trade in trades]
-        for trade, verdict in zip(trades, verdicts, strict=True):
+        is_quiet = not await self.protection.look_at_orphans()
+        for trade in self._store.open_trades():
+            with self._store.one_instant():
+                verdict = await self.protection.look(trade["trade_id"])
+            is_quiet = is_quiet and verdict is Verdict.QUIET
             if verdict is Verdict.NAKED:
                 text = f"trade {trade['trade_id']}: no stop can be placed, it is closed"
                 self._on_incident("position not protected", text, trade["symbol"])
                 await self.close(trade["trade_id"], ExitReason.NO_PROTECTION, None)
-        return is_quiet and all(verdict is Verdict.QUIET for verdict in verdicts)
+        return is_quiet
 
     def close_streams(self) -> None:
         """Close the stream of opened trades; for the end of a session."""

@@ -126,7 +126,7 @@ def agrees(holdings: Holdings, store: TradeStore, *, sent_before_ns: int) -> boo
     """Whether positions and open orders alone show that nothing was missed.
 
     A lost execution shows in the positions, or, where two undo each other, in an order that is open
-    in one of the two lists only.
+    in one of the two lists only, or that has filled more at the broker.
 
     Args:
         holdings: what the broker holds.
@@ -140,8 +140,11 @@ def agrees(holdings: Holdings, store: TradeStore, *, sent_before_ns: int) -> boo
     return (
         not differing(holdings.positions, store.positions())
         and listed <= known
-        and all(row["order_ref"] in listed for row in earlier)
         and all(OrderState(row["state"]) in _CONFIRMED for row in earlier)
+        and all(
+            ref in listed and abs(holdings.open_orders[ref] - store.filled_shares(ref)) <= EPSILON
+            for ref in (row["order_ref"] for row in earlier)
+        )
     )
 
 

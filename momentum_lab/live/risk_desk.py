@@ -24,7 +24,7 @@ from momentum_lab.live.ibkr.connector import IBKRConnector
 from momentum_lab.parameters import Parameters
 from momentum_lab.records import ledger, risk_queries
 from momentum_lab.records.ledger import Row
-from momentum_lab.records.risk_queries import Scope
+from momentum_lab.records.risk_queries import DayEntries, Scope
 from momentum_lab.records.trade_store import TradeStore
 
 _log = logging.getLogger(__name__)
@@ -168,18 +168,8 @@ class RiskDesk:
             return passed(Reason.NO_EQUITY, "the account has not reported its equity in USD")
         scope = Scope(self._of_run, day_start_ns(now_ns))
         brake = self._current()
-        cool_down_ns = int(self._parameters.risk.cool_down_s * NS_PER_S)
-        closed = risk_queries.closed_since(
-            self._store.rows, scope, min(scope.day_ns, now_ns - cool_down_ns)
-        )
-        entries = risk_queries.entries_of_day(
-            self._store.rows,
-            scope,
-            now_ns=now_ns,
-            symbol=symbol,
-            # A hand that resumed has forgiven what came before.
-            rejects_since_ns=brake.since_ns if brake.state.may_enter else 0,
-        )
+        closed = self._closed(scope, now_ns)
+        entries = self._entries(scope, symbol, now_ns)
         held = self._held(entries.working)
         realised_usd = sum(row["net_usd"] for row in closed if row["closed_ns"] >= scope.day_ns)
         start_usd = self._start_equity_usd(scope, equity_usd)
@@ -200,6 +190,30 @@ class RiskDesk:
             symbol_exit_ns=max(
                 (row["closed_ns"] for row in closed if row["symbol"] == symbol), default=None
             ),
+        )
+
+    def read_ahead(self, now_ns: int) -> None:
+        """Ask the record what `snapshot` will ask; it remembers the answers while they are true."""
+        scope = Scope(self._of_run, day_start_ns(now_ns))
+        self._closed(scope, now_ns)
+        self._entries(scope, "", now_ns)
+        self._store.open_trades()
+
+    def _closed(self, scope: Scope, now_ns: int) -> list[Row]:
+        """Return the trades that closed today, or so shortly ago that their symbols cool down."""
+        cool_down_ns = int(self._parameters.risk.cool_down_s * NS_PER_S)
+        since_ns = min(scope.day_ns, now_ns - cool_down_ns)
+        return risk_queries.closed_since(self._store.rows, scope, since_ns)
+
+    def _entries(self, scope: Scope, symbol: str, now_ns: int) -> DayEntries:
+        brake = self._current()
+        return risk_queries.entries_of_day(
+            self._store.rows,
+            scope,
+            now_ns=now_ns,
+            symbol=symbol,
+            # A hand that resumed has forgiven what came before.
+            rejects_since_ns=brake.since_ns if brake.state.may_enter else 0,
         )
 
     def _start_equity_usd(self, scope: Scope, equity_usd: float) -> float:

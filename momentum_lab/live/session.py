@@ -367,7 +367,7 @@ class LiveSession:
                 await self._until_settled()
         with anyio.move_on_after(_COMMISSIONS_S):
             # The cost of the last fill comes after it: without it the trade's profit is wrong.
-            while self._store.lacks_commissions(self.run_id):  # noqa: ASYNC110 - the store sets no event
+            while self._store.lacks_commissions(run_id=self.run_id):  # noqa: ASYNC110 - the store sets no event
                 await anyio.sleep(0.05)
 
     def _tell_closed(self) -> None:

@@ -194,10 +194,18 @@ class OrderStore(StoreFile):
         rows = self._rows(sql, since_ns)
         return {row["exec_id"]: row["commission_usd"] for row in rows}
 
-    def lacks_commissions(self, run_id: str) -> bool:
-        """Whether the cost of a fill of a run has not been reported yet."""
-        sql = "SELECT 1 AS yes FROM fills WHERE run_id = ? AND commission_usd IS NULL LIMIT 1"
-        return bool(self._rows(sql, run_id))
+    def lacks_commissions(self, *, run_id: str | None = None, since_ns: int = 0) -> bool:
+        """Whether the cost of a fill has not been reported yet.
+
+        Args:
+            run_id: of orders of this run, None: of any.
+            since_ns: of executions from this market time on, UTC epoch nanoseconds.
+        """
+        sql = (
+            "SELECT 1 AS yes FROM fills WHERE commission_usd IS NULL AND filled_ns >= ?"
+            " AND (? IS NULL OR run_id = ?) LIMIT 1"
+        )
+        return bool(self._rows(sql, since_ns, run_id, run_id))
 
     def filled_shares(self, order_ref: str) -> float:
         """Return how many shares of an order have been executed."""

@@ -101,13 +101,14 @@ class StoreFile:
     def _write(self) -> Iterator[Database]:
         try:
             self._forget_what_others_changed()
-            with self.db.atomic() as database:
-                yield database
+            try:
+                with self.db.atomic() as database:
+                    yield database
+            finally:
+                # Of these changes it is known which table they are of.
+                self._n_changes_seen = self.n_changes
         except (sqlite3.Error, OverflowError) as error:
             raise RecordError(f"{self.path}: could not be written: {error}") from error
-        finally:
-            # Of these changes it is known which table they are of.
-            self._n_changes_seen = self.n_changes
 
     @contextmanager
     def one_instant(self) -> Iterator[None]:

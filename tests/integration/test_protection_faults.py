@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -20,8 +21,12 @@ from momentum_lab.core.market import NS_PER_S, Side
 from momentum_lab.core.order import OrderState
 from momentum_lab.core.position import ExitReason
 from momentum_lab.core.signal import Reason
+from momentum_lab.errors import RecordError
 from momentum_lab.gateway.checks import Rules
 from momentum_lab.gateway.orders import REMOVED_LIQUIDITY, Order, Ticket
+from momentum_lab.live.ibkr.synchronisation import Holdings
+from momentum_lab.live.reconcile import agrees
+from momentum_lab.records.trade_store import TradeStore
 from tests.connection_kit import make_tape
 from tests.gateway_factories import ticket
 from tests.order_desk import (
@@ -241,6 +246,37 @@ def test_an_audit_of_a_sound_record_asks_for_positions_and_open_orders_only(
         assert await found.close()
 
     trade_one_day(tape, tmp_path, scenario)
+
+
+def test_an_audit_that_cannot_read_the_record_ends_no_session(
+    tape: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_store: TradeStore) -> dict[int, float]:
+        raise RecordError("the disk does not answer")
+
+    async def scenario(found: OrderDesk) -> None:
+        await found.enter()
+        with monkeypatch.context() as broken:
+            broken.setattr(TradeStore, "positions", refuse)
+            await anyio.sleep(AUDIT_S)
+        assert "audit failed" in found.incidents()
+        assert is_covered(found)
+        assert await found.close()
+
+    trade_one_day(tape, tmp_path, scenario)
+
+
+def test_two_lost_part_fills_that_undo_each_other_are_seen_in_what_has_been_filled() -> None:
+    rows = [{"order_ref": "ml-r-d1", "created_ns": 1, "state": "PARTIAL"}]
+    store = SimpleNamespace(
+        unsettled_orders=lambda: rows, positions=dict, filled_shares=lambda _ref: 50.0
+    )
+
+    def is_sound(filled: float) -> bool:
+        return agrees(Holdings({}, {"ml-r-d1": filled}), store, sent_before_ns=2)  # type: ignore[arg-type]
+
+    assert is_sound(50.0)
+    assert not is_sound(100.0)
 
 
 def test_a_stop_that_was_taken_for_lost_and_lives_is_not_kept_beside_the_new_one(

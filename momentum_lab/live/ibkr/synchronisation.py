@@ -56,11 +56,11 @@ class Holdings:
 
     Attributes:
         positions: con_id -> signed shares of the account.
-        open_orders: our reference -> status text, all clients.
+        open_orders: our reference -> shares that have been filled, all clients.
     """
 
     positions: dict[int, float]
-    open_orders: dict[str, str]
+    open_orders: dict[str, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +191,12 @@ async def ask_for_holdings(ib: ib_insync.IB, *, account: str, timeout_s: float) 
     """
     positions = await ask("positions", ib.reqPositionsAsync, timeout_s=timeout_s)
     open_orders = await ask("open orders", ib.reqAllOpenOrdersAsync, timeout_s=timeout_s)
-    return Holdings(held(positions, account), _by_ref(still_open(open_orders)))
+    filled = {
+        trade.order.orderRef: trade.orderStatus.filled
+        for trade in still_open(open_orders)
+        if trade.order.orderRef
+    }
+    return Holdings(held(positions, account), filled)
 
 
 async def ask_for_books(

@@ -17,6 +17,7 @@ from momentum_lab.core.sizing import Cap, size_as_dict
 from momentum_lab.errors import RecordError
 from momentum_lab.live.entry_planner import EntryPlan
 from momentum_lab.live.ibkr.candles import CandleOutcome, Candles
+from momentum_lab.records.ledger import Row
 from tests.factories import NOON, bar
 from tests.planner_kit import Bench, ToldReplayClock, bench, signal
 
@@ -120,6 +121,36 @@ def test_a_loss_brakes_although_nobody_wants_to_enter(made: Bench) -> None:
 
     assert made.planner.risk_state is RiskState.REDUCING
     assert "lost today" in made.planner.risk_cause
+
+
+def test_no_loss_brakes_while_nothing_says_what_a_position_is_worth(made: Bench) -> None:
+    made.enter("IBM", shares=100, price=100.0, stop=80.0)
+    made.connector.has_lines = False
+    made.planner.look_at_losses()
+    assert made.planner.risk_state is RiskState.ACTIVE
+
+    made.connector.has_lines = True
+    made.quote("IBM", bid=99.9, ask=100.1)
+    made.planner.look_at_losses()
+    assert made.planner.risk_state is RiskState.ACTIVE
+
+    made.quote("IBM", bid=80.9, ask=81.1)
+    made.planner.look_at_losses()
+    assert made.planner.risk_state is RiskState.REDUCING
+
+
+def test_what_was_read_ahead_is_not_read_again_for_an_entry(
+    made: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned(made)
+    made.store.add_incident(made.run_id, at_ns=None, kind="seen", text="something else")
+    made.planner.read_ahead()
+
+    def refuse(*_: object) -> list[Row]:
+        raise AssertionError("read again")
+
+    monkeypatch.setattr(made.store, "_read", refuse)
+    planned(made)
 
 
 def test_an_open_loss_is_marked_at_what_closing_would_get(made: Bench) -> None:

@@ -163,7 +163,10 @@ def test_a_commission_is_booked_when_it_comes(store: TradeStore) -> None:
     assert trade is not None
     store.book_fill(fill(leave(store, trade["trade_id"]), "e2", price=101.0))
     assert not store.costs_complete(trade["trade_id"])
-    assert store.lacks_commissions(RUN)
+    assert store.lacks_commissions(run_id=RUN)
+    assert store.lacks_commissions()
+    assert not store.lacks_commissions(run_id="another-run")
+    assert not store.lacks_commissions(since_ns=2 * NOON)
 
     store.book_commission("e1", 1.0)
     closed = store.book_commission("e2", 1.5)
@@ -171,7 +174,7 @@ def test_a_commission_is_booked_when_it_comes(store: TradeStore) -> None:
     assert closed is not None
     assert closed["net_usd"] == pytest.approx(100 - 2.5)
     assert store.costs_complete(trade["trade_id"])
-    assert not store.lacks_commissions(RUN)
+    assert not store.lacks_commissions(run_id=RUN)
     assert store.book_commission("somebody else's", 9.0) is None
 
 
@@ -361,6 +364,13 @@ def test_what_another_process_wrote_is_seen_after_one_instant(
         assert store.order(order.order_ref)["message"] == "own words are seen at once"
 
     assert store.order(order.order_ref)["order_id"] == 9
+
+
+def test_what_is_written_after_the_end_is_refused_in_our_own_words(store: TradeStore) -> None:
+    store.close()
+
+    with pytest.raises(RecordError, match="could not be"):
+        store.add_incident(RUN, at_ns=1, kind="late", text="too late")
 
 
 def test_an_answer_may_be_changed_by_who_asked(store: TradeStore) -> None:
