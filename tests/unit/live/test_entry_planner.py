@@ -125,18 +125,15 @@ def test_a_loss_brakes_although_nobody_wants_to_enter(made: Bench) -> None:
 
 def test_no_loss_brakes_while_nothing_says_what_a_position_is_worth(made: Bench) -> None:
     made.enter("IBM", shares=100, price=100.0, stop=80.0)
-    made.connector.has_lines = False
-    made.planner.look_at_losses()
-    assert made.planner.risk_state is RiskState.ACTIVE
+    states = []
+    for has_lines, bid in ((False, None), (True, 99.9), (True, 80.9)):
+        made.connector.has_lines = has_lines
+        if bid is not None:
+            made.quote("IBM", bid=bid, ask=bid + 0.2)
+        made.planner.look_at_losses()
+        states.append(made.planner.risk_state)
 
-    made.connector.has_lines = True
-    made.quote("IBM", bid=99.9, ask=100.1)
-    made.planner.look_at_losses()
-    assert made.planner.risk_state is RiskState.ACTIVE
-
-    made.quote("IBM", bid=80.9, ask=81.1)
-    made.planner.look_at_losses()
-    assert made.planner.risk_state is RiskState.REDUCING
+    assert states == [RiskState.ACTIVE, RiskState.ACTIVE, RiskState.REDUCING]
 
 
 def test_what_was_read_ahead_is_not_read_again_for_an_entry(
