@@ -130,7 +130,7 @@ class Bench:
         line.hear_data_type(DataType.LIVE)
         line.hear_bid(bid, 500.0, self.clock.at_ns)
         line.hear_ask(ask, 500.0, self.clock.at_ns)
-        line.settle(transport_s())
+        line.settle(transport_s(), self.clock.at_ns)
         return line
 
     def enter(

@@ -9,6 +9,7 @@ the historical bar of the same minute. Neither 1 nor 100: unknown, and nothing i
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -85,48 +86,47 @@ def add_trades(candles: LiveCandles, trades: Sequence[Trade]) -> LiveCandles:
     """
     at = 0
     while at < len(trades):
-        end = _run_end(candles, trades, at)
+        forming = candles.forming
+        before = forming.volume if forming is not None else 0.0
+        end, volume, day_volume = _run(candles, trades, at, volume=before)
         if end == at:
             candles = add_trade(candles, trades[at])
             at += 1
             continue
-        prices = [trade.price for trade in trades[at:end]]
-        last = trades[end - 1]
-        forming = candles.forming
         if forming is not None:
+            prices = [price for _, price, _ in trades[at:end]]
             forming = Bar(
                 forming.start_ns,
                 forming.seconds,
                 forming.open,
                 max(forming.high, *prices),
                 min(forming.low, *prices),
-                last.price,
-                # One difference after the other, so that the sum is the same to the last bit.
-                _summed(forming.volume, candles.day_volume, trades[at:end]),
+                prices[-1],
+                volume,
             )
-        candles = LiveCandles(forming, candles.closed, candles.minute_ns, last.day_volume)
+        candles = LiveCandles(forming, candles.closed, candles.minute_ns, day_volume)
         at = end
     return candles
 
 
-def _run_end(candles: LiveCandles, trades: Sequence[Trade], at: int) -> int:
-    """Return the end of the run of trades that go on in the minute that the candles are in."""
-    day_volume, end_ns = candles.day_volume, candles.minute_ns + MINUTE_NS
-    while at < len(trades):
-        trade = trades[at]
-        is_same = candles.minute_ns <= trade.at_ns < end_ns and trade.day_volume >= day_volume
-        if not (candles.minute_ns and is_same):
+def _run(
+    candles: LiveCandles, trades: Sequence[Trade], at: int, *, volume: float
+) -> tuple[int, float, float]:
+    """Return the end of the run of trades that go on in the minute that the candles are in.
+
+    With it `volume` and the day's after the last of them. One difference is added after the other,
+    so that the sum is the same to the last bit.
+    """
+    start_ns, day_volume = candles.minute_ns, candles.day_volume
+    # No minute is formed before the first trade.
+    end_ns = start_ns + MINUTE_NS if start_ns else start_ns
+    for at_ns, _, day in itertools.islice(trades, at, None):
+        if not (start_ns <= at_ns < end_ns and day >= day_volume):
             break
-        day_volume = trade.day_volume
+        volume += day - day_volume
+        day_volume = day
         at += 1
-    return at
-
-
-def _summed(volume: float, day_volume: float, trades: Sequence[Trade]) -> float:
-    for trade in trades:
-        volume += trade.day_volume - day_volume
-        day_volume = trade.day_volume
-    return volume
+    return at, volume, day_volume
 
 
 def latest(candles: LiveCandles, *, ending_after_ns: int) -> tuple[Bar, ...]:

@@ -145,7 +145,11 @@ class _JumpingSelector(selectors.BaseSelector):
     def _is_something_under_way(self) -> bool:
         if self._loop.has_threads:
             return True
-        return any(self._is_under_way(sender, receiver) for sender, receiver in self._directions)
+        # Of each end once: both directions of a connection ask for both.
+        traffic = {fd: self._connections[fd].traffic() for fd, _ in self._directions}
+        return any(
+            self._is_under_way(sender, receiver, traffic) for sender, receiver in self._directions
+        )
 
     def _pair(self) -> None:
         by_ends = {connection.ends: fd for fd, connection in self._connections.items()}
@@ -153,7 +157,9 @@ class _JumpingSelector(selectors.BaseSelector):
             (by_ends[ends[::-1]], fd) for ends, fd in by_ends.items() if ends[::-1] in by_ends
         ]
 
-    def _is_under_way(self, sender: int, receiver: int) -> bool:
+    def _is_under_way(
+        self, sender: int, receiver: int, traffic: Mapping[int, tuple[int, int]]
+    ) -> bool:
         keys = self._real.get_map()
         if not keys[receiver].events & selectors.EVENT_READ:
             # Who does not want to read now is not waited for.
@@ -161,8 +167,8 @@ class _JumpingSelector(selectors.BaseSelector):
         if keys[sender].events & selectors.EVENT_WRITE:
             # The peer has read, and the kernel has not told the sender yet that there is room.
             return True
-        n_received, _ = self._connections[receiver].traffic()
-        _, n_written = self._connections[sender].traffic()
+        n_received, _ = traffic[receiver]
+        _, n_written = traffic[sender]
         return n_received < n_written
 
 

@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 # By the wall, which people look at who give commands.
 _LOOK_EVERY_S = 0.25
 # A loop of virtual time runs ahead of the wall: most looks would find nothing new.
-_VIRTUAL_REST_S = 4.0
+_VIRTUAL_REST_S = 20.0
 _BEAT_EVERY_NS = NS_PER_S
 _TRY_AGAIN_NS = 5 * NS_PER_S
 _PATIENCE_S = 0.02

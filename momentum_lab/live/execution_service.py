@@ -135,7 +135,8 @@ class ExecutionService:
             self._guarding.clear()
             try:
                 await self._catch_up()
-                is_quiet = await self._guard_once() and not self._lacks_reports
+                is_quiet = await self._guard_once()
+                is_quiet = is_quiet and not (self._lacks_reports or self.books.missing)
                 if is_quiet and self._connector.may_exit():
                     self._planner.read_ahead()
             except (RecordError, IllegalTransitionError) as error:
@@ -153,8 +154,7 @@ class ExecutionService:
             await self.protection.cancel([row for row in working if row["purpose"] == "entry"])
         is_quiet = not await self.protection.look_at_orphans()
         for trade in self._store.open_trades():
-            with self._store.one_instant():
-                verdict = await self.protection.look(trade["trade_id"])
+            verdict = await self.protection.look(trade["trade_id"])
             is_quiet = is_quiet and verdict is Verdict.QUIET
             if verdict is Verdict.NAKED:
                 text = f"trade {trade['trade_id']}: no stop can be placed, it is closed"
@@ -180,8 +180,7 @@ class ExecutionService:
         # A line that was quiet may be dead without anybody having noticed.
         if not (is_operational and await self._connector.prove_alive()):
             return self._pass(signal, self._not_operational())
-        with self._store.one_instant():
-            plan = self._refuse_symbol(signal.symbol) or self._planner.plan(signal)
+        plan = self._refuse_symbol(signal.symbol) or self._planner.plan(signal)
         if isinstance(plan, Decision):
             return self._pass(signal, plan)
         if self._parameters.mode == "shadow":
@@ -444,7 +443,13 @@ class ExecutionService:
         self._planner.brake(RiskEvent.RECORD_FAILED, why)
 
     async def _catch_up(self) -> None:
-        """Ask for what was not booked, once the record can be written again."""
+        """Ask again for what is missing: orders at the broker, executions in the record.
+
+        An order that the broker's lists lacked is looked for a second time before it counts as
+        absent; executions are asked for once the record can be written again.
+        """
+        if self.books.wants_second_look():
+            await self._connector.resynchronise("an order was missing from the broker's lists")
         if self._lacks_reports and self._connector.may_exit() and self._store.is_writable():
             self._lacks_reports = False
             await self._connector.resynchronise("reports could not be booked")

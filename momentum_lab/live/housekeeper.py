@@ -1,8 +1,9 @@
-"""`Housekeeper`: what a session does each second and minute beside trading."""
+"""`Housekeeper`: what a session does each minute beside trading."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from zoneinfo import ZoneInfo
 
 from momentum_lab.calendars import NEW_YORK
@@ -16,12 +17,14 @@ from momentum_lab.records.capture import QuoteCapture
 
 _log = logging.getLogger(__name__)
 
-_EQUITY_EVERY_NS = 60 * NS_PER_S
+_LOOK_EVERY_NS = 60 * NS_PER_S
+# What a crash may lose of the quotes.
+_PART_EVERY_NS = 900 * NS_PER_S
 _REPORT_EVERY_NS = 1800 * NS_PER_S
 
 
 class Housekeeper:
-    """Samples quotes and equity, asks again for missing orders, reports now and then."""
+    """Samples the equity, looks at losses, writes quotes to disk, reports now and then."""
 
     def __init__(
         self,
@@ -36,11 +39,11 @@ class Housekeeper:
         """Make a housekeeper that does nothing until `run()`.
 
         Args:
-            connector: quotes and the account.
-            execution: knows what is missing, and brakes.
+            connector: the account.
+            execution: brakes.
             book: the store and the run.
             clock: market time.
-            capture: where quotes are kept.
+            capture: quotes to be written.
             on_incident: hears (kind, text, symbol).
         """
         self._connector = connector
@@ -52,31 +55,27 @@ class Housekeeper:
         self._on_incident = on_incident
 
     async def run(self) -> None:
-        """Keep house until cancelled; to be called once there is a market time.
-
-        An order that was missing from the broker's lists is looked for a second time, by a
-        synchronisation, before it counts as absent.
-        """
-        next_report_ns = self._clock.now_ns()
-        next_equity_ns = next_report_ns
+        """Keep house until cancelled; to be called once there is a market time."""
+        now_ns = next_report_ns = self._clock.now_ns()
+        next_part_ns = now_ns + _PART_EVERY_NS
         while True:
-            now_ns = self._clock.now_ns()
-            try:
-                for line in self._connector.lines:
-                    self._capture.add(line)
-                if now_ns >= next_equity_ns:
-                    next_equity_ns = now_ns + _EQUITY_EVERY_NS
-                    self._record_equity(now_ns)
-                    self._execution.look_at_losses()
-            except RecordError as error:
-                # A gap in a curve is no reason to end a session that holds positions.
-                self._on_incident("sample not recorded", str(error), None)
-            if self._execution.books.wants_second_look():
-                await self._connector.resynchronise("an order was missing from the broker's lists")
+            self._do(self._record_equity, now_ns)
+            self._do(self._execution.look_at_losses)
+            if now_ns >= next_part_ns:
+                next_part_ns = now_ns + _PART_EVERY_NS
+                self._do(self._capture.write_part)
             if now_ns >= next_report_ns:
                 next_report_ns = now_ns + _REPORT_EVERY_NS
-                self._report(now_ns)
-            await self._clock.sleep_until(now_ns + NS_PER_S)
+                self._do(self._report, now_ns)
+            await self._clock.sleep_until(now_ns + _LOOK_EVERY_NS)
+            now_ns = self._clock.now_ns()
+
+    def _do(self, work: Callable[..., None], *values: int) -> None:
+        try:
+            work(*values)
+        except RecordError as error:
+            # A gap in a curve is no reason to end a session that holds positions.
+            self._on_incident("sample not recorded", str(error), None)
 
     def _record_equity(self, now_ns: int) -> None:
         equity_usd = self._connector.account().equity_usd

@@ -173,11 +173,13 @@ class LiveSession:
             params=_without_accounts(self.parameters),
             revision=revision(),
         )
+        self._capture = QuoteCapture(self.folder / "quotes.parquet")
         self._connector = IBKRConnector(
             self.parameters,
             clock=self._clock,
             on_transition=self._record_transition,
             on_incident=self._record_incident,
+            on_heard=self._capture.add,
         )
         self._book = DecisionBook(self._store, self._clock, run_id=self.run_id)
         self._execution = ExecutionService(
@@ -204,7 +206,6 @@ class LiveSession:
             every_s=self.parameters.execution.audit_every_s,
             on_incident=self._record_incident,
         )
-        self._capture = QuoteCapture(self.folder / "quotes.parquet")
         self._desk = CommandDesk(
             self._connector,
             self._execution,

@@ -1,7 +1,7 @@
 """Captured quotes: what a session saw on its lines, at most one row per symbol and second.
 
-Written in parts while the session runs, so that a crash loses at most the last minutes, and
-joined into one Parquet file at its end.
+Collected as they come and written in parts while the session runs, so that a crash loses what came
+since the last part, and joined into one Parquet file at its end.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from momentum_lab.core.market import NS_PER_S
 from momentum_lab.errors import RecordError
 
 COLUMNS = ("symbol", "at_ns", "bid", "ask", "bid_size", "ask_size", "last")
-_ROWS_PER_PART = 20_000
 _values = attrgetter(*COLUMNS)
 
 
@@ -36,7 +35,7 @@ class QuoteCapture:
     """Collects quotes and writes them to one Parquet file."""
 
     def __init__(self, path: Path) -> None:
-        """Make a capture; files appear with the first full part.
+        """Make a capture; files appear with the first part.
 
         Args:
             path: the final file; its folder is made.
@@ -49,18 +48,37 @@ class QuoteCapture:
     def add(self, quote: Shown) -> None:
         """Keep what is shown, unless its symbol has a row of the same second already, or nothing.
 
+        Nothing is written here: it is called for each word of each line.
+
         Args:
             quote: a quote, or a line; its values are found by the names of `COLUMNS`.
         """
-        values = _values(quote)
-        symbol, at_ns = values[0], values[1]
+        at_ns = quote.at_ns
         second = at_ns // NS_PER_S
+        symbol = quote.symbol
         if not at_ns or self._last_s.get(symbol) == second:
             return
         self._last_s[symbol] = second
-        self._rows.append(values)
-        if len(self._rows) >= _ROWS_PER_PART:
-            self._write_part()
+        self._rows.append(_values(quote))
+
+    def write_part(self) -> None:
+        """Write what has been collected since the last part; it is kept where that fails.
+
+        Raises:
+            RecordError: the folder cannot be written.
+        """
+        if not self._rows:
+            return
+        part = self.path.with_suffix(f".part{len(self._parts):04d}.parquet")
+        columns = zip(*self._rows, strict=True)
+        frame = pd.DataFrame(dict(zip(COLUMNS, columns, strict=True)))
+        try:
+            part.parent.mkdir(parents=True, exist_ok=True)
+            frame.to_parquet(part, index=False)
+        except OSError as error:
+            raise RecordError(f"{part}: could not be written: {error}") from error
+        self._parts.append(part)
+        self._rows.clear()
 
     def close(self) -> None:
         """Write what is left and join the parts.
@@ -68,8 +86,7 @@ class QuoteCapture:
         Raises:
             RecordError: the folder cannot be written.
         """
-        if self._rows:
-            self._write_part()
+        self.write_part()
         if not self._parts:
             return
         try:
@@ -81,14 +98,3 @@ class QuoteCapture:
         except OSError as error:
             raise RecordError(f"{self.path}: could not be written: {error}") from error
         self._parts.clear()
-
-    def _write_part(self) -> None:
-        part = self.path.with_suffix(f".part{len(self._parts):04d}.parquet")
-        frame = pd.DataFrame(self._rows, columns=list(COLUMNS))
-        try:
-            part.parent.mkdir(parents=True, exist_ok=True)
-            frame.to_parquet(part, index=False)
-        except OSError as error:
-            raise RecordError(f"{part}: could not be written: {error}") from error
-        self._parts.append(part)
-        self._rows.clear()

@@ -5,6 +5,7 @@ What a statement means is in `momentum_lab.records.trade_store`.
 
 from __future__ import annotations
 
+import math
 import re
 import sqlite3
 from collections import Counter
@@ -15,12 +16,15 @@ from pathlib import Path
 
 from sqlite_utils import Database
 
+from momentum_lab.clock import transport_s
 from momentum_lab.errors import RecordError
 from momentum_lab.records import migrations, schema
 from momentum_lab.records.ledger import Row
 
 # A lock held longer than this by a reader must not stall the loop of a live session.
 _BUSY_TIMEOUT_S = 0.05
+# Whether another process has written is asked this seldom: to ask takes longer than most answers.
+_FRESH_S = 0.001
 # What a look at a position asks again and again is short; a table of a whole day is not kept.
 _MOST_ROWS_KEPT = 100
 _MOST_ANSWERS_KEPT = 1000
@@ -57,7 +61,7 @@ class StoreFile:
         self._answers: dict[tuple[str, tuple[object, ...]], tuple[list[Row], list[int]]] = {}
         self._n_writes = Counter[str]()
         self._n_changes_seen = self._version_seen = 0
-        self._is_one_instant = False
+        self._looked_s = -math.inf
         self.db = Database(connection, tracer=self._note_write)
         try:
             self._prepare()
@@ -100,7 +104,7 @@ class StoreFile:
     @contextmanager
     def _write(self) -> Iterator[Database]:
         try:
-            self._forget_what_others_changed()
+            self._forget_strays()
             try:
                 with self.db.atomic() as database:
                     yield database
@@ -110,36 +114,27 @@ class StoreFile:
         except (sqlite3.Error, OverflowError) as error:
             raise RecordError(f"{self.path}: could not be written: {error}") from error
 
-    @contextmanager
-    def one_instant(self) -> Iterator[None]:
-        """Look only once, now, for what other processes have written; for what is short."""
-        self._forget_what_others_changed()
-        self._is_one_instant = True
-        try:
-            yield
-        finally:
-            self._is_one_instant = False
-
     def _note_write(self, sql: str, _values: object) -> None:
         """Hear each statement that the library executes."""
         table = _written_by(sql)
         if table is not None:
             self._n_writes[table] += 1
 
-    def _forget_what_others_changed(self) -> None:
-        """Forget all answers when rows were changed and it is not known of which table.
+    def _forget_strays(self) -> None:
+        """Forget all answers when this connection has changed rows past `_write`."""
+        if self.n_changes != self._n_changes_seen:
+            self._n_changes_seen = self.n_changes
+            self._answers.clear()
 
-        Raises:
-            RecordError: the file cannot be read.
-        """
-        if self._is_one_instant:
+    def _forget_what_others_changed(self) -> None:
+        """Forget all answers when another process has written."""
+        now_s = transport_s()
+        if 0 <= now_s - self._looked_s < _FRESH_S:
             return
-        try:
-            (version,) = self.db.conn.execute("PRAGMA data_version").fetchone()
-        except sqlite3.Error as error:
-            raise RecordError(f"{self.path}: could not be read: {error}") from error
-        if (self.n_changes, version) != (self._n_changes_seen, self._version_seen):
-            self._n_changes_seen, self._version_seen = self.n_changes, version
+        self._looked_s = now_s
+        (version,) = self.db.conn.execute("PRAGMA data_version").fetchone()
+        if version != self._version_seen:
+            self._version_seen = version
             self._answers.clear()
 
     def is_writable(self) -> bool:
@@ -157,12 +152,13 @@ class StoreFile:
         """Return the rows of a question; one asked again is answered from memory.
 
         What was read stays true until a row of its tables changes: by this store, or by another
-        process.
+        process, whose changes are seen a millisecond later at the latest.
         """
         try:
             if self.db.conn.in_transaction:
                 # What has not been committed may be taken back.
                 return self._read(sql, values)
+            self._forget_strays()
             self._forget_what_others_changed()
             n_writes = [self._n_writes[table] for table in _read_by(sql)]
             rows, n_writes_then = self._answers.get((sql, values), ([], None))

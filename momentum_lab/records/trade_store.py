@@ -195,8 +195,9 @@ class TradeStore(OrderStore):
     def add_equity(self, run_id: str, *, at_ns: int, equity_usd: float) -> None:
         """Write the account's net liquidation at an instant; a repeat replaces."""
         with self._write() as db:
-            db.table("equity").insert(
-                {"run_id": run_id, "at_ns": at_ns, "equity_usd": equity_usd}, replace=True
+            db.execute(
+                "INSERT OR REPLACE INTO equity (run_id, at_ns, equity_usd) VALUES (?, ?, ?)",
+                [run_id, at_ns, equity_usd],
             )
 
     def add_transition(

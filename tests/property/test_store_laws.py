@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import sqlite3
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -57,6 +58,8 @@ def take(store: TradeStore, step: str, number: int) -> None:
     elif step == "foreign":
         with closing(sqlite3.connect(store.path)) as other, other:
             other.execute(ADD_INCIDENT, [f"foreign {number}"])
+        # Others' changes are seen a millisecond later at the latest.
+        time.sleep(0.0015)
 
 
 def take_back(store: TradeStore, number: int) -> None:

@@ -28,7 +28,7 @@ from momentum_lab.live.ibkr import candles, translate
 from momentum_lab.live.ibkr.asking import ask
 from momentum_lab.live.ibkr.candles import CandleOutcome, Candles
 from momentum_lab.live.ibkr.incidents import OnIncident
-from momentum_lab.live.ibkr.line import Line, QuoteStream
+from momentum_lab.live.ibkr.line import Line, OnHeard, QuoteStream
 from momentum_lab.live.ibkr.supervisor import OnTransition, Reconcile, Supervisor, Transition
 from momentum_lab.live.ibkr.synchronisation import (
     BrokerSnapshot,
@@ -59,6 +59,7 @@ class IBKRConnector:
         clock: Clock,
         on_transition: OnTransition,
         on_incident: OnIncident,
+        on_heard: OnHeard = lambda _line: None,
     ) -> None:
         """Make a connector that does nothing until `run()`.
 
@@ -67,11 +68,16 @@ class IBKRConnector:
             clock: market time; in a replay it is anchored here.
             on_transition: hears each step of the life cycle with its cause.
             on_incident: hears (kind, text) of what a person should look at.
+            on_heard: hears of each line that has said something; it must be quick.
         """
         self._parameters = parameters
         self._clock = clock
         self._line = Supervisor(
-            parameters, clock=clock, on_transition=on_transition, on_incident=on_incident
+            parameters,
+            clock=clock,
+            on_transition=on_transition,
+            on_incident=on_incident,
+            on_heard=on_heard,
         )
         self._ears = self._line.ears
         self._subscriptions = self._line.subscriptions

@@ -25,7 +25,7 @@ from momentum_lab.errors import DataError
 from momentum_lab.live.ibkr import translate
 from momentum_lab.live.ibkr.codes import is_final_for_order
 from momentum_lab.live.ibkr.incidents import OnIncident
-from momentum_lab.live.ibkr.line import Line
+from momentum_lab.live.ibkr.line import Line, OnHeard
 from momentum_lab.live.ibkr.ticks import TickEars
 from momentum_lab.live.ibkr.translate import Account, RawHeadline, Report, WorkingOrder
 
@@ -77,10 +77,13 @@ class Ears:
         tapes_heard_s: transport time of the last headline of a broad tape, -inf before the first.
     """
 
-    def __init__(self, clock: Clock, on_incident: OnIncident) -> None:
-        """Make ears that hear nothing until `attach`."""
+    def __init__(
+        self, clock: Clock, on_incident: OnIncident, on_heard: OnHeard = lambda _line: None
+    ) -> None:
+        """Make ears that hear nothing until `attach`; `on_heard` hears of lines that spoke."""
         self._clock = clock
         self._on_incident = on_incident
+        self._on_heard = on_heard
         self._ib: ib_insync.IB | None = None
         self._ticks: TickEars | None = None
         self._sources: dict[int, str | None] = {}
@@ -152,7 +155,7 @@ class Ears:
         def hear_error(request: int, code: int, text: str, _contract: object) -> None:
             self._hear_error(request, code, text, on_code)
 
-        self._ticks = TickEars(ib, self._clock, self._on_incident)
+        self._ticks = TickEars(ib, self._clock, self._on_incident, self._on_heard)
         translate.tap(ib.wrapper, "tickNews", only_mine(self._hear_headline), instead=True)
         translate.tap(ib.wrapper, "openOrder", only_mine(self._hear_open_order))
         translate.tap(ib.wrapper, "orderStatus", only_mine(self._hear_status))

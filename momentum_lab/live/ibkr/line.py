@@ -12,7 +12,7 @@ never queued. The quote is put together when somebody looks.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -48,8 +48,11 @@ class Line:
         heard_s: transport time of its last tick, -inf before the first of the connection.
         used_s: transport time at which somebody last wanted it.
         data_type: what kind of data it brings.
+        symbol: the broker's spelling.
         bid: US dollars, None while unknown; the same of ask and last.
         bid_size: shares at the bid, None while unknown; the same of ask_size.
+        at_ns: arrival of the newest word on bid, ask or a trade, market time; 0 before the first.
+            A quote that did not change is not sent again: a trade says that the line lives.
         streams: who listens.
     """
 
@@ -70,10 +73,11 @@ class Line:
     last: float | None = None
     bid_size: float | None = None
     ask_size: float | None = None
+    at_ns: int = 0
+    symbol: str = field(init=False)
     _bid_at_ns: int = 0
     _ask_at_ns: int = 0
     _last_at_ns: int = 0
-    _trade_at_ns: int = 0
     _halted: bool = False
     _suspicion: str = ""
     # Put together when somebody looks, as the quote is.
@@ -81,18 +85,9 @@ class Line:
     _candles: LiveCandles = field(default_factory=LiveCandles)
     _quote: Quote | None = None
 
-    @property
-    def symbol(self) -> str:
-        """The broker's spelling."""
-        return self.instrument.symbol
-
-    @property
-    def at_ns(self) -> int:
-        """Arrival of the newest word on bid, ask or a trade, market time; 0 before the first.
-
-        A quote that did not change is not sent again: a trade says that the line lives.
-        """
-        return max(self._bid_at_ns, self._ask_at_ns, self._last_at_ns, self._trade_at_ns)
+    def __post_init__(self) -> None:
+        """Keep the name at hand; what is learned of an instrument later does not change it."""
+        self.symbol = self.instrument.symbol
 
     @property
     def candles(self) -> LiveCandles:
@@ -140,20 +135,22 @@ class Line:
         self.data_type = kind
         self.wake()
 
-    def hear_trade(self, trade: Trade, at_ns: int) -> None:
-        """Take in one trade; `at_ns` is its arrival."""
+    def hear_trade(self, trade: Trade) -> None:
+        """Take in one trade."""
         self._trades.append(trade)
-        self._trade_at_ns = at_ns
         if len(self._trades) >= _MOST_TRADES:
             self._fold()
 
-    def settle(self, heard_s: float) -> None:
+    def settle(self, heard_s: float, at_ns: int) -> None:
         """End of what came together: whoever listens looks again.
 
         Args:
             heard_s: transport time of the arrival.
+            at_ns: the same in market time.
         """
         self.heard_s = heard_s
+        # The system's clock may be set back.
+        self.at_ns = max(self.at_ns, at_ns)
         if self.status is not LineStatus.FLOWING:
             self.status, self.words = LineStatus.FLOWING, ""
             self.answered.nudge()
@@ -205,7 +202,7 @@ class Line:
         self._trades.clear()
         self._candles = LiveCandles()
         self.bid = self.ask = self.last = self.bid_size = self.ask_size = None
-        self._bid_at_ns = self._ask_at_ns = self._last_at_ns = self._trade_at_ns = 0
+        self.at_ns = self._bid_at_ns = self._ask_at_ns = self._last_at_ns = 0
         self._halted, self.data_type, self._suspicion = False, DataType.UNKNOWN, ""
         self._quote = None
 
@@ -272,6 +269,10 @@ class QuoteStream:
     def wake(self) -> None:
         """Let whoever waits look again."""
         self._news.set()
+
+
+# Hears of each line that has said something, after what came together with it.
+OnHeard = Callable[[Line], None]
 
 
 class Lines:

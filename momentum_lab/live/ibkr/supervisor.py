@@ -37,7 +37,7 @@ from momentum_lab.live.ibkr.hearing import Ears
 from momentum_lab.live.ibkr.history_desk import HistoryDesk
 from momentum_lab.live.ibkr.incidents import FloodGate, OnIncident
 from momentum_lab.live.ibkr.limiter import Limiter
-from momentum_lab.live.ibkr.line import Lines
+from momentum_lab.live.ibkr.line import Lines, OnHeard
 from momentum_lab.live.ibkr.liveness import Liveness, is_session_open
 from momentum_lab.live.ibkr.outage import OutageAlarm
 from momentum_lab.live.ibkr.subscriptions import Subscriptions
@@ -103,6 +103,7 @@ class Supervisor:
         clock: Clock,
         on_transition: OnTransition,
         on_incident: OnIncident,
+        on_heard: OnHeard,
     ) -> None:
         """Make a supervisor that does nothing until `run()`."""
         on_incident = FloodGate(on_incident)
@@ -116,7 +117,7 @@ class Supervisor:
         self.asking = anyio.Lock()
         self.limiter = Limiter(parameters.pacing)
         self.desk = HistoryDesk(self.limiter, parameters.pacing)
-        self.ears = Ears(clock, on_incident)
+        self.ears = Ears(clock, on_incident, on_heard)
         self.subscriptions = Subscriptions(
             self.lines, self.ears, clock=clock, parameters=parameters, on_incident=on_incident
         )

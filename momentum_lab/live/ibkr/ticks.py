@@ -19,7 +19,7 @@ from momentum_lab.clock import Clock, transport_s
 from momentum_lab.core.market import DataType
 from momentum_lab.live.ibkr import translate
 from momentum_lab.live.ibkr.incidents import OnIncident
-from momentum_lab.live.ibkr.line import Line
+from momentum_lab.live.ibkr.line import Line, OnHeard
 from momentum_lab.live.ibkr.translate import UNSET
 
 Fields = list[str]
@@ -47,10 +47,13 @@ class TickEars:
         heard_s: transport time of the last bytes of any kind.
     """
 
-    def __init__(self, ib: ib_insync.IB, clock: Clock, on_incident: OnIncident) -> None:
+    def __init__(
+        self, ib: ib_insync.IB, clock: Clock, on_incident: OnIncident, on_heard: OnHeard
+    ) -> None:
         """Take over the market data messages of a fresh connection."""
         self._clock = clock
         self._on_incident = on_incident
+        self._on_heard = on_heard
         self._lines: dict[str, Line] = {}
         self._changed: dict[Line, None] = {}
         self._now_ns = 0
@@ -150,8 +153,8 @@ class TickEars:
         self._clock.observe(trade.at_ns)
         if self._clock.is_replay and trade.at_ns > at_ns:
             # A replayed time has just been moved on by it.
-            self._now_ns = at_ns = trade.at_ns
-        line.hear_trade(trade, at_ns)
+            self._now_ns = trade.at_ns
+        line.hear_trade(trade)
         return True
 
     def _hear_data_type(self, line: Line, fields: Fields) -> bool:
@@ -159,8 +162,9 @@ class TickEars:
         return False
 
     def _settle(self) -> None:
-        self._now_ns = 0
+        at_ns, self._now_ns = self._now_ns, 0
         self.heard_s = now_s = transport_s()
         for line in self._changed:
-            line.settle(now_s)
+            line.settle(now_s, at_ns)
+            self._on_heard(line)
         self._changed.clear()

@@ -234,7 +234,7 @@ def trade_of(value: str) -> Trade | None:
     except ValueError:
         _log.warning("trade refused, expected numbers, found text=%r", value)
         return None
-    if not (0 < paid < UNSET and math.isfinite(volume) and volume >= 0):
+    if not (0 < paid < UNSET and 0 <= volume < UNSET):
         return None
     return Trade(stamp * _NS_PER_MS, paid, volume)
 

@@ -74,7 +74,7 @@ class Broker:
         for number, price in enumerate(prices):
             self.day_volume += 100
             at_ns = NOON + minute * MINUTE_NS + number + 1
-            self.line.hear_trade(Trade(at_ns, price, self.day_volume), at_ns)
+            self.line.hear_trade(Trade(at_ns, price, self.day_volume))
         self.line.wake()
 
 

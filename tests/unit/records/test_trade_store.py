@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
+import anyio
 import pytest
 
 from momentum_lab.core.market import Side
@@ -15,6 +18,7 @@ from momentum_lab.core.order import OrderEvent, OrderIntent, OrderPurpose, Order
 from momentum_lab.core.position import ExitReason, Fill, Levels
 from momentum_lab.core.signal import Decision, Outcome, Reason, passed
 from momentum_lab.errors import IllegalTransitionError, RecordError
+from momentum_lab.gateway.virtual import run_virtual
 from momentum_lab.records import risk_queries, schema
 from momentum_lab.records.ledger import Row
 from momentum_lab.records.trade_store import TradeStore, masked
@@ -350,20 +354,34 @@ def test_what_is_written_elsewhere_is_no_reason_to_read_again(
         store.order(order.order_ref)
 
 
-def test_what_another_process_wrote_is_seen_after_one_instant(
+def test_what_another_process_wrote_is_seen_after_a_moment_and_own_words_at_once(
     store: TradeStore, tmp_path: Path
 ) -> None:
     order = enter(store)
     store.order(order.order_ref)
 
-    with store.one_instant():
-        other = TradeStore(tmp_path / "trades.db")
-        other.advance_order(order.order_ref, OrderEvent.SEND, order_id=9)
-        other.close()
-        store.change_order(order.order_ref, message="own words are seen at once")
-        assert store.order(order.order_ref)["message"] == "own words are seen at once"
+    other = TradeStore(tmp_path / "trades.db")
+    other.advance_order(order.order_ref, OrderEvent.SEND, order_id=9)
+    other.close()
+    store.change_order(order.order_ref, message="own words")
+    assert store.order(order.order_ref)["message"] == "own words"
 
+    time.sleep(0.0015)
     assert store.order(order.order_ref)["order_id"] == 9
+
+
+def test_a_loop_of_virtual_time_asks_again_once_its_time_has_moved(
+    store: TradeStore, tmp_path: Path
+) -> None:
+    async def main() -> int:
+        order = enter(store)
+        store.order(order.order_ref)
+        with closing(sqlite3.connect(tmp_path / "trades.db")) as other, other:
+            other.execute("UPDATE orders SET order_id = 9")
+        await anyio.sleep(1)
+        return int(store.order(order.order_ref)["order_id"])
+
+    assert run_virtual(main) == 9
 
 
 def test_what_is_written_after_the_end_is_refused_in_our_own_words(store: TradeStore) -> None:
