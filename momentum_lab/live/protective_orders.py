@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from functools import partial
 
 from momentum_lab.core.market import Side
 from momentum_lab.core.order import OrderIntent, OrderPurpose, OrderState, OrderType
@@ -18,28 +18,28 @@ def children_of(entry: OrderIntent) -> tuple[OrderIntent, ...]:
     levels = entry.levels
     if levels is None:
         return ()
-    common = replace(
-        entry,
+    child = partial(
+        OrderIntent,
+        symbol=entry.symbol,
+        con_id=entry.con_id,
         side=entry.side.opposite,
+        shares=entry.shares,
+        created_ns=entry.created_ns,
+        decision_id=entry.decision_id,
+        bid=entry.bid,
+        ask=entry.ask,
         tif="GTC",
         oca_group=entry.order_ref,
         parent_ref=entry.order_ref,
-        levels=None,
-        atr=None,
-        signal_price=None,
-        size_json=None,
-        order_type=OrderType.STOP,
-        limit_price=None,
     )
-    stop = replace(
-        common,
+    stop = child(
         order_ref=f"{entry.order_ref}-sl",
         purpose=OrderPurpose.STOP,
+        order_type=OrderType.STOP,
         stop_price=levels.stop,
         exit_reason=ExitReason.STOP_LOSS,
     )
-    target = replace(
-        common,
+    target = child(
         order_ref=f"{entry.order_ref}-tp",
         purpose=OrderPurpose.TARGET,
         order_type=OrderType.LIMIT,

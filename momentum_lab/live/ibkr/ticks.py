@@ -11,7 +11,7 @@ known is late and means nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import ib_insync
 
@@ -23,6 +23,8 @@ from momentum_lab.live.ibkr.line import Line, OnHeard
 from momentum_lab.live.ibkr.translate import UNSET
 
 Fields = list[str]
+# Takes in one message; whether it says that quotes flow.
+Handler = Callable[[Line, Fields], bool]
 
 # Ids of incoming messages (TWS API, EReader).
 _TICK_PRICE, _TICK_SIZE, _TICK_GENERIC, _TICK_STRING, _DATA_TYPE = 1, 2, 45, 46, 58
@@ -59,11 +61,13 @@ class TickEars:
         self._now_ns = 0
         self.heard_s = transport_s()
         handlers = ib.client.decoder.handlers
-        handlers[_TICK_PRICE] = self._guarded(self._hear_price)
-        handlers[_TICK_SIZE] = self._guarded(self._hear_size)
-        handlers[_TICK_GENERIC] = self._guarded(self._hear_generic)
-        handlers[_TICK_STRING] = self._guarded(self._hear_string)
-        handlers[_DATA_TYPE] = self._guarded(self._hear_data_type)
+        prices = _by_kind((_BID, self._hear_bid), (_ASK, self._hear_ask), (_LAST, self._hear_last))
+        sizes = _by_kind((_BID_SIZE, self._hear_bid_size), (_ASK_SIZE, self._hear_ask_size))
+        handlers[_TICK_PRICE] = self._guarded(prices.get)
+        handlers[_TICK_SIZE] = self._guarded(sizes.get)
+        handlers[_TICK_GENERIC] = self._guarded({_HALTED: self._hear_halted}.get)
+        handlers[_TICK_STRING] = self._guarded({_RT_VOLUME: self._hear_trade}.get)
+        handlers[_DATA_TYPE] = self._guarded(lambda _type: self._hear_data_type)
         # Comes after everything that arrived together has been decoded.
         ib.updateEvent += self._settle
 
@@ -80,7 +84,12 @@ class TickEars:
         self._lines.clear()
         self._changed.clear()
 
-    def _guarded(self, handler: Callable[[Line, Fields], bool]) -> Callable[[Fields], None]:
+    def _guarded(self, pick: Callable[[str], Handler | None]) -> Callable[[Fields], None]:
+        """Return what hears one kind of message, for lines that are known.
+
+        Args:
+            pick: gives the handler of a tick type, None where nothing needs it.
+        """
         lines, changed = self._lines, self._changed
 
         def hear(fields: Fields) -> None:
@@ -88,7 +97,8 @@ class TickEars:
             if line is None:
                 return
             try:
-                if handler(line, fields):
+                handler = pick(fields[3])
+                if handler is not None and handler(line, fields):
                     changed[line] = None
             except (ValueError, IndexError, OverflowError) as error:
                 self._on_incident("bad datum", f"{line.instrument.symbol}: {fields}: {error}")
@@ -100,37 +110,42 @@ class TickEars:
         self._now_ns = self._clock.now_ns()
         return self._now_ns
 
-    # The next two are most of what a gateway says, so they are written out.
-
-    def _hear_price(self, line: Line, fields: Fields) -> bool:
-        kind, price, size = fields[3], float(fields[4] or 0), float(fields[5] or 0)
+    def _read_price(self, fields: Fields) -> tuple[float | None, float | None, int]:
+        """Return price, size and arrival; no price means that there is nothing on that side."""
+        price, size = float(fields[4] or 0), float(fields[5] or 0)
         at_ns = self._now_ns or self._read_clock()
-        is_price = 0 < price < UNSET
-        known_price = price if is_price else None
-        # No price means that there is nothing on that side.
-        known_size = size if is_price and 0 <= size < UNSET else None
-        if kind in _BID:
-            line.hear_bid(known_price, known_size, at_ns)
-        elif kind in _ASK:
-            line.hear_ask(known_price, known_size, at_ns)
-        elif kind in _LAST:
-            line.hear_last(known_price, at_ns)
-        else:
-            return False
-        self._hear_kind(line, kind)
+        if not 0 < price < UNSET:
+            return None, None, at_ns
+        return price, size if 0 <= size < UNSET else None, at_ns
+
+    def _read_size(self, fields: Fields) -> tuple[float | None, int]:
+        size = float(fields[4] or 0)
+        return size if 0 <= size < UNSET else None, self._now_ns or self._read_clock()
+
+    def _hear_bid(self, line: Line, fields: Fields) -> bool:
+        line.hear_bid(*self._read_price(fields))
+        self._hear_kind(line, fields[3])
         return True
 
-    def _hear_size(self, line: Line, fields: Fields) -> bool:
-        kind, size = fields[3], float(fields[4] or 0)
-        at_ns = self._now_ns or self._read_clock()
-        known_size = size if 0 <= size < UNSET else None
-        if kind in _BID_SIZE:
-            line.hear_bid_size(known_size, at_ns)
-        elif kind in _ASK_SIZE:
-            line.hear_ask_size(known_size, at_ns)
-        else:
-            return False
-        self._hear_kind(line, kind)
+    def _hear_ask(self, line: Line, fields: Fields) -> bool:
+        line.hear_ask(*self._read_price(fields))
+        self._hear_kind(line, fields[3])
+        return True
+
+    def _hear_last(self, line: Line, fields: Fields) -> bool:
+        price, _, at_ns = self._read_price(fields)
+        line.hear_last(price, at_ns)
+        self._hear_kind(line, fields[3])
+        return True
+
+    def _hear_bid_size(self, line: Line, fields: Fields) -> bool:
+        line.hear_bid_size(*self._read_size(fields))
+        self._hear_kind(line, fields[3])
+        return True
+
+    def _hear_ask_size(self, line: Line, fields: Fields) -> bool:
+        line.hear_ask_size(*self._read_size(fields))
+        self._hear_kind(line, fields[3])
         return True
 
     def _hear_kind(self, line: Line, kind: str) -> None:
@@ -140,13 +155,12 @@ class TickEars:
         elif line.data_type is DataType.UNKNOWN:
             line.data_type = DataType.LIVE
 
-    def _hear_generic(self, line: Line, fields: Fields) -> bool:
-        if fields[3] == _HALTED:
-            line.hear_halted(float(fields[4]) in _IS_HALTED)
+    def _hear_halted(self, line: Line, fields: Fields) -> bool:
+        line.hear_halted(float(fields[4]) in _IS_HALTED)
         return False
 
-    def _hear_string(self, line: Line, fields: Fields) -> bool:
-        trade = translate.trade_of(fields[4]) if fields[3] == _RT_VOLUME else None
+    def _hear_trade(self, line: Line, fields: Fields) -> bool:
+        trade = translate.trade_of(fields[4])
         if trade is None:
             return False
         at_ns = self._now_ns or self._read_clock()
@@ -168,3 +182,7 @@ class TickEars:
             line.settle(now_s, at_ns)
             self._on_heard(line)
         self._changed.clear()
+
+
+def _by_kind(*handlers: tuple[Sequence[str], Handler]) -> dict[str, Handler]:
+    return {kind: handler for kinds, handler in handlers for kind in kinds}
