@@ -18,10 +18,12 @@ IBKR's guide to TWS, "Auto Restart Considerations".
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta, timezone
 from functools import lru_cache
+from operator import attrgetter
 from typing import Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -141,7 +143,10 @@ def window_at(now_ns: int, parameters: WindowParameters) -> QuietWindow | None:
     Windows that touch or overlap are one, named after the one that ends last.
     """
     day = now_ns // NS_PER_S // _S_PER_DAY
-    return next((found for found in _windows(day, parameters) if found.holds(now_ns)), None)
+    windows = _windows(day, parameters)
+    n_begun = bisect_right(windows, now_ns, key=attrgetter("start_ns"))
+    # They are apart and in order: only the last one that has begun may hold it.
+    return windows[n_begun - 1] if n_begun and windows[n_begun - 1].holds(now_ns) else None
 
 
 def refuse_window(now_ns: int, parameters: WindowParameters) -> Decision | None:

@@ -166,8 +166,8 @@ class EntryPlanner:
         """Return what to send for a signal, or the first reason not to."""
         now_ns = self._clock.now_ns()
         instrument = self._connector.instrument(signal.symbol)
-        with self._connector.stream_quotes(signal.symbol) as stream:
-            quote = stream.quote
+        line = self._connector.lines.get(signal.symbol)
+        quote = line.quote if line is not None else None
         refusal = (
             refuse_state(self._desk.state, self._desk.cause)
             or self.refuse_window(now_ns)

@@ -170,25 +170,26 @@ class TradeStore(OrderStore):
         at_ns: int,
         symbol: str | None,
     ) -> int:
-        rows = self._rows("SELECT run_id FROM headlines WHERE headline_id = ?", headline_id)
-        if not rows:
-            raise RecordError(f"{self.path}: no headline {headline_id!r} to decide about")
-        return insert(
-            db,
-            "decisions",
-            {
-                "headline_id": headline_id,
-                "run_id": rows[0]["run_id"],
-                "decided_ns": at_ns,
-                "symbol": symbol,
-                "outcome": decision.outcome.value,
-                "reason": decision.reason.value,
-                "text": decision.text,
-                "observed": decision.observed,
-                "limit_value": decision.limit,
-                "unit": decision.unit,
-            },
+        cursor = db.execute(
+            "INSERT INTO decisions (headline_id, run_id, decided_ns, symbol, outcome, reason, text,"
+            " observed, limit_value, unit)"
+            " SELECT headline_id, run_id, ?, ?, ?, ?, ?, ?, ?, ? FROM headlines"
+            " WHERE headline_id = ?",
+            [
+                at_ns,
+                symbol,
+                decision.outcome.value,
+                decision.reason.value,
+                decision.text,
+                decision.observed,
+                decision.limit,
+                decision.unit,
+                headline_id,
+            ],
         )
+        if not cursor.rowcount:
+            raise RecordError(f"{self.path}: no headline {headline_id!r} to decide about")
+        return int(cursor.lastrowid or 0)
 
     # --- the log of a run -----------------------------------------------------------------
 
