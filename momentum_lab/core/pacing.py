@@ -232,7 +232,7 @@ class MessageBudget(Generic[T]):
     def wait_s(self, priority: Priority, now_s: float, *, n: int = 1) -> float:
         """Return how long `n` more messages of a class would wait at least; 0 if not at all."""
         # What waits in its class or above goes first, and waits for a reason.
-        heads = (h for p in Priority if p <= priority and (h := self._first(p)) is not None)
+        heads = (h for p in self._queues if p <= priority and (h := self._first(p)) is not None)
         head = next(heads, None)
         waits_for = priority if head is None else head.priority
         return self._room_s(waits_for, now_s, n=n) - now_s
@@ -259,7 +259,7 @@ class MessageBudget(Generic[T]):
             self._append(waiting)
 
     def _head(self) -> _Waiting[T] | None:
-        return next((h for p in Priority if (h := self._first(p)) is not None), None)
+        return next((h for p in self._queues if (h := self._first(p)) is not None), None)
 
     def _first(self, priority: Priority) -> _Waiting[T] | None:
         queue = self._queues[priority]
