@@ -231,6 +231,8 @@ class MessageBudget(Generic[T]):
 
     def wait_s(self, priority: Priority, now_s: float, *, n: int = 1) -> float:
         """Return how long `n` more messages of a class would wait at least; 0 if not at all."""
+        if not any(self._queues.values()):
+            return self._room_s(priority, now_s, n=n) - now_s
         # What waits in its class or above goes first, and waits for a reason.
         heads = (h for p in self._queues if p <= priority and (h := self._first(p)) is not None)
         head = next(heads, None)
