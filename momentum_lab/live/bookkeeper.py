@@ -7,6 +7,7 @@ asked for again; nothing is sent here.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -78,6 +79,7 @@ class Bookkeeper:
         self._on_incident = on_incident
         self._ends: dict[str, anyio.Event] = {}
         self._missing_since_s: dict[str, float] = {}
+        self._looked_again_s = -math.inf
         self.unbooked: dict[str, Fill] = {}
         self._opened_in, self.opened = anyio.create_memory_object_stream[int](float("inf"))
 
@@ -331,10 +333,18 @@ class Bookkeeper:
         """What was missing from the broker's lists, and is to be looked for again."""
         return tuple(self._missing_since_s)
 
-    def wants_second_look(self) -> bool:
-        """Whether an order was missing from the broker's lists long enough ago to look again."""
+    def take_second_look(self) -> bool:
+        """Whether to look again now: something has been missing long enough.
+
+        Who looks asks for everything, and nothing can be sent meanwhile: so where a look does not
+        settle it the next one comes as much later.
+        """
         now_s = transport_s()
-        return any(now_s - since_s >= _SECOND_LOOK_S for since_s in self._missing_since_s.values())
+        first_s = min((*self._missing_since_s.values(), math.inf))
+        if now_s - max(first_s, self._looked_again_s) < _SECOND_LOOK_S:
+            return False
+        self._looked_again_s = now_s
+        return True
 
     def forget_missing(self, order_ref: str) -> None:
         """The broker does know an order that was missing before."""

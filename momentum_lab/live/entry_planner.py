@@ -167,7 +167,11 @@ class EntryPlanner:
         now_ns = self._clock.now_ns()
         instrument = self._connector.instrument(signal.symbol)
         line = self._connector.lines.get(signal.symbol)
-        quote = line.quote if line is not None else None
+        quote = None
+        if line is not None:
+            # The position that comes of it will want the line, too.
+            line.use()
+            quote = line.quote
         refusal = (
             refuse_state(self._desk.state, self._desk.cause)
             or self.refuse_window(now_ns)

@@ -135,14 +135,16 @@ class ExecutionService:
             self._guarding.clear()
             try:
                 await self._catch_up()
-                is_quiet = await self._guard_once()
-                is_quiet = is_quiet and not (self._lacks_reports or self.books.missing)
+                is_quiet = await self._guard_once() and not self._lacks_reports
                 if is_quiet and self._connector.may_exit():
                     self._planner.read_ahead()
             except (RecordError, IllegalTransitionError) as error:
                 self.stop_entries(str(error))
                 self._on_incident("protection interrupted", str(error), None)
                 is_quiet = False
+            # After what had to be sent: nothing can be while everything is asked for.
+            await self._look_again()
+            is_quiet = is_quiet and not self.books.missing
             works = self._store.open_trades() or self._store.unsettled_orders()
             rest_s = _GUARD_BUSY_S if not is_quiet else _GUARD_IDLE_S if works else math.inf
             if not self._guarding.is_set:
@@ -212,6 +214,7 @@ class ExecutionService:
             # No record, no entry; and nothing more is entered until a person has looked.
             self.stop_entries(str(error))
             self._on_incident("record failed", str(error), signal.symbol)
+            self.guard()
             return passed(Reason.RECORD_FAILED, str(error))
         finally:
             self._entering.discard(signal.symbol)
@@ -422,7 +425,6 @@ class ExecutionService:
             if isinstance(report, FillReport):
                 self.books.unbooked[report.fill.exec_id] = report.fill
             self.doubt_record(f"{report}: {error}")
-            self.guard()
 
     def doubt_record(self, why: str) -> None:
         """Note that something could not be written down: nothing is entered any more.
@@ -436,6 +438,7 @@ class ExecutionService:
             self._on_incident("report not booked", why, None)
         else:
             _log.warning("report not booked: %s", why)
+        self.guard()
 
     def stop_entries(self, why: str) -> None:
         """Enter nothing more until a person has looked: the record cannot be relied upon."""
@@ -443,16 +446,15 @@ class ExecutionService:
         self._planner.brake(RiskEvent.RECORD_FAILED, why)
 
     async def _catch_up(self) -> None:
-        """Ask again for what is missing: orders at the broker, executions in the record.
-
-        An order that the broker's lists lacked is looked for a second time before it counts as
-        absent; executions are asked for once the record can be written again.
-        """
-        if self.books.wants_second_look():
-            await self._connector.resynchronise("an order was missing from the broker's lists")
+        """Ask for what was not booked, once the record can be written again."""
         if self._lacks_reports and self._connector.may_exit() and self._store.is_writable():
             self._lacks_reports = False
             await self._connector.resynchronise("reports could not be booked")
+
+    async def _look_again(self) -> None:
+        """Look a second time for what the broker's lists lacked, before it counts as absent."""
+        if self._connector.may_exit() and self.books.take_second_look():
+            await self._connector.resynchronise("an order was missing from the broker's lists")
 
     async def cancel_entries(self) -> None:
         """Ask the broker to cancel the entries that still work; for the end of a session."""

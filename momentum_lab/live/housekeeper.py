@@ -61,7 +61,7 @@ class Housekeeper:
         while True:
             self._do(self._record_equity, now_ns)
             self._do(self._execution.look_at_losses)
-            if now_ns >= next_part_ns:
+            if now_ns >= next_part_ns or self._capture.is_part_full:
                 next_part_ns = now_ns + _PART_EVERY_NS
                 self._do(self._capture.write_part)
             if now_ns >= next_report_ns:

@@ -224,7 +224,17 @@ def _settle_orders(
             kind = DifferenceKind.ORDER_ABSENT if is_absent else DifferenceKind.ORDER_ENDED
             text = f"{order['purpose']} order was {order['state']}: {report.message}"
             found.append(Difference(kind, 0, 0.0, 0.0, report.order_ref, text))
+    working = {order["order_ref"] for order in store.unsettled_orders()}
+    # Also of one that has ended otherwise in the meantime: nobody would look for it again.
+    _forget_all_but(books, working, are_positions=False)
     return found
+
+
+def _forget_all_but(books: Bookkeeper, doubted: set[str], *, are_positions: bool) -> None:
+    """Forget what was missing before and is in doubt no longer, of orders or of positions."""
+    for name in books.missing:
+        if name.startswith(_POSITION) == are_positions and name not in doubted:
+            books.forget_missing(name)
 
 
 def _unknown_orders(snapshot: BrokerSnapshot, store: TradeStore) -> list[Difference]:
@@ -248,7 +258,7 @@ def _compare_positions(
 ) -> list[Difference]:
     ours = store.positions()
     before = {con_id for con_id, *_ in differing(snapshot.positions_before, ours)}
-    found = []
+    found, doubted = [], set()
     for con_id, theirs, own in differing(snapshot.positions, ours):
         name = _position_name(con_id)
         if con_id not in before:
@@ -260,6 +270,7 @@ def _compare_positions(
                 left = theirs if theirs * own > 0 else 0.0
                 found += _close_elsewhere(snapshot, store, books, con_id, own - left)
                 continue
+            doubted.add(name)
             kind, text = (
                 DifferenceKind.UNEXPLAINED_POSITION,
                 "part of it is missing; looked at again before anything is concluded",
@@ -269,11 +280,8 @@ def _compare_positions(
         else:
             kind, text = DifferenceKind.FOREIGN_POSITION, "none of it is ours"
         found.append(Difference(kind, con_id, theirs, own, None, text))
-    # Also of a position that was closed in the meantime: nobody would look for it again.
-    doubted = {_position_name(item.con_id) for item in found}
-    for name in books.missing:
-        if name.startswith(_POSITION) and name not in doubted:
-            books.forget_missing(name)
+    # Also of a position that has closed, or turned round, in the meantime.
+    _forget_all_but(books, doubted, are_positions=True)
     return found
 
 

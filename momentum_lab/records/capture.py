@@ -1,7 +1,8 @@
 """Captured quotes: what a session saw on its lines, at most one row per symbol and second.
 
-Collected as they come and written in parts while the session runs, so that a crash loses what came
-since the last part, and joined into one Parquet file at its end.
+The row is the last that was shown in its second. Rows are collected as they come and written in
+parts while the session runs, so that a crash loses what came since the last part, and joined into
+one Parquet file at its end.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import pandas as pd
 from momentum_lab.core.market import NS_PER_S
 from momentum_lab.errors import RecordError
 
+# A part of this size takes a twentieth of a second to write.
+_ROWS_PER_PART = 20_000
 COLUMNS = ("symbol", "at_ns", "bid", "ask", "bid_size", "ask_size", "last")
 _values = attrgetter(*COLUMNS)
 
@@ -42,27 +45,37 @@ class QuoteCapture:
         """
         self.path = path
         self._rows: list[tuple[object, ...]] = []
-        self._last_s: dict[str, int] = {}
+        # Symbol -> second, and what was shown last in it; a row once the next second has begun.
+        self._latest: dict[str, tuple[int, tuple[object, ...]]] = {}
         self._parts: list[Path] = []
 
     def add(self, quote: Shown) -> None:
-        """Keep what is shown, unless its symbol has a row of the same second already, or nothing.
+        """Keep what is shown, in the place of what was shown before in the same second.
 
         Nothing is written here: it is called for each word of each line.
 
         Args:
             quote: a quote, or a line; its values are found by the names of `COLUMNS`.
         """
-        at_ns = quote.at_ns
-        second = at_ns // NS_PER_S
-        symbol = quote.symbol
-        if not at_ns or self._last_s.get(symbol) == second:
+        values = _values(quote)
+        symbol, at_ns = values[0], values[1]
+        if not at_ns:
             return
-        self._last_s[symbol] = second
-        self._rows.append(_values(quote))
+        second = at_ns // NS_PER_S
+        before = self._latest.get(symbol)
+        if before is not None and before[0] != second:
+            self._rows.append(before[1])
+        self._latest[symbol] = second, values
+
+    @property
+    def is_part_full(self) -> bool:
+        """Whether what has been collected had better be written."""
+        return len(self._rows) >= _ROWS_PER_PART
 
     def write_part(self) -> None:
         """Write what has been collected since the last part; it is kept where that fails.
+
+        The second that each symbol is in may go on, and waits for the next part.
 
         Raises:
             RecordError: the folder cannot be written.
@@ -81,11 +94,13 @@ class QuoteCapture:
         self._rows.clear()
 
     def close(self) -> None:
-        """Write what is left and join the parts.
+        """Write what is left, the seconds that have begun too, and join the parts.
 
         Raises:
             RecordError: the folder cannot be written.
         """
+        self._rows += [values for _, values in self._latest.values()]
+        self._latest.clear()
         self.write_part()
         if not self._parts:
             return

@@ -524,3 +524,27 @@ def test_a_foreign_position_is_not_touched_and_not_added_to(tape: Path, tmp_path
     # Nobody gives it a stop either.
     told = {words.partition(":")[0] for words in own_violations(found)}
     assert told == {"position without a stop"}
+
+
+def test_a_position_that_turns_round_between_two_looks_is_not_looked_at_for_ever(
+    tape: Path, tmp_path: Path
+) -> None:
+    async def scenario(found: OrderDesk) -> None:
+        await found.enter()
+        (stop,), held = stops(found), found.held()
+        by_hand(found, Side.SELL, held // 3)
+        await found.session._auditor.audit()
+        assert found.session._execution.books.missing
+        # Before the second look all of it is sold once more.
+        fill(found, stop, held)
+        await anyio.sleep(30)
+        assert found.held() == -(held // 3)
+        assert found.session._execution.books.missing == ()
+        n_steps = len(found.store.table("connection", found.session.run_id))
+        await anyio.sleep(60)
+        assert found.is_operational()
+        assert len(found.store.table("connection", found.session.run_id)) == n_steps
+        by_hand(found, Side.BUY, held // 3, order_id=2)
+        await found.session._auditor.audit()
+
+    live_one_day(tape, tmp_path, scenario)

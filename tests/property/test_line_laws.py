@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from ib_insync import IB, Stock, Ticker
 
 from momentum_lab.clock import SystemClock
-from momentum_lab.core.market import DataType, Instrument
+from momentum_lab.core.market import NS_PER_S, DataType, Instrument
 from momentum_lab.live.ibkr.hearing import Ears
 from momentum_lab.live.ibkr.line import Line, Lines, LineStatus
+from tests.factories import NOON
 
 REQUEST = 7
 prices = st.integers(1, 30_000).map(lambda cents: cents / 100)
@@ -52,6 +53,15 @@ def _client() -> IB:
     ib.client.decoder.serverVersion = 176
     ib.client._apiReady = True
     return ib
+
+
+class _SetClock(SystemClock):
+    """Shows what it is set to."""
+
+    at_ns = NOON
+
+    def now_ns(self) -> int:
+        return self.at_ns
 
 
 def _line(messages: list[tuple[Any, ...]], *, chunk: int = 3) -> tuple[Line, list[str]]:
@@ -138,3 +148,46 @@ def test_the_brokers_ways_to_say_no_price_leave_a_side_empty(price: float, size:
     line, _ = _line([(1, 6, REQUEST, 1, 50.0, 100, 1), (1, 6, REQUEST, 1, price, size, 1)])
 
     assert (line.bid, line.bid_size) == (None, None)
+
+
+def test_a_line_follows_a_clock_that_is_set_back() -> None:
+    ib, clock = _client(), _SetClock()
+    ears = Ears(clock, lambda *_: None)
+    ears.attach(ib, on_code=lambda *_: None, on_loss=lambda _: None, on_doubt=lambda _: None)
+    line = Lines().want(Instrument("SPY", 756733))
+    line.begin(REQUEST)
+    ears.expect_line(REQUEST, line)
+
+    _feed(ib, [(1, 6, REQUEST, 1, 50.0, 100, 1)], chunk=1)
+    assert line.at_ns == NOON
+    # Otherwise a quote would count as fresh until the clock has caught up.
+    clock.at_ns = NOON - 3600 * NS_PER_S
+    _feed(ib, [(2, 6, REQUEST, 0, 300)], chunk=1)
+    assert line.at_ns == NOON - 3600 * NS_PER_S
+    ears.close()
+
+
+@given(frames, st.integers(1, 7))
+def test_who_hears_of_lines_hears_of_each_once_as_it_then_stands(
+    messages: list[tuple[Any, ...]], chunk: int
+) -> None:
+    ib, heard = _client(), list[tuple[float | None, float | None, bool]]()
+    lines = Lines()
+
+    def on_heard(line: Line) -> None:
+        heard.append((line.bid, line.ask, line.status is LineStatus.FLOWING))
+
+    ears = Ears(SystemClock(), lambda *_: None, on_heard)
+    ears.attach(ib, on_code=lambda *_: None, on_loss=lambda _: None, on_doubt=lambda _: None)
+    line = lines.want(Instrument("SPY", 756733))
+    line.begin(REQUEST)
+    ears.expect_line(REQUEST, line)
+    spoke = 0
+    for at in range(0, len(messages), chunk):
+        together = messages[at : at + chunk]
+        _feed(ib, together, chunk=chunk)
+        spoke += any(m[2] == REQUEST and m[0] in (1, 2) and m[3] <= 4 for m in together)
+        assert len(heard) == spoke
+        if heard:
+            assert heard[-1] == (line.bid, line.ask, True)
+    ears.close()

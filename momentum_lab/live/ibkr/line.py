@@ -148,9 +148,7 @@ class Line:
             heard_s: transport time of the arrival.
             at_ns: the same in market time.
         """
-        self.heard_s = heard_s
-        # The system's clock may be set back.
-        self.at_ns = max(self.at_ns, at_ns)
+        self.heard_s, self.at_ns = heard_s, at_ns
         if self.status is not LineStatus.FLOWING:
             self.status, self.words = LineStatus.FLOWING, ""
             self.answered.nudge()
@@ -186,6 +184,10 @@ class Line:
         self._forget()
         self.request, self.status, self.words = None, LineStatus.PARKED, ""
         self.wake()
+
+    def use(self) -> None:
+        """Somebody wants it now: it is not the first to be given up for another."""
+        self.used_s = transport_s()
 
     def wake(self) -> None:
         """Let the streams look again."""
@@ -242,7 +244,7 @@ class QuoteStream:
     def __enter__(self) -> QuoteStream:
         """Start to listen."""
         self.line.streams[self] = None
-        self.line.used_s = transport_s()
+        self.line.use()
         self.line.listening.nudge()
         return self
 

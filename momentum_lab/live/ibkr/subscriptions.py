@@ -199,7 +199,7 @@ class Subscriptions:
         """
         async with self._opening:
             line = self._lines.want(await self.contracts.look_up(ib, symbol))
-            line.used_s = transport_s()
+            line.use()
             if line.request is not None:
                 return line
             if self.n_used >= self._capacity:

@@ -178,10 +178,12 @@ class TickEars:
     def _settle(self) -> None:
         at_ns, self._now_ns = self._now_ns, 0
         self.heard_s = now_s = transport_s()
-        for line in self._changed:
-            line.settle(now_s, at_ns)
-            self._on_heard(line)
+        changed = list(self._changed)
         self._changed.clear()
+        for line in changed:
+            line.settle(now_s, at_ns)
+        for line in changed:
+            self._on_heard(line)
 
 
 def _by_kind(*handlers: tuple[Sequence[str], Handler]) -> dict[str, Handler]:
