@@ -23,7 +23,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from enum import Enum
 from typing import Any
 
@@ -261,22 +261,33 @@ def size_position(
         ((cap, shares) for cap, shares in caps if shares is not None), key=lambda pair: pair[1]
     )
     shares = math.floor(max(0.0, raw) / parameters.lot + EPSILON) * parameters.lot
-    found = Size(
+    cost_ratio = _cost_ratio(shares, inputs.spread_usd, stop_usd)
+    too_small = _below_minimum(shares, shares * inputs.entry_usd, cost_ratio, parameters)
+    if too_small is None:
+        words = f"{shares} shares, bound by {binding.value} ({raw:.1f})"
+    else:
+        shares = 0
+        words = f"no size: {too_small.value}, {binding.value} allows {raw:.1f} shares"
+    words += f"; {budget_usd:,.2f} USD of {source.value} at {stop_usd:.4f} USD a share"
+    not_known = [cap.value for cap, allowed in caps if allowed is None]
+    if not_known:
+        words += f"; not known: {', '.join(not_known)}"
+    notional_usd = shares * inputs.entry_usd
+    return Size(
         shares=shares,
-        reason=SizeReason.OK,
-        text="",
+        reason=too_small or SizeReason.OK,
+        text=words,
         binding=binding,
         budget_usd=budget_usd,
         budget_source=source,
         raw_shares=raw,
         stop_size_usd=stop_usd,
-        notional_usd=shares * inputs.entry_usd,
+        notional_usd=notional_usd,
         risk_at_stop_usd=shares * stop_usd,
-        cost_ratio=_cost_ratio(shares, inputs.spread_usd, stop_usd),
-        gap_stress_usd=shares * inputs.entry_usd * _GAP_RATIO,
+        cost_ratio=cost_ratio,
+        gap_stress_usd=notional_usd * _GAP_RATIO,
         caps=caps,
     )
-    return _told(_with_minimums(found, parameters))
 
 
 def stop_size(entry_usd: float, stop_usd: float, *, spread_usd: float, tick_usd: float) -> float:
@@ -402,38 +413,17 @@ def _cost_ratio(shares: int, spread_usd: float, stop_usd: float) -> float | None
     return cost_usd / (shares * stop_usd)
 
 
-def _with_minimums(size: Size, parameters: SizingParameters) -> Size:
-    """Return no size where it would be too small, or would mostly pay costs."""
-    if size.shares < parameters.min_shares:
-        reason = SizeReason.BELOW_MIN_SHARES
-    elif size.notional_usd < parameters.min_notional_usd - EPSILON:
-        reason = SizeReason.BELOW_MIN_NOTIONAL
-    elif size.cost_ratio is not None and size.cost_ratio > parameters.max_cost_ratio + EPSILON:
-        reason = SizeReason.COST_TOO_HIGH
-    else:
-        return size
-    return replace(
-        size, shares=0, reason=reason, notional_usd=0.0, risk_at_stop_usd=0.0, gap_stress_usd=0.0
-    )
-
-
-def _told(size: Size) -> Size:
-    """Return a size with its sentence."""
-    cap = size.binding.value if size.binding else ""
-    words = f"{size.shares} shares, bound by {cap} ({size.raw_shares:.1f})"
-    if size.reason is not SizeReason.OK:
-        words = f"no size: {size.reason.value}, {cap} allows {size.raw_shares:.1f} shares"
-    if size.budget_source is not None:
-        words += (
-            f"; {size.budget_usd:,.2f} USD of {size.budget_source.value}"
-            f" at {size.stop_size_usd:.4f} USD a share"
-        )
-    if size.not_known:
-        words += f"; not known: {', '.join(one.value for one in size.not_known)}"
-    return replace(size, text=words)
-
-
-# --- Kelly --------------------------------------------------------------------------------
+def _below_minimum(
+    shares: int, notional_usd: float, cost_ratio: float | None, parameters: SizingParameters
+) -> SizeReason | None:
+    """Return why a size is too small, or would mostly pay costs; None where it is neither."""
+    if shares < parameters.min_shares:
+        return SizeReason.BELOW_MIN_SHARES
+    if notional_usd < parameters.min_notional_usd - EPSILON:
+        return SizeReason.BELOW_MIN_NOTIONAL
+    if cost_ratio is not None and cost_ratio > parameters.max_cost_ratio + EPSILON:
+        return SizeReason.COST_TOO_HIGH
+    return None
 
 
 def size_as_dict(text: str) -> dict[str, Any]:
