@@ -82,3 +82,31 @@ def test_what_could_not_be_written_is_written_later(tmp_path: Path) -> None:
     assert len(pd.read_parquet(folder / "quotes.part0000.parquet")) == 2
     capture.close()
     assert len(pd.read_parquet(capture.path)) == 3
+
+
+def test_parts_that_cannot_be_joined_stay_and_nothing_is_left_half_written(tmp_path: Path) -> None:
+    capture = QuoteCapture(tmp_path / "quotes.parquet")
+    for at_ms in (0, 1000, 2000, 3000):
+        capture.add(quote("AAA", at_ms, 10.0))
+        capture.write_part()
+    parts = sorted(tmp_path.iterdir())
+    parts[1].write_bytes(parts[1].read_bytes()[:-10])
+    with pytest.raises(RecordError, match=r"quotes\.parquet: could not be written"):
+        capture.close()
+
+    left = sorted(tmp_path.iterdir())
+    assert set(parts) < set(left)
+    assert capture.path not in left
+    assert [path.name for path in left if path.suffix != ".parquet"] == []
+
+
+def test_a_part_that_knows_nothing_of_a_side_is_read_like_the_others(tmp_path: Path) -> None:
+    capture = QuoteCapture(tmp_path / "quotes.parquet")
+    for at_ms in (0, 1000):
+        capture.add(Quote("AAA", NOON + at_ms * MS, None, 10.0, None, 100, None))
+    capture.write_part()
+    (part,) = tmp_path.iterdir()
+
+    kinds = pd.read_parquet(part).dtypes
+    assert kinds["bid"] == kinds["ask"] == "float64"
+    assert kinds["at_ns"] == "int64"
