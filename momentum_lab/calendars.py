@@ -41,11 +41,16 @@ class TradingSession:
         return self.open_ns <= at_ns < self.close_ns
 
 
-@lru_cache(maxsize=16)
-def _year(year: int) -> Any:
+def _exchange_calendars() -> Any:
     # Imported late: the package takes seconds to load, and a rule needs no calendar.
     import exchange_calendars  # noqa: PLC0415
 
+    return exchange_calendars
+
+
+@lru_cache(maxsize=16)
+def _year(year: int) -> Any:
+    exchange_calendars = _exchange_calendars()
     with warnings.catch_warnings():
         # The package uses what pandas will change in version 4; its readers cannot help that.
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -53,6 +58,18 @@ def _year(year: int) -> Any:
         return exchange_calendars.get_calendar(
             "XNYS", start=f"{year - 1}-12-15", end=f"{year + 1}-01-15"
         )
+
+
+def prepare_calendar(at_ns: int | None) -> None:
+    """Load what answers about sessions, which takes a second, before somebody waits for it.
+
+    Args:
+        at_ns: an instant of the year that will be asked about; None where it is not known yet.
+    """
+    if at_ns is None:
+        _exchange_calendars()
+    else:
+        session_on_day_of(at_ns)
 
 
 def day_start_ns(at_ns: int) -> int:

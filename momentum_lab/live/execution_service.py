@@ -133,9 +133,12 @@ class ExecutionService:
         """
         while True:
             self._guarding.clear()
+            works = True
             try:
                 await self._catch_up()
-                is_quiet = await self._guard_once() and not self._lacks_reports
+                trades, working = self._store.open_trades(), self._store.unsettled_orders()
+                works = bool(trades or working)
+                is_quiet = await self._guard_once(trades, working) and not self._lacks_reports
                 if is_quiet and self._connector.may_exit():
                     self._planner.read_ahead()
             except (RecordError, IllegalTransitionError) as error:
@@ -145,17 +148,16 @@ class ExecutionService:
             # After what had to be sent: nothing can be while everything is asked for.
             await self._look_again()
             is_quiet = is_quiet and not self.books.missing
-            works = self._store.open_trades() or self._store.unsettled_orders()
+            # What has come since has set the alarm.
             rest_s = _GUARD_BUSY_S if not is_quiet else _GUARD_IDLE_S if works else math.inf
             if not self._guarding.is_set:
                 await self._guarding.rest(rest_s)
 
-    async def _guard_once(self) -> bool:
+    async def _guard_once(self, trades: list[Row], working: list[Row]) -> bool:
         if not self._planner.risk_state.may_enter:
-            working = self._store.unsettled_orders()
             await self.protection.cancel([row for row in working if row["purpose"] == "entry"])
-        is_quiet = not await self.protection.look_at_orphans()
-        for trade in self._store.open_trades():
+        is_quiet = not await self.protection.look_at_orphans(trades, working)
+        for trade in trades:
             verdict = await self.protection.look(trade["trade_id"])
             is_quiet = is_quiet and verdict is Verdict.QUIET
             if verdict is Verdict.NAKED:

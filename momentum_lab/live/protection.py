@@ -246,17 +246,20 @@ class Protection:
         whole = next((row for row in stops if self._is_live(row, held)), None)
         return [row for row in stops if row is not whole] if whole is not None else []
 
-    async def look_at_orphans(self) -> bool:
+    async def look_at_orphans(self, trades: list[Row], working: list[Row]) -> bool:
         """Cancel what protects or closes nothing any more; return whether something is left.
 
         Not where the broker holds something that our fills do not explain: it may be that fill.
+
+        Args:
+            trades: those that are open.
+            working: the orders whose end is not known.
         """
-        trades = self._store.open_trades()
         served = {trade["decision_id"] for trade in trades}
         held = {trade["trade_id"] for trade in trades}
         orphans = [
             orphan
-            for row in self._store.unsettled_orders()
+            for row in working
             if row["purpose"] != OrderPurpose.ENTRY.value and row["symbol"] not in self._blocked
             if row["decision_id"] not in served and row["trade_id"] not in held
             for orphan in self._orphans_of(row)

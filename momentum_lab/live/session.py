@@ -18,7 +18,7 @@ from typing import Any
 import anyio
 import anyio.abc
 
-from momentum_lab.calendars import session_on_day_of
+from momentum_lab.calendars import prepare_calendar, session_on_day_of
 from momentum_lab.clock import Alarm, Clock, ReplayClock, SystemClock, wall_ns
 from momentum_lab.core.connection import ConnectionEvent, ConnectionState
 from momentum_lab.errors import BrokerError, MomentumLabError, ParameterError, RecordError
@@ -227,7 +227,7 @@ class LiveSession:
         )
         self._desk.stay_halted(self._control.start())
         # The calendar takes a second to load: now, not between a headline and its order.
-        session_on_day_of(wall_ns())
+        prepare_calendar(None if self._clock.is_replay else wall_ns())
 
     def _refuse_store(self) -> None:
         """Keep real, simulated and merely decided trades apart: days and limits are summed.
