@@ -275,7 +275,9 @@ def look(
         return watch, _verdict(watch, parameters)
     for bar in latest(candles, ending_after_ns=watch.received_ns):
         reading = _read(watch, bar, now_ns)
-        watch = replace(watch, best=_nearer(watch.best, reading, parameters))
+        best = _nearer(watch.best, reading, parameters)
+        if best is not watch.best:
+            watch = replace(watch, best=best)
         if _fires(reading, parameters):
             return watch, _signal(watch, reading, candles, parameters)
     return watch, None
