@@ -263,3 +263,8 @@ class ReplayClock:
 
 
 Clock = SystemClock | ReplayClock
+
+
+def now_or_none(clock: Clock) -> int | None:
+    """Return market time, UTC epoch nanoseconds; None before a replay was told it."""
+    return clock.now_ns() if clock.is_anchored else None

@@ -13,8 +13,8 @@ import logging
 import anyio
 
 from momentum_lab.calendars import day_start_ns
-from momentum_lab.clock import Clock, transport_s
-from momentum_lab.errors import BrokerError, IllegalTransitionError, MomentumLabError, RecordError
+from momentum_lab.clock import Clock, now_or_none, transport_s
+from momentum_lab.errors import BrokerError, IllegalTransitionError, RecordError
 from momentum_lab.live.decisions import OnIncident
 from momentum_lab.live.execution_service import ExecutionService
 from momentum_lab.live.ibkr.connector import IBKRConnector
@@ -157,7 +157,7 @@ class Auditor:
         try:
             self._store.add_difference(
                 self._run_id,
-                at_ns=self._now_or_none(),
+                at_ns=now_or_none(self._clock),
                 kind=found.kind.value,
                 action=found.action,
                 symbol=symbol,
@@ -177,9 +177,3 @@ class Auditor:
         known = {line.instrument.con_id: line.instrument.symbol for line in self._connector.lines}
         known |= {row["con_id"]: row["symbol"] for row in self._store.open_trades()}
         return known.get(con_id, f"contract {con_id}")
-
-    def _now_or_none(self) -> int | None:
-        try:
-            return self._clock.now_ns()
-        except MomentumLabError:
-            return None

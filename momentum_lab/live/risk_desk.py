@@ -13,13 +13,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from momentum_lab.calendars import day_start_ns
-from momentum_lab.clock import Clock
+from momentum_lab.clock import Clock, now_or_none
 from momentum_lab.core.account_risk import RiskSnapshot
 from momentum_lab.core.market import NS_PER_S, Quote, Side
 from momentum_lab.core.risk_state import RiskEvent, RiskState, advance_risk
 from momentum_lab.core.signal import Decision, Reason, passed
 from momentum_lab.core.sizing import stop_size
-from momentum_lab.errors import DataError, RecordError
+from momentum_lab.errors import RecordError
 from momentum_lab.live.ibkr.connector import IBKRConnector
 from momentum_lab.parameters import Parameters
 from momentum_lab.records import ledger, risk_queries
@@ -112,7 +112,7 @@ class RiskDesk:
         state = advance_risk(before.state, event)
         if state is before.state and event is not RiskEvent.RESUME_BY_HAND:
             return state
-        now_ns = self._now_or_none()
+        now_ns = now_or_none(self._clock)
         after = _Brake(state, cause, now_ns or 0)
         if not state.may_enter:
             self._brake = after
@@ -124,7 +124,7 @@ class RiskDesk:
     def _current(self) -> _Brake:
         if self._brake is None:
             self._brake = self._read()
-        found, now_ns = self._brake, self._now_or_none()
+        found, now_ns = self._brake, now_or_none(self._clock)
         is_of_earlier_day = now_ns is not None and found.since_ns < day_start_ns(now_ns)
         if found.state is RiskState.REDUCING and is_of_earlier_day:
             self._brake = _Brake(RiskState.ACTIVE, "a new day", now_ns or 0)
@@ -136,7 +136,7 @@ class RiskDesk:
         if row is None:
             return _Brake(RiskState.ACTIVE, "", 0)
         # It may have been set before the broker told the time; a run's own row is of its day.
-        at_ns = row["at_ns"] or (self._now_or_none() if self._of_run else row["wall_ns"])
+        at_ns = row["at_ns"] or (now_or_none(self._clock) if self._of_run else row["wall_ns"])
         return _Brake(RiskState(row["state"]), row["cause"], at_ns or 0)
 
     def _record_new_day(self, now_ns: int | None) -> None:
@@ -146,13 +146,6 @@ class RiskDesk:
             )
         except RecordError:
             _log.exception("brake not recorded: a new day")
-
-    def _now_or_none(self) -> int | None:
-        try:
-            return self._clock.now_ns()
-        except DataError:
-            # A replay is told the time by its gateway.
-            return None
 
     # --- the account -----------------------------------------------------------------------
 

@@ -13,14 +13,12 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import anyio
 import anyio.abc
 
 from momentum_lab.calendars import prepare_calendar, session_on_day_of
-from momentum_lab.clock import Alarm, Clock, ReplayClock, SystemClock, wall_ns
-from momentum_lab.core.connection import ConnectionEvent, ConnectionState
+from momentum_lab.clock import Alarm, Clock, ReplayClock, SystemClock, now_or_none, wall_ns
 from momentum_lab.errors import BrokerError, MomentumLabError, ParameterError, RecordError
 from momentum_lab.live.auditor import Auditor
 from momentum_lab.live.collector import rare_collections
@@ -35,7 +33,8 @@ from momentum_lab.live.ibkr.synchronisation import BrokerSnapshot
 from momentum_lab.live.news_handler import Assignment, NewsHandler
 from momentum_lab.live.position_manager import PositionManager
 from momentum_lab.live.process_signals import signals_call
-from momentum_lab.live.run_identity import check_run_id, new_run_id, revision
+from momentum_lab.live.run_diary import RunDiary
+from momentum_lab.live.run_identity import check_run_id, new_run_id
 from momentum_lab.parameters import Parameters, refuse_live
 from momentum_lab.records.capture import QuoteCapture
 from momentum_lab.records.control import control_path
@@ -86,6 +85,7 @@ class LiveSession:
     _execution: ExecutionService = field(init=False)
     _manager: PositionManager = field(init=False)
     _engine: DetectionEngine = field(init=False)
+    _diary: RunDiary = field(init=False)
     _book: DecisionBook = field(init=False)
     _auditor: Auditor = field(init=False)
     _capture: QuoteCapture = field(init=False)
@@ -144,8 +144,11 @@ class LiveSession:
         self._store = TradeStore(self.database)
         if is_replay:
             self._store.commit_lightly()
+        self._diary = RunDiary(
+            self._store, self._clock, run_id=self.run_id, parameters=self.parameters
+        )
         try:
-            self._refuse_store()
+            self._diary.begin()
         except RecordError:
             self._store.close()
             raise
@@ -164,21 +167,12 @@ class LiveSession:
             self._store.close()
 
     def _begin(self) -> None:
-        self._store.start_run(
-            self.run_id,
-            mode=self.parameters.mode,
-            account=self.parameters.account,
-            strategy=self.parameters.strategy,
-            params_hash=self.parameters.params_hash,
-            params=_without_accounts(self.parameters),
-            revision=revision(),
-        )
         self._capture = QuoteCapture(self.folder / "quotes.parquet")
         self._connector = IBKRConnector(
             self.parameters,
             clock=self._clock,
-            on_transition=self._record_transition,
-            on_incident=self._record_incident,
+            on_transition=self._diary.note_transition,
+            on_incident=self._diary.note_incident,
             on_heard=self._capture.add,
         )
         self._book = DecisionBook(self._store, self._clock, run_id=self.run_id)
@@ -187,7 +181,7 @@ class LiveSession:
             book=self._book,
             clock=self._clock,
             parameters=self.parameters,
-            on_incident=self._record_incident,
+            on_incident=self._diary.note_incident,
         )
         self._manager = PositionManager(
             self._connector,
@@ -195,7 +189,7 @@ class LiveSession:
             self._store,
             clock=self._clock,
             parameters=self.parameters,
-            on_incident=self._record_incident,
+            on_incident=self._diary.note_incident,
         )
         self._auditor = Auditor(
             self._connector,
@@ -204,7 +198,7 @@ class LiveSession:
             run_id=self.run_id,
             clock=self._clock,
             every_s=self.parameters.execution.audit_every_s,
-            on_incident=self._record_incident,
+            on_incident=self._diary.note_incident,
         )
         self._desk = CommandDesk(
             self._connector,
@@ -214,7 +208,7 @@ class LiveSession:
             stop=self.stop,
             is_stopping=self._stop.is_set,
             retry_s=self.parameters.execution.exit_retry_s,
-            on_incident=self._record_incident,
+            on_incident=self._diary.note_incident,
         )
         self._desk.leases.append(self._lease)
         self._control = ControlWatch(
@@ -223,32 +217,11 @@ class LiveSession:
             self.parameters.mode,
             obey=self._desk.obey,
             life=self._desk.life,
-            on_incident=self._record_incident,
+            on_incident=self._diary.note_incident,
         )
         self._desk.stay_halted(self._control.start())
         # The calendar takes a second to load: now, not between a headline and its order.
         prepare_calendar(None if self._clock.is_replay else wall_ns())
-
-    def _refuse_store(self) -> None:
-        """Keep real, simulated and merely decided trades apart: days and limits are summed.
-
-        A session that sends nothing could close nothing, so that its store has no open trades.
-        """
-        mode = self.parameters.mode
-        others = sorted(
-            found for found in self._store.modes() - {mode} if {"live", "shadow"} & {found, mode}
-        )
-        if others:
-            raise RecordError(
-                f"{self.database}: mode {mode} expects a trade store of its own"
-                f" (records.database), found runs of mode {', '.join(others)} in this one"
-            )
-        n_trades = len(self._store.open_trades())
-        if mode == "shadow" and n_trades:
-            raise RecordError(
-                f"{self.database}: mode shadow sends nothing and could not close the {n_trades}"
-                " open trades of this store"
-            )
 
     async def _run_services(self) -> None:
         queue: asyncio.Queue[Assignment] = asyncio.Queue(self.parameters.news.queue_size)
@@ -296,7 +269,7 @@ class LiveSession:
             if not isinstance(error, MomentumLabError):
                 _log.exception("%s failed", name)
             self._failure = error
-            self._record_incident("service failed", f"{name}: {_words(error)}")
+            self._diary.note_incident("service failed", f"{name}: {_words(error)}")
             self.stop(f"{name}: {_words(error)}")
 
     async def _until_the_end(self) -> None:
@@ -382,7 +355,7 @@ class LiveSession:
                 f"trade {row['trade_id']}: no exit is sent while the exchange is closed; it is"
                 f" protected by its stop at the broker, at {row['stop']:g}"
             )
-            self._record_incident("exchange closed", text, row["symbol"])
+            self._diary.note_incident("exchange closed", text, row["symbol"])
 
     async def _until_settled(self) -> None:
         while self._store.open_trades() or self._store.unsettled_orders():  # noqa: ASYNC110 - as above
@@ -429,66 +402,26 @@ class LiveSession:
             book=self._book,
             clock=self._clock,
             capture=self._capture,
-            on_incident=self._record_incident,
+            on_incident=self._diary.note_incident,
         ).run()
 
     def _end(self) -> SessionResult:
-        now_ns = self._now_or_none()
         still_open = tuple(self._store.open_trades())
         reason = self._stop_reason
         if still_open:
             held = ", ".join(
                 f"{row['symbol']} {self._store.shares_of(row):+g} shares" for row in still_open
             )
-            self._record_incident("position left open", held, None)
+            self._diary.note_incident("position left open", held, None)
             reason = f"{reason}; still open: {held}"
         if working := self._store.unsettled_orders():
             told = ", ".join(f"{row['symbol']} {row['side']} {row['shares']}" for row in working)
-            self._record_incident("order left at the broker", told)
+            self._diary.note_incident("order left at the broker", told)
             reason = f"{reason}; orders without a known end: {told}"
-        self._store.end_run(self.run_id, reason=reason, market_end_ns=now_ns)
+        self._store.end_run(self.run_id, reason=reason, market_end_ns=now_or_none(self._clock))
         self._control.end(reason)
         self._capture.close()
         return SessionResult(self.run_id, reason, still_open, self.database, self.folder)
-
-    # --- what is written down --------------------------------------------------------------
-
-    def _now_or_none(self) -> int | None:
-        try:
-            return self._clock.now_ns()
-        except MomentumLabError:
-            return None
-
-    def _record_transition(
-        self, state: ConnectionState, event: ConnectionEvent, cause: str
-    ) -> None:
-        try:
-            self._store.add_transition(
-                self.run_id,
-                at_ns=self._now_or_none(),
-                state=state.value,
-                event=event.value,
-                cause=cause,
-            )
-        except RecordError:
-            _log.exception("connection step not recorded")
-
-    def _record_incident(self, kind: str, text: str, symbol: str | None = None) -> None:
-        _log.warning("incident: %s: %s", kind, text)
-        try:
-            self._store.add_incident(
-                self.run_id, at_ns=self._now_or_none(), kind=kind, text=text, symbol=symbol
-            )
-        except RecordError:
-            _log.exception("incident not recorded")
-
-
-def _without_accounts(parameters: Parameters) -> dict[str, Any]:
-    """Return the set as it is stored: ids of accounts can be told apart, but not read."""
-    found = parameters.as_dict()
-    found["account"] = masked(parameters.account)
-    found["real_money"]["accepted_for"] = masked(parameters.real_money.accepted_for)
-    return found
 
 
 def _words(error: BaseException) -> str:

@@ -11,7 +11,7 @@ from momentum_lab.live import auditor
 
 ROOT = Path(__file__).parents[2]
 RUNBOOK = ROOT / "docs" / "runbook.md"
-TELL = {"on_incident", "_on_incident", "_record_incident"}
+TELL = {"on_incident", "_on_incident", "note_incident"}
 
 
 def kinds_in(tree: ast.AST) -> Iterator[str]:
