@@ -169,8 +169,9 @@ async def order_desk(
     rules: Rules | None = None,
     size: float = SMALL,
     rejects: Callable[[Ticket], bool] = lambda _ticket: False,
+    before: Callable[[Gateway], Awaitable[None]] | None = None,
 ) -> AsyncIterator[OrderDesk]:
-    """A session that is OPERATIONAL, with a fresh quote of SPY."""
+    """A session that is OPERATIONAL, with a fresh quote of SPY; `before` it something happens."""
     settings = GatewaySettings(
         tape=tape, start_ns=NOON_NS, fast=1, slow=1, hold=False, rules=rules or Rules(), opened_s=1
     )
@@ -183,6 +184,8 @@ async def order_desk(
             judge.session = session
             found = OrderDesk(gateway, session, judge)
             failure: Exception | None = None
+            if before is not None:
+                await before(gateway)
             async with anyio.create_task_group() as group:
                 group.start_soon(found.run)
                 group.start_soon(look_on, judge)

@@ -49,7 +49,7 @@ class Auditor:
 
         Args:
             connector: asks the broker.
-            execution: books what is found; its blocked symbols are set here.
+            execution: books what is found; its blocked contracts are set here.
             store: the record.
             run_id: the run that differences are recorded for.
             clock: market time.
@@ -123,9 +123,9 @@ class Auditor:
         except RecordError:
             # What cannot be booked can still be seen: an exit might open a position.
             for con_id, theirs, own in differing(snapshot.positions, self._store.positions()):
-                name = self._symbol_of(con_id)
+                name = self._name_of(con_id, snapshot)
                 words = f"the broker holds {theirs:g} shares, our fills make {own:g}"
-                self._execution.blocked[name] = f"{name}: {words}, and nothing can be booked"
+                self._execution.blocked[con_id] = f"{name}: {words}, and nothing can be booked"
             raise
         self._execution.guard()
         self._settled_s = transport_s()
@@ -133,18 +133,18 @@ class Auditor:
         self._execution.blocked.clear()
         lasting = set()
         for one in found:
-            symbol, text = self._described(one)
-            if symbol is not None and one.blocks:
-                self._execution.blocked[symbol] = text
+            symbol, text = self._described(one, snapshot)
+            if one.blocks:
+                self._execution.blocked[one.con_id] = text
             lasting.add(text)
             if text not in self._told:
                 self._tell(one, symbol, text)
         self._told = lasting
 
-    def _described(self, found: Difference) -> tuple[str | None, str]:
+    def _described(self, found: Difference, snapshot: BrokerSnapshot) -> tuple[str | None, str]:
         if not found.con_id:
             return None, f"{found.order_ref}: {found.text}"
-        symbol = self._symbol_of(found.con_id)
+        symbol = self._name_of(found.con_id, snapshot)
         if not found.blocks:
             return symbol, found.text
         return symbol, (
@@ -173,7 +173,7 @@ class Auditor:
         elif found.kind in _ALARMING:
             self._on_incident(found.kind.value.lower().replace("_", " "), text, symbol)
 
-    def _symbol_of(self, con_id: int) -> str:
-        known = {line.instrument.con_id: line.instrument.symbol for line in self._connector.lines}
+    def _name_of(self, con_id: int, snapshot: BrokerSnapshot) -> str:
+        known = {**snapshot.names}
         known |= {row["con_id"]: row["symbol"] for row in self._store.open_trades()}
         return known.get(con_id, f"contract {con_id}")

@@ -79,7 +79,8 @@ class ExecutionService:
         )
         self._entering: set[str] = set()
         self._unrecorded: dict[str, OrderIntent] = {}
-        self.blocked: dict[str, str] = {}
+        # Contract id -> why: by its symbol alone a position is not known before its line is open.
+        self.blocked: dict[int, str] = {}
         self.protection = Protection(
             connector,
             book.store,
@@ -239,8 +240,9 @@ class ExecutionService:
     def _refuse_symbol(self, symbol: str) -> Decision | None:
         if not self.accepts_entries:
             return passed(Reason.SESSION_ENDING, "this session enters nothing more")
-        if symbol in self.blocked:
-            return passed(Reason.SYMBOL_BLOCKED, self.blocked[symbol])
+        instrument = self._connector.instrument(symbol)
+        if instrument is not None and instrument.con_id in self.blocked:
+            return passed(Reason.SYMBOL_BLOCKED, self.blocked[instrument.con_id])
         busy = symbol in self._entering
         busy = busy or any(row["symbol"] == symbol for row in self._store.open_trades())
         busy = busy or any(row["symbol"] == symbol for row in self._store.unsettled_orders())
@@ -370,7 +372,7 @@ class ExecutionService:
         unrecorded = {intent.trade_id for intent in self._unrecorded.values()}
         if not self._connector.may_exit() or trade["trade_id"] in unrecorded:
             return False
-        if trade["symbol"] in self.blocked:
+        if trade["con_id"] in self.blocked:
             # The broker holds something else than our fills make: an exit could open a position.
             return False
         if self.protection.awaits_execution(trade):
@@ -416,7 +418,7 @@ class ExecutionService:
         try:
             if isinstance(report, FillReport):
                 self.books.book_fill(report.fill)
-                if report.fill.symbol in self.blocked:
+                if report.fill.con_id in self.blocked:
                     # It may be what the broker's position was ahead of: compare again.
                     await self._connector.resynchronise(f"{report.fill.symbol} is blocked")
             elif isinstance(report, CommissionReport):

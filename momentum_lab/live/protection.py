@@ -66,7 +66,7 @@ class Protection:
         clock: Clock,
         answer_s: float,
         unrecorded: dict[str, OrderIntent],
-        blocked: Mapping[str, str],
+        blocked: Mapping[int, str],
         on_incident: OnIncident,
     ) -> None:
         """Make a protection that does nothing until it is asked to look.
@@ -78,7 +78,7 @@ class Protection:
             clock: market time.
             answer_s: an order that the broker has not confirmed by then is doubted.
             unrecorded: orders that left although they could not be written down, by reference.
-            blocked: symbols in which broker and record differ.
+            blocked: contract ids of which broker and record differ.
             on_incident: hears (kind, text, symbol).
         """
         self.unrecorded = unrecorded
@@ -260,7 +260,7 @@ class Protection:
         orphans = [
             orphan
             for row in working
-            if row["purpose"] != OrderPurpose.ENTRY.value and row["symbol"] not in self._blocked
+            if row["purpose"] != OrderPurpose.ENTRY.value and row["con_id"] not in self._blocked
             if row["decision_id"] not in served and row["trade_id"] not in held
             for orphan in self._orphans_of(row)
         ]

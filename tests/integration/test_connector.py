@@ -192,7 +192,8 @@ async def test_what_the_broker_holds_besides_us_blocks_the_symbol(tmp_path: Path
     async with desk(tmp_path) as found:
         await found.execution.enter(await found.signal())
         trade_id = await found.execution.opened.receive()
-        found.execution.blocked["SPY"] = "the broker holds something else"
+        (trade,) = found.store.open_trades()
+        found.execution.blocked[trade["con_id"]] = "the broker holds something else"
 
         assert not await found.execution.close(trade_id, ExitReason.STOP_LOSS, None)
         assert len(found.store.table("orders", RUN)) == 3

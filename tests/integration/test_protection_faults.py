@@ -24,6 +24,7 @@ from momentum_lab.core.signal import Reason
 from momentum_lab.errors import RecordError
 from momentum_lab.gateway.checks import Rules
 from momentum_lab.gateway.orders import REMOVED_LIQUIDITY, Order, Ticket
+from momentum_lab.gateway.server import Gateway
 from momentum_lab.live.ibkr.synchronisation import Holdings
 from momentum_lab.live.reconcile import agrees
 from momentum_lab.records.trade_store import TradeStore
@@ -474,8 +475,12 @@ def test_the_corrected_fill_of_a_stop_is_recorded_to_the_cent(tape: Path, tmp_pa
 
 def by_hand(found: OrderDesk, side: Side, shares: int, *, order_id: int = 1) -> None:
     """Another client trades without a reference."""
+    trade_by_hand(found.gateway, side, shares, order_id=order_id)
+
+
+def trade_by_hand(gateway: Gateway, side: Side, shares: int, *, order_id: int = 1) -> None:
     order = replace(ticket(side, shares, order_id=order_id), client_id=55, order_ref="")
-    found.gateway.hub.publish(found.exchange.place(order))
+    gateway.hub.publish(gateway.hub.exchange.place(order))
 
 
 def own_violations(found: OrderDesk) -> list[str]:
@@ -524,6 +529,29 @@ def test_a_foreign_position_is_not_touched_and_not_added_to(tape: Path, tmp_path
     # Nobody gives it a stop either.
     told = {words.partition(":")[0] for words in own_violations(found)}
     assert told == {"position without a stop"}
+
+
+def test_a_foreign_position_of_before_the_session_is_known_at_its_start(
+    tape: Path, tmp_path: Path
+) -> None:
+    async def before(gateway: Gateway) -> None:
+        await anyio.sleep(7)
+        trade_by_hand(gateway, Side.BUY, 10)
+        await anyio.sleep(7)
+        assert gateway.hub.account.ledger.position("SPY").quantity == 10
+
+    async def scenario(found: OrderDesk) -> None:
+        # No line was open yet when the broker told of it, so nobody knew its symbol.
+        decision = await found.enter()
+        assert decision.reason is Reason.SYMBOL_BLOCKED
+        assert "SPY: the broker holds 10 shares" in decision.text
+        by_hand(found, Side.SELL, 10, order_id=2)
+        await found.session._auditor.audit()
+        assert found.incidents().count("position differs") == 1
+
+    found = live_one_day(tape, tmp_path, scenario, before=before)
+
+    assert found.final["orders"] == []
 
 
 def test_a_position_that_turns_round_between_two_looks_is_not_looked_at_for_ever(

@@ -8,9 +8,9 @@ OPERATIONAL and is named; how long each item took is kept.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import ib_insync
 
@@ -38,6 +38,7 @@ class BrokerSnapshot:
         completed_orders: our reference -> status text, today.
         fills: our executions since the broker's midnight, which is as far back as it remembers.
         foreign_fills: those of the same account that carry no reference of ours, e.g. by hand.
+        names: con_id -> what a person calls it, of all positions.
     """
 
     account: str
@@ -48,6 +49,7 @@ class BrokerSnapshot:
     completed_orders: dict[str, str]
     fills: tuple[Fill, ...]
     foreign_fills: tuple[Fill, ...] = ()
+    names: Mapping[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +239,7 @@ async def ask_for_books(
         completed_orders=_by_ref(completed),
         fills=tuple(fill_of(fill) for fill in fills if is_ours(fill)),
         foreign_fills=_foreign(fills, account),
+        names={row.contract.conId: _name_of(row.contract) for row in (*positions, *later)},
     )
 
 
@@ -245,6 +248,12 @@ def held(rows: list[ib_insync.Position], account: str) -> dict[int, float]:
     return {
         row.contract.conId: row.position for row in rows if row.account == account and row.position
     }
+
+
+def _name_of(contract: ib_insync.Contract) -> str:
+    """Return a stock's symbol; what else is held of the same symbol is told apart from it."""
+    is_stock = contract.secType == "STK"
+    return contract.symbol if is_stock else contract.localSymbol or contract.symbol
 
 
 def _foreign(fills: list[ib_insync.Fill], account: str) -> tuple[Fill, ...]:
