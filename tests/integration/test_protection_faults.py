@@ -554,6 +554,34 @@ def test_a_foreign_position_of_before_the_session_is_known_at_its_start(
     assert found.final["orders"] == []
 
 
+def test_the_order_of_another_client_with_the_same_id_is_not_ours(
+    tape: Path, tmp_path: Path
+) -> None:
+    async def scenario(found: OrderDesk) -> None:
+        await found.enter()
+        await found.until(lambda: is_covered(found))
+        # The stop follows the average fill.
+        await anyio.sleep(5)
+        (stop,) = stops(found)
+        mine = found.session._connector.working(stop.ticket.order_ref)
+        # Each client of the broker counts ids for itself.
+        resting = ticket(
+            Side.BUY, 400, order_type="LMT", limit_usd=1.0, order_id=stop.ticket.order_id
+        )
+        theirs = replace(resting, client_id=55, order_ref="")
+        found.gateway.hub.publish(found.exchange.place(theirs))
+        n_arrived = len(found.judge.order_log)
+        # Only who asks for the orders of all clients hears of it.
+        await found.session._auditor.audit()
+        await anyio.sleep(15)
+        assert found.session._connector.working(stop.ticket.order_ref) == mine
+        assert len(found.judge.order_log) == n_arrived
+        found.gateway.hub.publish(found.exchange.cancel(55, stop.ticket.order_id))
+        assert await found.close()
+
+    live_one_day(tape, tmp_path, scenario)
+
+
 def test_a_position_that_turns_round_between_two_looks_is_not_looked_at_for_ever(
     tape: Path, tmp_path: Path
 ) -> None:

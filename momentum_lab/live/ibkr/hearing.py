@@ -270,10 +270,11 @@ class Ears:
 
     def _hear_status(self, order_id: int, status: str, *rest: Any) -> None:
         order_ref = self._order_refs.get(order_id)
-        if order_ref is None:
+        # filled, remaining, average price, permanent id, parent, last price, client, ...
+        perm_id, client_id = int(rest[3]), int(rest[6])
+        if order_ref is None or self._ib is None or client_id != self._ib.client.clientId:
+            # Each client counts for itself, and who asks for all orders hears of theirs, too.
             return
-        # filled, remaining, average price, permanent id, ...
-        perm_id = int(rest[3])
         known = self._working.get(order_ref)
         if known is not None:
             filled, remaining = float(rest[0]), float(rest[1])
