@@ -155,9 +155,9 @@ class ExecutionService:
                 await self._guarding.rest(rest_s)
 
     async def _guard_once(self, trades: list[Row], working: list[Row]) -> bool:
-        if not self._planner.risk_state.may_enter:
-            await self.protection.cancel([row for row in working if row["purpose"] == "entry"])
-        is_quiet = not await self.protection.look_at_orphans(trades, working)
+        unwanted = [row for row in working if row["purpose"] == "entry" and not self._may_enter]
+        await self.protection.cancel(unwanted)
+        is_quiet = not (await self.protection.look_at_orphans(trades, working) or unwanted)
         for trade in trades:
             verdict = await self.protection.look(trade["trade_id"])
             is_quiet = is_quiet and verdict is Verdict.QUIET
@@ -273,6 +273,11 @@ class ExecutionService:
             order_type=OrderType.MARKET if plan.limit_usd is None else OrderType.LIMIT,
             limit_price=plan.limit_usd,
         )
+
+    @property
+    def _may_enter(self) -> bool:
+        """Whether neither the brake nor the end of the session stands against entries."""
+        return self.accepts_entries and self._planner.risk_state.may_enter
 
     @property
     def risk_state(self) -> str:
@@ -461,7 +466,11 @@ class ExecutionService:
             await self._connector.resynchronise("an order was missing from the broker's lists")
 
     async def cancel_entries(self) -> None:
-        """Ask the broker to cancel the entries that still work; for the end of a session."""
+        """Ask the broker to cancel the entries that still work; for the end of a session.
+
+        What does not leave now, because the line is down, is asked for when it is back.
+        """
+        self.guard()
         for order in self._store.unsettled_orders():
             if order["purpose"] == "entry":
                 await self._connector.cancel_order(order["order_ref"])

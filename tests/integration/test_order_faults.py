@@ -499,3 +499,27 @@ def test_stalled_writer_tells_the_fill_late(tape: Path, tmp_path: Path) -> None:
     found = trade_one_day(tape, tmp_path, scenario)
 
     assert sides(found) == ["d BUY", "t SELL"]
+
+
+def test_an_entry_that_works_when_the_session_ends_without_a_line_is_cancelled(
+    tape: Path, tmp_path: Path
+) -> None:
+    async def scenario(found: OrderDesk) -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(found.enter)
+            await anyio.sleep(0.5)
+            found.inject("halt", symbol="SPY", kind=1, for_s=600)
+            await anyio.sleep(60)
+            assert len(found.working()) == 1
+            # Told to end just when nobody can be told to cancel.
+            found.inject("tcp_reset")
+            await found.until(lambda: not found.is_operational())
+            found.session.stop("while the line is down")
+            await found.until(lambda: found.result is not None)
+            group.cancel_scope.cancel()
+        assert found.working() == []
+
+    found = trade_one_day(tape, tmp_path, scenario, rules=Rules(latency_s=2))
+
+    assert [row["state"] for row in found.final["orders"]][0] == "CANCELLED"
+    assert found.executions() == []
