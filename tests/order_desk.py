@@ -134,7 +134,7 @@ def is_protective(order_ref: str) -> bool:
     return "-sl" in order_ref or order_ref.endswith("-tp")
 
 
-def desk_parameters(port: int, *, size: float) -> Parameters:
+def desk_parameters(port: int, *, size: float, execution: Row | None = None) -> Parameters:
     """A set under which nothing but the session's end closes a position."""
     return check_parameters(
         {
@@ -155,7 +155,7 @@ def desk_parameters(port: int, *, size: float) -> Parameters:
                 "max_notional_usd": 10_000_000,
                 "max_recent_volume_ratio": 1.0,
             },
-            "execution": {"fill_timeout_s": FILL_TIMEOUT_S},
+            "execution": {"fill_timeout_s": FILL_TIMEOUT_S, **(execution or {})},
             "records": {"database": "trades.db", "runs": "runs"},
         }
     )
@@ -170,6 +170,7 @@ async def order_desk(
     size: float = SMALL,
     rejects: Callable[[Ticket], bool] = lambda _ticket: False,
     before: Callable[[Gateway], Awaitable[None]] | None = None,
+    execution: Row | None = None,
 ) -> AsyncIterator[OrderDesk]:
     """A session that is OPERATIONAL, with a fresh quote of SPY; `before` it something happens."""
     settings = GatewaySettings(
@@ -179,7 +180,7 @@ async def order_desk(
     async with paper_gateway(settings, report=lambda _text: None) as gateway:
         judge = Judge(gateway, rejects=rejects)
         with simulated(gateway, judge):
-            parameters = desk_parameters(gateway.port, size=size)
+            parameters = desk_parameters(gateway.port, size=size, execution=execution)
             session = LiveSession(parameters, root=folder, run_id="desk")
             judge.session = session
             found = OrderDesk(gateway, session, judge)

@@ -155,7 +155,7 @@ class ExecutionService:
                 await self._guarding.rest(rest_s)
 
     async def _guard_once(self, trades: list[Row], working: list[Row]) -> bool:
-        unwanted = [row for row in working if row["purpose"] == "entry" and not self._may_enter]
+        unwanted = [row for row in working if row["purpose"] == "entry" and self._is_unwanted(row)]
         await self.protection.cancel(unwanted)
         is_quiet = not (await self.protection.look_at_orphans(trades, working) or unwanted)
         for trade in trades:
@@ -166,6 +166,14 @@ class ExecutionService:
                 self._on_incident("position not protected", text, trade["symbol"])
                 await self.close(trade["trade_id"], ExitReason.NO_PROTECTION, None)
         return is_quiet
+
+    def _is_unwanted(self, entry: Row) -> bool:
+        """Whether an entry that works must end: by brake or bell, or a limit that was too long.
+
+        Nobody waits for it then: its cancel could not leave, or its session has died.
+        """
+        is_limit = entry["order_type"] == OrderType.LIMIT.value
+        return not self._may_enter or (is_limit and entry["symbol"] not in self._entering)
 
     def close_streams(self) -> None:
         """Close the stream of opened trades; for the end of a session."""

@@ -523,3 +523,27 @@ def test_an_entry_that_works_when_the_session_ends_without_a_line_is_cancelled(
 
     assert [row["state"] for row in found.final["orders"]][0] == "CANCELLED"
     assert found.executions() == []
+
+
+def test_a_limit_entry_whose_time_is_over_while_the_line_is_down_is_cancelled_then(
+    tape: Path, tmp_path: Path
+) -> None:
+    async def scenario(found: OrderDesk) -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(found.enter)
+            await anyio.sleep(0.5)
+            found.inject("halt", symbol="SPY", kind=1, for_s=600)
+            await anyio.sleep(FILL_TIMEOUT_S - 1)
+            assert len(found.working()) == 1
+            found.inject("1100", for_s=20)
+        await found.until(found.is_operational)
+        await anyio.sleep(10)
+        assert found.working() == []
+
+    trade_one_day(
+        tape,
+        tmp_path,
+        scenario,
+        rules=Rules(latency_s=2),
+        execution={"entry_order": "marketable_limit"},
+    )
