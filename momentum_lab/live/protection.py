@@ -203,8 +203,8 @@ class Protection:
             await self.cancel(ending)
             return Verdict.WAITING if ending else Verdict.QUIET
         if self._fills_are_on_their_way(protecting):
-            return await self._await_execution(trade)
-        self._since_s.pop(_execution_of(trade), None)
+            return await self._await_execution(_name_of(trade), trade["symbol"])
+        self._since_s.pop(_execution_of(_name_of(trade)), None)
         if any(map(is_open, self._store.exits_of(trade_id))):
             # The exit is of the same group, and takes from the protection what it fills.
             return Verdict.WAITING
@@ -257,15 +257,33 @@ class Protection:
         """
         served = {trade["decision_id"] for trade in trades}
         held = {trade["trade_id"] for trade in trades}
-        orphans = [
-            orphan
-            for row in working
-            if row["purpose"] != OrderPurpose.ENTRY.value and row["con_id"] not in self._blocked
-            if row["decision_id"] not in served and row["trade_id"] not in held
-            for orphan in self._orphans_of(row)
-        ]
+        orphans: list[Row] = []
+        is_waiting = False
+        for row in working:
+            is_entry = row["purpose"] == OrderPurpose.ENTRY.value
+            if is_entry or row["con_id"] in self._blocked:
+                continue
+            if row["decision_id"] in served or row["trade_id"] in held:
+                continue
+            if await self._awaits_entry(row):
+                is_waiting = True
+            else:
+                orphans += self._orphans_of(row)
         await self.cancel(orphans)
-        return bool(orphans)
+        return is_waiting or bool(orphans)
+
+    async def _awaits_entry(self, row: Row) -> bool:
+        """Whether the broker told that the entry of a stop or target filled, and no execution.
+
+        Then they protect something, although no trade is known yet.
+        """
+        if row["decision_id"] is None or self._store.trade_of_order(row) is not None:
+            return False
+        entry = self._store.family_of(row["decision_id"])[0]
+        if is_open(entry) or not self._fills_are_on_their_way([entry]):
+            return False
+        await self._await_execution(entry["order_ref"], row["symbol"])
+        return True
 
     def _orphans_of(self, row: Row) -> list[Row]:
         """Return what has to end because an exit, a stop or a target serves nothing any more."""
@@ -416,14 +434,14 @@ class Protection:
             await self._connector.resynchronise(f"order {order_ref} has no answer")
         return Verdict.WAITING
 
-    async def _await_execution(self, trade: Row) -> Verdict:
+    async def _await_execution(self, name: str, symbol: str) -> Verdict:
         """Wait for an execution that a status told of; ask for all of them after a while."""
-        key = _execution_of(trade)
+        key = _execution_of(name)
         since_s = self._since_s.setdefault(key, transport_s())
         if transport_s() - since_s > self._answer_s:
             self._since_s[key] = transport_s()
-            text = f"trade {trade['trade_id']}: filled at the broker, and no execution was told"
-            self._on_incident("execution missing", text, trade["symbol"])
+            text = f"{name}: filled at the broker, and no execution was told"
+            self._on_incident("execution missing", text, symbol)
             await self._connector.resynchronise(text)
         return Verdict.WAITING
 
@@ -472,5 +490,9 @@ class Protection:
         return True
 
 
-def _execution_of(trade: Row) -> str:
-    return f"execution of trade {trade['trade_id']}"
+def _name_of(trade: Row) -> str:
+    return f"trade {trade['trade_id']}"
+
+
+def _execution_of(name: str) -> str:
+    return f"execution of {name}"

@@ -521,7 +521,7 @@ def test_an_entry_that_works_when_the_session_ends_without_a_line_is_cancelled(
 
     found = trade_one_day(tape, tmp_path, scenario, rules=Rules(latency_s=2))
 
-    assert [row["state"] for row in found.final["orders"]][0] == "CANCELLED"
+    assert found.final["orders"][0]["state"] == "CANCELLED"
     assert found.executions() == []
 
 

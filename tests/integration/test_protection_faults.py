@@ -8,7 +8,7 @@ stop, that nothing was left that could open one, and that record and gateway agr
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,6 +25,8 @@ from momentum_lab.errors import RecordError
 from momentum_lab.gateway.checks import Rules
 from momentum_lab.gateway.orders import REMOVED_LIQUIDITY, Order, Ticket
 from momentum_lab.gateway.server import Gateway
+from momentum_lab.gateway.session import Session
+from momentum_lab.gateway.voice import Message
 from momentum_lab.live.ibkr.synchronisation import Holdings
 from momentum_lab.live.reconcile import agrees
 from momentum_lab.records.trade_store import TradeStore
@@ -468,6 +470,41 @@ def test_the_corrected_fill_of_a_stop_is_recorded_to_the_cent(tape: Path, tmp_pa
     (trade,) = found.final["trades"]
     assert trade["exit_price"] == pytest.approx(found.executions()[-1].price_usd)
     assert trade["exit_reason"] == "STOP_LOSS"
+
+
+def test_protection_stays_while_the_fill_of_a_cancelled_entry_is_not_told(
+    tape: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    are_lost = [False]
+    tell = Session.send_all
+
+    def lose_executions(self: Session, messages: Iterable[Message]) -> None:
+        tell(self, [one for one in messages if not (are_lost[0] and one[0] == "execDetails")])
+
+    monkeypatch.setattr(Session, "send_all", lose_executions)
+
+    async def scenario(found: OrderDesk) -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(found.enter)
+            await anyio.sleep(0.5)
+            found.inject("halt", symbol="SPY", kind=1, for_s=40)
+            await anyio.sleep(4)
+            (entry,) = found.working()
+            are_lost[0] = True
+            fill(found, entry, entry.quantity // 2)
+            found.gateway.hub.publish(found.exchange.cancel(17, entry.ticket.order_id))
+            are_lost[0] = False
+        assert found.held() == entry.quantity // 2
+        for _ in range(50):
+            assert is_covered(found)
+            await anyio.sleep(0.5)
+        (trade,) = found.store.open_trades()
+        assert found.store.open_shares(trade["trade_id"]) == found.held()
+        assert "execution missing" in found.incidents()
+        await anyio.sleep(40)
+        assert await found.close()
+
+    trade_one_day(tape, tmp_path, scenario, rules=Rules(latency_s=2))
 
 
 # --- made pointless by somebody else ----------------------------------------------------------
