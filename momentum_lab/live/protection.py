@@ -205,9 +205,14 @@ class Protection:
         if self._fills_are_on_their_way(protecting):
             return await self._await_execution(_name_of(trade), trade["symbol"])
         self._since_s.pop(_execution_of(_name_of(trade)), None)
-        if any(map(is_open, self._store.exits_of(trade_id))):
+        exits = self._store.exits_of(trade_id)
+        if any(map(is_open, exits)):
             # The exit is of the same group, and takes from the protection what it fills.
             return Verdict.WAITING
+        if not any(map(is_open, stops_of(family))) and is_hopeless(family, exits):
+            # An exit that is refused is not asked for again at each look.
+            is_due = self._may_ask(f"close of {_name_of(trade)}")
+            return Verdict.NAKED if is_due else Verdict.WAITING
         return await self._protect(trade, family, held)
 
     def _exits_beyond_zero(self, trade: Row) -> list[Row]:
@@ -220,8 +225,6 @@ class Protection:
         """Look at the protection of shares that are held and that no exit is on its way for."""
         live = [row for row in family if row["purpose"] in _PROTECTING and is_open(row)]
         stops = stops_of(live)
-        if not stops and is_hopeless(family):
-            return Verdict.NAKED
         if self._is_stripped(trade["trade_id"]):
             return Verdict.WAITING
         if not stops:

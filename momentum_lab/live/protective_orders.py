@@ -59,11 +59,20 @@ def stops_of(family: list[Row]) -> list[Row]:
     return [row for row in family if row["purpose"] == OrderPurpose.STOP.value]
 
 
-def is_hopeless(family: list[Row]) -> bool:
-    """Whether so many stops were refused or ended that one more would not work either."""
+def is_hopeless(family: list[Row], exits: list[Row]) -> bool:
+    """Whether so many stops were refused or ended that one more would not work either.
+
+    Args:
+        family: an entry and what protects it.
+        exits: the client's own exits: after one that was refused we cancel a stop ourselves.
+    """
     stops = stops_of(family)
-    refused = [row for row in stops if row["state"] == OrderState.REJECTED.value]
-    return len(refused) >= MOST_ATTEMPTS or len(stops) > 2 * MOST_ATTEMPTS
+    vanished = len(stops) - _n_refused(exits)
+    return _n_refused(stops) >= MOST_ATTEMPTS or vanished > 2 * MOST_ATTEMPTS
+
+
+def _n_refused(orders: list[Row]) -> int:
+    return sum(row["state"] == OrderState.REJECTED.value for row in orders)
 
 
 def was_held_back(family: list[Row]) -> bool:

@@ -138,6 +138,32 @@ def test_an_entry_that_its_refused_target_holds_back_is_cancelled(
     assert {row["state"] for row in found.final["orders"]} == {"CANCELLED", "REJECTED"}
 
 
+def test_exits_that_are_refused_again_and_again_use_up_no_stops(tape: Path, tmp_path: Path) -> None:
+    async def scenario(found: OrderDesk) -> None:
+        await found.enter()
+        for _ in range(30):
+            await found.close()
+            await anyio.sleep(2)
+        assert len(found.store.exits_of(1)) > 7
+        # Nobody asks for an exit any more.
+        await found.until(lambda: is_covered(found), patience_s=BACK_WITHIN_S)
+        await anyio.sleep(60)
+        assert is_covered(found)
+        exits_are_refused[0] = False
+        await found.until(found.is_operational)
+        for _ in range(5):
+            if not found.store.open_trades() or await found.close():
+                break
+            await anyio.sleep(2)
+
+    exits_are_refused = [True]
+
+    def rejects(wanted: Ticket) -> bool:
+        return exits_are_refused[0] and "-t1x" in wanted.order_ref
+
+    live_one_day(tape, tmp_path, scenario, rejects=rejects)
+
+
 def test_a_trade_whose_exit_does_not_follow_gets_its_stop_back(tape: Path, tmp_path: Path) -> None:
     async def scenario(found: OrderDesk) -> None:
         await found.enter()
