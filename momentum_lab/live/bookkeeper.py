@@ -262,7 +262,7 @@ class Bookkeeper:
 
     def book_order(self, report: OrderReport) -> None:
         """Book a status or an error of an order."""
-        if not self._store.knows_order(report.order_ref):
+        if not self.recognise(report.order_ref):
             return
         if report.event is None:
             _log.debug("order: %s %s", report.order_ref, report.message)

@@ -139,7 +139,7 @@ class ExecutionService:
                 await self._catch_up()
                 trades, working = self._store.open_trades(), self._store.unsettled_orders()
                 works = bool(trades or working)
-                is_quiet = await self._guard_once(trades, working) and not self._lacks_reports
+                is_quiet = await self._guard_once(trades, working) and not self._is_behind
                 if is_quiet and self._connector.may_exit():
                     self._planner.read_ahead()
             except (RecordError, IllegalTransitionError) as error:
@@ -411,9 +411,9 @@ class ExecutionService:
         return self.protection.is_protected(trade_id)
 
     async def _exit_unrecorded(self, intent: OrderIntent, error: RecordError) -> None:
-        """Send an exit that could not be written down: once, and never again in this session.
+        """Send an exit that could not be written down, once.
 
-        It is kept in mind, and written down before its first execution is booked.
+        It is kept in mind until it can be, and nothing else closes the trade meanwhile.
         """
         self.stop_entries(str(error))
         self._unrecorded[intent.order_ref] = intent
@@ -421,7 +421,10 @@ class ExecutionService:
         try:
             await self._connector.place_order(intent)
         except ConnectionLostError as lost:
+            # Nothing has left, so that it may be asked for again.
+            self._unrecorded.pop(intent.order_ref, None)
             self._on_incident("exit not sent", f"{intent.order_ref}: {lost}", intent.symbol)
+        self.guard()
 
     # --- reports ---------------------------------------------------------------------------
 
@@ -462,9 +465,18 @@ class ExecutionService:
         self.accepts_entries = False
         self._planner.brake(RiskEvent.RECORD_FAILED, why)
 
+    @property
+    def _is_behind(self) -> bool:
+        """Whether a report, or an exit that has left, is not in the record yet."""
+        exits = (one.purpose is OrderPurpose.EXIT for one in self._unrecorded.values())
+        return self._lacks_reports or any(exits)
+
     async def _catch_up(self) -> None:
         """Ask for what was not booked, once the record can be written again."""
-        if self._lacks_reports and self._connector.may_exit() and self._store.is_writable():
+        if self._is_behind and self._connector.may_exit() and self._store.is_writable():
+            for intent in list(self._unrecorded.values()):
+                if intent.purpose is OrderPurpose.EXIT:
+                    self.books.recognise(intent.order_ref)
             self._lacks_reports = False
             await self._connector.resynchronise("reports could not be booked")
 

@@ -18,10 +18,10 @@ import anyio
 import pytest
 
 from momentum_lab.core.market import NS_PER_S, Side
-from momentum_lab.core.order import OrderState
+from momentum_lab.core.order import OrderIntent, OrderState
 from momentum_lab.core.position import ExitReason
 from momentum_lab.core.signal import Reason
-from momentum_lab.errors import RecordError
+from momentum_lab.errors import ConnectionLostError, RecordError
 from momentum_lab.gateway.checks import Rules
 from momentum_lab.gateway.orders import REMOVED_LIQUIDITY, Order, Ticket
 from momentum_lab.gateway.server import Gateway
@@ -162,6 +162,67 @@ def test_exits_that_are_refused_again_and_again_use_up_no_stops(tape: Path, tmp_
         return exits_are_refused[0] and "-t1x" in wanted.order_ref
 
     live_one_day(tape, tmp_path, scenario, rejects=rejects)
+
+
+def unwritable_once(found: OrderDesk, monkeypatch: pytest.MonkeyPatch, end: str) -> None:
+    """Let the record of one order fail, the first time."""
+    add = found.store.add_order
+    left = [1]
+
+    def fails(run_id: str, intent: OrderIntent) -> None:
+        if intent.order_ref.endswith(end) and left[0]:
+            left[0] -= 1
+            raise RecordError("the disk is full")
+        add(run_id, intent)
+
+    monkeypatch.setattr(found.store, "add_order", fails)
+
+
+def test_an_exit_that_was_neither_recorded_nor_taken_is_followed_by_another(
+    tape: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario(found: OrderDesk) -> None:
+        await found.enter()
+        unwritable_once(found, monkeypatch, "-t1x1")
+        assert not await found.close()
+        assert "exit not recorded" in found.incidents()
+        await found.until(lambda: found.states().get("t1x1") is _S.REJECTED, patience_s=20)
+        await found.until(found.is_operational)
+        for _ in range(10):
+            if not found.store.open_trades() or await found.close():
+                break
+            await anyio.sleep(2)
+        assert found.held() == 0
+
+    found = live_one_day(tape, tmp_path, scenario, rejects=refusing("-t1x1", times=1))
+
+    assert [row["state"] for row in found.final["orders"] if row["purpose"] == "exit"] == [
+        "REJECTED",
+        "FILLED",
+    ]
+
+
+def test_an_exit_that_was_neither_recorded_nor_sent_is_asked_for_again(
+    tape: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario(found: OrderDesk) -> None:
+        await found.enter()
+        unwritable_once(found, monkeypatch, "-t1x1")
+        connector = found.session._connector
+        place, left = connector.place_order, [1]
+
+        async def fails(*orders: OrderIntent) -> tuple[int, ...]:
+            if left[0]:
+                left[0] -= 1
+                raise ConnectionLostError("too many messages have just left")
+            return await place(*orders)
+
+        monkeypatch.setattr(connector, "place_order", fails)
+        assert not await found.close()
+        assert "exit not sent" in found.incidents()
+        assert await found.close()
+
+    trade_one_day(tape, tmp_path, scenario)
 
 
 def test_a_trade_whose_exit_does_not_follow_gets_its_stop_back(tape: Path, tmp_path: Path) -> None:
