@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import logging
 
-import anyio
-
 from momentum_lab.calendars import day_start_ns
-from momentum_lab.clock import Clock, now_or_none, transport_s
+from momentum_lab.clock import Alarm, Clock, now_or_none, transport_s
 from momentum_lab.errors import BrokerError, IllegalTransitionError, RecordError
 from momentum_lab.live.decisions import OnIncident
 from momentum_lab.live.execution_service import ExecutionService
@@ -66,13 +64,25 @@ class Auditor:
         self._told: set[str] = set()
         self._doubts = False
         self._settled_s = transport_s()
+        self._settling = Alarm()
 
     async def run(self) -> None:
         """Audit now and then until cancelled."""
         while True:
-            await anyio.sleep(min(_LOOK_AGAIN_S, self._every_s) if self._doubts else self._every_s)
+            await self._rest()
             if self._connector.is_operational() and not await self._agrees():
                 await self.audit()
+
+    async def _rest(self) -> None:
+        """Rest until the next audit; a doubt that comes up meanwhile brings it nearer."""
+        began_s = transport_s()
+        while True:
+            due_s = began_s + self._every_s
+            if self._doubts:
+                due_s = min(due_s, max(began_s, self._settled_s) + _LOOK_AGAIN_S)
+            if (left_s := due_s - transport_s()) <= 0:
+                return
+            await self._settling.rest(left_s)
 
     async def _agrees(self) -> bool:
         """Whether a glance shows that there is nothing to settle; what fails is met by an audit."""
@@ -130,6 +140,7 @@ class Auditor:
         self._execution.guard()
         self._settled_s = transport_s()
         self._doubts = any(one.kind is DifferenceKind.ORDER_ABSENT for one in found)
+        self._settling.nudge()
         self._execution.blocked.clear()
         lasting = set()
         for one in found:

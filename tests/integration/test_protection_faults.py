@@ -311,20 +311,42 @@ def test_a_stop_partly_filled_in_silence_is_found_by_the_audit(tape: Path, tmp_p
     assert len(found.executions()) == 3
 
 
+def requests_of(found: OrderDesk) -> Counter[str]:
+    """How often each request arrives at the gateway from now on."""
+    asked: Counter[str] = Counter()
+    log_wire = found.gateway.hub.log_wire
+
+    def hear(direction: str, client_id: int | None, content: Any) -> None:
+        asked.update(content[:1] if direction == "<" else ())
+        log_wire(direction, client_id, content)
+
+    found.gateway.hub.log_wire = hear  # type: ignore[method-assign]
+    return asked
+
+
+def test_an_order_that_a_gap_left_absent_is_looked_for_once_more_soon(
+    tape: Path, tmp_path: Path
+) -> None:
+    async def scenario(found: OrderDesk) -> None:
+        found.inject("lost_answer", request="placeOrder", for_s=5)
+        await found.enter()
+        await found.until(lambda: found.states() == {"d1": _S.ABSENT})
+        asked = requests_of(found)
+        await anyio.sleep(45)
+        assert asked["reqExecutions"] == 1
+        await anyio.sleep(120)
+        assert asked["reqExecutions"] == 1
+
+    trade_one_day(tape, tmp_path, scenario)
+
+
 def test_an_audit_of_a_sound_record_asks_for_positions_and_open_orders_only(
     tape: Path, tmp_path: Path
 ) -> None:
     books = ("reqPositions", "reqAllOpenOrders", "reqCompletedOrders", "reqExecutions")
 
     async def scenario(found: OrderDesk) -> None:
-        asked: Counter[str] = Counter()
-        log_wire = found.gateway.hub.log_wire
-
-        def hear(direction: str, client_id: int | None, content: Any) -> None:
-            asked.update(content[:1] if direction == "<" else ())
-            log_wire(direction, client_id, content)
-
-        found.gateway.hub.log_wire = hear  # type: ignore[method-assign]
+        asked = requests_of(found)
         await found.enter()
         await anyio.sleep(2 * AUDIT_S)
         asked.clear()
