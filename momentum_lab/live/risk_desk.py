@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from momentum_lab.calendars import day_start_ns
 from momentum_lab.clock import Clock, now_or_none
@@ -52,6 +52,7 @@ class _Brake:
     state: RiskState
     cause: str
     since_ns: int
+    is_recorded: bool = True
 
 
 class RiskDesk:
@@ -110,12 +111,13 @@ class RiskDesk:
     def _advance(self, event: RiskEvent, cause: str) -> RiskState:
         before = self._current()
         state = advance_risk(before.state, event)
-        if state is before.state and event is not RiskEvent.RESUME_BY_HAND:
+        is_new = state is not before.state or event is RiskEvent.RESUME_BY_HAND
+        if not is_new and before.is_recorded:
             return state
         now_ns = now_or_none(self._clock)
         after = _Brake(state, cause, now_ns or 0)
         if not state.may_enter:
-            self._brake = after
+            self._brake = replace(after, is_recorded=False)
         _log.warning("brake: %s to %s: %s", before.state.value, state.value, cause)
         self._store.add_risk_state(self._run_id, at_ns=now_ns, state=state.value, cause=cause)
         self._brake = after

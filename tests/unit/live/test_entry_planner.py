@@ -313,6 +313,13 @@ def test_a_brake_that_cannot_be_written_holds_all_the_same(made: Bench) -> None:
         made.planner.set_state(RiskState.ACTIVE, cause="go on")
     assert refused(made).reason is Reason.RISK_BRAKE
 
+    # Given again, it is written, once.
+    made.store.db.execute("DROP TRIGGER full")
+    for _ in range(2):
+        made.planner.set_state(RiskState.HALTED, cause="by hand, again")
+    steps = [row["cause"] for row in made.store.table("risk_states", made.run_id)]
+    assert steps == ["by hand, again"]
+
 
 def test_a_failed_record_halts(made: Bench) -> None:
     made.planner.brake(RiskEvent.RECORD_FAILED, "the disk is full")
