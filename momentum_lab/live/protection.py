@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from enum import Enum
@@ -92,6 +93,7 @@ class Protection:
         self._since_s: dict[str, float] = {}
         self._asked_s: dict[str, float] = {}
         self._attempts: dict[str, int] = {}
+        self._n_doubted: Counter[str] = Counter()
         self._first_heard_ns: dict[int, int] = {}
         self._stripped_s: dict[int, float] = {}
 
@@ -210,10 +212,13 @@ class Protection:
             # The exit is of the same group, and takes from the protection what it fills.
             return Verdict.WAITING
         if not any(map(is_open, stops_of(family))) and is_hopeless(family, exits):
-            # An exit that is refused is not asked for again at each look.
-            is_due = self._may_ask(f"close of {_name_of(trade)}")
-            return Verdict.NAKED if is_due else Verdict.WAITING
+            return self._naked(trade)
         return await self._protect(trade, family, held)
+
+    def _naked(self, trade: Row) -> Verdict:
+        """Have a trade closed; an exit that is refused is not asked for again at each look."""
+        is_due = self._may_ask(f"close of {_name_of(trade)}")
+        return Verdict.NAKED if is_due else Verdict.WAITING
 
     def _exits_beyond_zero(self, trade: Row) -> list[Row]:
         """Return the exits that would make a position of the other sign larger."""
@@ -309,7 +314,10 @@ class Protection:
         is_stop = row["purpose"] == OrderPurpose.STOP.value
         works = self._connector.working(row["order_ref"])
         if works is None or not works.is_live or row["state"] == OrderState.UNKNOWN.value:
-            return await self._await_word(row)
+            verdict = await self._await_word(row)
+            # Everything was asked for so often, and it is still held back, or not spoken of.
+            is_naked = is_stop and self._n_doubted[row["order_ref"]] >= MOST_ATTEMPTS
+            return self._naked(trade) if is_naked else verdict
         if is_stop and trade["unprotected_ns"] is None:
             self._note_protected(trade, row)
         if is_filling and row["parent_ref"] is not None:
@@ -320,7 +328,7 @@ class Protection:
         has_price = price is not None and abs(price - wanted) <= EPSILON
         has_size = abs(works.remaining - held) <= EPSILON
         if has_price and has_size:
-            for known in (self._since_s, self._asked_s, self._attempts):
+            for known in (self._since_s, self._asked_s, self._attempts, self._n_doubted):
                 known.pop(row["order_ref"], None)
             return Verdict.QUIET
         if has_price and not self._lasts(row["order_ref"]):
@@ -429,6 +437,7 @@ class Protection:
         since_s = self._since_s.setdefault(key, transport_s())
         if transport_s() - since_s > self._answer_s:
             self._since_s[key] = transport_s()
+            self._n_doubted[key] += 1
             text = f"{order_ref}: the broker has not confirmed it within {self._answer_s:g} s"
             if row["purpose"] in _PROTECTING:
                 self._on_incident("protection unknown", text, row["symbol"])

@@ -22,6 +22,7 @@ from momentum_lab.core.order import OrderIntent, OrderState
 from momentum_lab.core.position import ExitReason
 from momentum_lab.core.signal import Reason
 from momentum_lab.errors import ConnectionLostError, RecordError
+from momentum_lab.gateway import messages
 from momentum_lab.gateway.checks import Rules
 from momentum_lab.gateway.orders import REMOVED_LIQUIDITY, Order, Ticket
 from momentum_lab.gateway.server import Gateway
@@ -235,6 +236,30 @@ def test_a_trade_whose_exit_does_not_follow_gets_its_stop_back(tape: Path, tmp_p
         assert is_covered(found)
 
     trade_one_day(tape, tmp_path, scenario, rejects=refusing("-t1x1"))
+
+
+def test_a_stop_that_the_broker_lists_and_holds_back_leads_to_a_close(
+    tape: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the broker calls Inactive may be refused, or held while it looks for shares."""
+    tell = {name: getattr(messages, name) for name in ("open_order", "order_status")}
+
+    def inactive(name: str, order: Order, *context: Any) -> dict[str, Any]:
+        told: dict[str, Any] = tell[name](*context, order)
+        return told | ({"status": "Inactive"} if "-sl" in order.ticket.order_ref else {})
+
+    async def scenario(found: OrderDesk) -> None:
+        await found.enter()
+        monkeypatch.setattr(messages, "order_status", lambda o: inactive("order_status", o))
+        monkeypatch.setattr(messages, "open_order", lambda hub, o: inactive("open_order", o, hub))
+        found.inject("1102")
+        await found.until(lambda: not found.session._execution.is_protected(1), patience_s=10)
+        await found.until(lambda: found.held() == 0, patience_s=60)
+
+    found = trade_one_day(tape, tmp_path, scenario)
+
+    (trade,) = found.final["trades"]
+    assert trade["exit_reason"] == "NO_PROTECTION"
 
 
 # --- unheard of -------------------------------------------------------------------------------
