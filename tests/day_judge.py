@@ -203,12 +203,17 @@ class Judge:
         purpose = purpose_of(ref)
         if purpose == "entry":
             self._judge_entry(ref, symbol, held)
-        elif purpose == "exit" and held * ticket.side.sign > -ticket.quantity:
+        elif purpose == "exit" and self._came_late(symbol, held * ticket.side.sign, ticket):
             # Something filled while it was under way; whether that does harm, its fills show, and
             # those of its group: the broker takes off the others in proportion to their sizes.
             self._oversized |= {ref, *(order.ticket.order_ref for order in self._live(symbol))}
         elif not purpose:
             self._found("foreign order", ref or "without a reference")
+
+    def _came_late(self, symbol: str, enlarged: int, ticket: Ticket) -> bool:
+        """Whether an exit found less than it was sent for, or a position turned round."""
+        is_turned = enlarged > 0 and symbol in self._flipped_ns
+        return is_turned or -ticket.quantity < enlarged <= 0
 
     def _judge_change(self, known: Order, ticket: Ticket) -> None:
         words = f"{ticket.order_ref} came with the id of {known.ticket.order_ref}"
@@ -259,6 +264,9 @@ class Judge:
             self._flipped_ns.setdefault(symbol, self._gateway.now_ns)
             if not before or ref not in self._oversized:
                 self._found("exit beyond zero", f"{ref}: {before:+d} to {after:+d}")
+        is_larger = before * execution.side.sign > 0
+        if purpose in ("exit", *_PROTECTING) and is_larger and ref not in self._oversized:
+            self._found("exit enlarged a position", f"{ref}: {before:+d} to {after:+d}")
         if not after:
             self._flipped_ns.pop(symbol, None)
         ledger = self._exchange.account.ledger.position(symbol).quantity

@@ -79,6 +79,15 @@ def test_an_entry_for_a_symbol_that_is_held_is_seen(
     assert {"intent for a busy symbol", "entry into a position"} <= kinds(found)
 
 
+def test_an_exit_of_the_wrong_side_is_seen(tape: Path, tmp_path: Path) -> None:
+    async def scenario(found: OrderDesk) -> None:
+        await found.enter()
+        await found.session._connector.place_order(intent(found, "t1x1", Side.BUY))
+        await anyio.sleep(10)
+
+    assert "exit enlarged a position" in kinds(live_one_day(tape, tmp_path, scenario))
+
+
 def test_an_exit_of_nothing_and_a_position_beyond_zero_are_seen(tape: Path, tmp_path: Path) -> None:
     async def scenario(found: OrderDesk) -> None:
         await found.session._connector.place_order(intent(found, "t1x1", Side.SELL))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -127,7 +128,7 @@ async def test_half_open(tmp_path: Path) -> None:
         assert waiting.cancelled_caught
         assert ib.isConnected()
         other = IB()
-        with pytest.raises((TimeoutError, ConnectionError)):
+        with pytest.raises((asyncio.TimeoutError, ConnectionError)):
             await other.connectAsync("127.0.0.1", gateway.port, clientId=2, timeout=0.3)
         end(gateway, "half_open")
         await settle(ib)
@@ -314,7 +315,7 @@ async def test_restart_vanishes_orders_rolls_ids_back_and_closes_the_port(tmp_pa
         gateway.hub.step_to(gateway.now_ns + NS_PER_S)
         await gone(ib)
         assert gateway.hub.exchange.books.next_order_id(1) == max(1, next_id - 2)
-        with pytest.raises((ConnectionError, TimeoutError)):
+        with pytest.raises((ConnectionError, asyncio.TimeoutError)):
             await IB().connectAsync("127.0.0.1", gateway.port, clientId=1, timeout=0.5)
         end(gateway, "restart")
         async with connected(gateway.port) as again:

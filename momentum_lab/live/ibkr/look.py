@@ -6,6 +6,7 @@ At a paper gateway that waits for its first subscription the look starts the rep
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -73,7 +74,8 @@ async def _connect(
     try:
         with anyio.fail_after(timeout_s):
             await ib.connectAsync(host, port, clientId=client_id, timeout=timeout_s, readonly=True)
-    except (OSError, TimeoutError) as error:
+    # On Python 3.10 asyncio has a TimeoutError of its own.
+    except (OSError, TimeoutError, asyncio.TimeoutError) as error:
         words = str(error) or "no answer to the handshake"
         raise ConnectionLostError(f"no gateway to look at on {where}: {words}") from error
 
