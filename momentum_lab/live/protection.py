@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import logging
 import math
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from enum import Enum
@@ -26,8 +25,10 @@ from momentum_lab.errors import ConnectionLostError, RecordError
 from momentum_lab.live.decisions import OnIncident
 from momentum_lab.live.ibkr.connector import IBKRConnector
 from momentum_lab.live.ibkr.translate import WorkingOrder
+from momentum_lab.live.patience import ASK_AGAIN_S, Patience
 from momentum_lab.live.protective_orders import (
     MOST_ATTEMPTS,
+    group_of,
     intent_of,
     is_hopeless,
     is_open,
@@ -39,9 +40,6 @@ from momentum_lab.records.trade_store import TradeStore
 
 _log = logging.getLogger(__name__)
 
-# A fill and what it takes from the others of its group are told in two messages.
-_SETTLES_WITHIN_S = 1.0
-_ASK_AGAIN_S = 2.0
 # An exit that goes alone follows its protection's end within this time, or the stop comes back.
 _BARE_AT_MOST_S = 10.0
 _PROTECTING = (OrderPurpose.STOP.value, OrderPurpose.TARGET.value)
@@ -90,10 +88,7 @@ class Protection:
         self._clock = clock
         self._answer_s = answer_s
         self._on_incident = on_incident
-        self._since_s: dict[str, float] = {}
-        self._asked_s: dict[str, float] = {}
-        self._attempts: dict[str, int] = {}
-        self._n_doubted: Counter[str] = Counter()
+        self._patience = Patience()
         self._first_heard_ns: dict[int, int] = {}
         self._stripped_s: dict[int, float] = {}
 
@@ -129,37 +124,9 @@ class Protection:
         return False
 
     def group_of(self, trade: Row) -> str | None:
-        """Return the group that a new order of a trade must join, None where there is none.
-
-        Also when nothing seems to work in it: what we take for ended may live at the broker, and
-        takes from the new order what it fills. But a group that has filled takes nobody any more.
-        """
-        rows = [
-            row
-            for row in (*self._family(trade), *self._store.exits_of(trade["trade_id"]))
-            if row["oca_group"]
-        ]
-        if not rows:
-            return None
-        groups = list(dict.fromkeys(row["oca_group"] for row in rows))
-        newest = max(rows, key=lambda row: row["created_ns"])["oca_group"]
-        members = [row for row in rows if row["oca_group"] == newest]
-        return f"{groups[0]}-g{len(groups) + 1}" if self._is_over(members) else newest
-
-    def _is_over(self, members: list[Row]) -> bool:
-        """Whether a group takes nobody any more: filled, and nothing in it may still live."""
-        if any(map(is_open, members)):
-            return False
-        if not any(self._store.filled_shares(row["order_ref"]) for row in members):
-            return False
-        states = {OrderState(row["state"]) for row in members}
-        newest = max(members, key=lambda row: row["created_ns"])
-        # Only the broker's lists spoke of those that are absent, and a list may lack something.
-        return (
-            OrderState.FILLED in states
-            or OrderState.ABSENT not in states
-            or newest["state"] == OrderState.CANCELLED.value
-        )
+        """Return the group that a new order of a trade must join, None where there is none."""
+        rows = (*self._family(trade), *self._store.exits_of(trade["trade_id"]))
+        return group_of(rows, self._store.filled_shares)
 
     def note_first_fill(self, trade_id: int) -> None:
         """Remember when the first fill of a trade was heard of, for the time without a stop."""
@@ -206,7 +173,7 @@ class Protection:
             return Verdict.WAITING if ending else Verdict.QUIET
         if self._fills_are_on_their_way(protecting):
             return await self._await_execution(_name_of(trade), trade["symbol"])
-        self._since_s.pop(_execution_of(_name_of(trade)), None)
+        self._patience.begin_anew(_execution_of(_name_of(trade)))
         exits = self._store.exits_of(trade_id)
         if any(map(is_open, exits)):
             # The exit is of the same group, and takes from the protection what it fills.
@@ -217,7 +184,7 @@ class Protection:
 
     def _naked(self, trade: Row) -> Verdict:
         """Have a trade closed; an exit that is refused is not asked for again at each look."""
-        is_due = self._may_ask(f"close of {_name_of(trade)}")
+        is_due = self._patience.may_ask(f"close of {_name_of(trade)}")
         return Verdict.NAKED if is_due else Verdict.WAITING
 
     def _exits_beyond_zero(self, trade: Row) -> list[Row]:
@@ -316,7 +283,7 @@ class Protection:
         if works is None or not works.is_live or row["state"] == OrderState.UNKNOWN.value:
             verdict = await self._await_word(row)
             # Everything was asked for so often, and it is still held back, or not spoken of.
-            is_naked = is_stop and self._n_doubted[row["order_ref"]] >= MOST_ATTEMPTS
+            is_naked = is_stop and self._patience.n_doubted(row["order_ref"]) >= MOST_ATTEMPTS
             return self._naked(trade) if is_naked else verdict
         if is_stop and trade["unprotected_ns"] is None:
             self._note_protected(trade, row)
@@ -328,10 +295,9 @@ class Protection:
         has_price = price is not None and abs(price - wanted) <= EPSILON
         has_size = abs(works.remaining - held) <= EPSILON
         if has_price and has_size:
-            for known in (self._since_s, self._asked_s, self._attempts, self._n_doubted):
-                known.pop(row["order_ref"], None)
+            self._patience.forget(row["order_ref"])
             return Verdict.QUIET
-        if has_price and not self._lasts(row["order_ref"]):
+        if has_price and not self._patience.lasts(row["order_ref"]):
             return Verdict.WAITING
         return await self._change(trade, row, works, held, wanted)
 
@@ -339,11 +305,11 @@ class Protection:
         self, trade: Row, row: Row, works: WorkingOrder, held: float, wanted: float
     ) -> Verdict:
         order_ref = row["order_ref"]
-        n_before = self._attempts.get(order_ref, 0)
-        has_failed = n_before >= MOST_ATTEMPTS
-        if not self._may_ask(order_ref, every_s=self._answer_s if has_failed else _ASK_AGAIN_S):
+        has_failed = self._patience.n_attempts(order_ref) >= MOST_ATTEMPTS
+        every_s = self._answer_s if has_failed else ASK_AGAIN_S
+        if not self._patience.may_ask(order_ref, every_s=every_s):
             return Verdict.WAITING
-        self._attempts[order_ref] = n_before + 1
+        n_before = self._patience.attempt(order_ref)
         if n_before == MOST_ATTEMPTS:
             text = f"{order_ref}: {works.remaining:g} shares work, {held:g} are held"
             self._on_incident("protection not changed", text, trade["symbol"])
@@ -375,7 +341,7 @@ class Protection:
         """Put a stop where none works."""
         n_stops = len(stops_of(family))
         key = f"stop of trade {trade['trade_id']}"
-        if not self._lasts(key) or not self._may_ask(key):
+        if not self._patience.lasts(key) or not self._patience.may_ask(key):
             # A stop that just filled is told of before its execution.
             return Verdict.WAITING
         text = f"trade {trade['trade_id']}: {held:g} shares and no stop at the broker; placing one"
@@ -434,10 +400,7 @@ class Protection:
         """Wait for the broker to confirm an order, or its end; doubt it after a while."""
         order_ref = row["order_ref"]
         key = key or order_ref
-        since_s = self._since_s.setdefault(key, transport_s())
-        if transport_s() - since_s > self._answer_s:
-            self._since_s[key] = transport_s()
-            self._n_doubted[key] += 1
+        if self._patience.runs_out(key, after_s=self._answer_s):
             text = f"{order_ref}: the broker has not confirmed it within {self._answer_s:g} s"
             if row["purpose"] in _PROTECTING:
                 self._on_incident("protection unknown", text, row["symbol"])
@@ -449,9 +412,7 @@ class Protection:
     async def _await_execution(self, name: str, symbol: str) -> Verdict:
         """Wait for an execution that a status told of; ask for all of them after a while."""
         key = _execution_of(name)
-        since_s = self._since_s.setdefault(key, transport_s())
-        if transport_s() - since_s > self._answer_s:
-            self._since_s[key] = transport_s()
+        if self._patience.runs_out(key, after_s=self._answer_s):
             text = f"{name}: filled at the broker, and no execution was told"
             self._on_incident("execution missing", text, symbol)
             await self._connector.resynchronise(text)
@@ -465,7 +426,7 @@ class Protection:
         for row in rows:
             order_ref = row["order_ref"]
             key = f"end of {order_ref}"
-            if self._lasts(key) and self._may_ask(key):
+            if self._patience.lasts(key) and self._patience.may_ask(key):
                 has_left = await self._connector.cancel_order(order_ref)
                 _log.info("protection: cancel %s%s", order_ref, "" if has_left else " (not sent)")
                 await self._await_word(row, key)
@@ -488,18 +449,6 @@ class Protection:
             and is_open(row)
             and works.remaining >= held - EPSILON
         )
-
-    def _lasts(self, key: str) -> bool:
-        """Whether something has been so for long enough not to be a matter of two messages."""
-        return transport_s() - self._since_s.setdefault(key, transport_s()) >= _SETTLES_WITHIN_S
-
-    def _may_ask(self, key: str, *, every_s: float = _ASK_AGAIN_S) -> bool:
-        """Whether the last time that the broker was asked for this is long enough ago."""
-        now_s = transport_s()
-        if now_s - self._asked_s.get(key, -math.inf) < every_s:
-            return False
-        self._asked_s[key] = now_s
-        return True
 
 
 def _name_of(trade: Row) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from functools import partial
 
 from momentum_lab.core.market import Side
@@ -73,6 +74,45 @@ def is_hopeless(family: list[Row], exits: list[Row]) -> bool:
 
 def _n_refused(orders: list[Row]) -> int:
     return sum(row["state"] == OrderState.REJECTED.value for row in orders)
+
+
+def group_of(family: Iterable[Row], filled_shares: Callable[[str], float]) -> str | None:
+    """Return the group that a new order of a trade must join, None where there is none.
+
+    Also when nothing seems to work in it: what we take for ended may live at the broker, and
+    takes from the new order what it fills. But a group that has filled takes nobody any more.
+
+    Args:
+        family: stops, targets and exits of the trade.
+        filled_shares: of an order, by its reference.
+    """
+    rows = [row for row in family if row["oca_group"]]
+    if not rows:
+        return None
+    groups = list(dict.fromkeys(row["oca_group"] for row in rows))
+    newest: str = _newest(rows)["oca_group"]
+    members = [row for row in rows if row["oca_group"] == newest]
+    is_over = _is_over(members, filled_shares)
+    return f"{groups[0]}-g{len(groups) + 1}" if is_over else newest
+
+
+def _is_over(members: list[Row], filled_shares: Callable[[str], float]) -> bool:
+    """Whether a group takes nobody any more: filled, and nothing in it may still live."""
+    if any(map(is_open, members)):
+        return False
+    if not any(filled_shares(row["order_ref"]) for row in members):
+        return False
+    states = {OrderState(row["state"]) for row in members}
+    # Only the broker's lists spoke of those that are absent, and a list may lack something.
+    return (
+        OrderState.FILLED in states
+        or OrderState.ABSENT not in states
+        or _newest(members)["state"] == OrderState.CANCELLED.value
+    )
+
+
+def _newest(rows: list[Row]) -> Row:
+    return max(rows, key=lambda row: row["created_ns"])
 
 
 def was_held_back(family: list[Row]) -> bool:
