@@ -34,10 +34,10 @@ from momentum_lab.live.bookkeeper import Bookkeeper
 from momentum_lab.live.decisions import DecisionBook, OnIncident
 from momentum_lab.live.entry_planner import EntryPlan, EntryPlanner
 from momentum_lab.live.ibkr.connector import IBKRConnector
-from momentum_lab.live.ibkr.translate import CommissionReport, FillReport, Report
 from momentum_lab.live.order_sender import OrderSender
 from momentum_lab.live.protection import Protection, Verdict
 from momentum_lab.live.protective_orders import children_of
+from momentum_lab.live.report_desk import ReportDesk
 from momentum_lab.parameters import Parameters
 from momentum_lab.records.ledger import Row
 
@@ -109,7 +109,16 @@ class ExecutionService:
             on_incident=on_incident,
         )
         self._guarding = Alarm()
-        self._lacks_reports = False
+        self._reports = ReportDesk(
+            connector,
+            self.books,
+            book.store,
+            clock=clock,
+            unrecorded=self._unrecorded,
+            blocked=self.blocked,
+            on_failure=self._hear_failure,
+            on_incident=on_incident,
+        )
         self.accepts_entries = True
         # Hears every signal; True: it contradicts a position, which is closed and not turned round.
         self.on_signal: Callable[[TradeSignal], bool] = lambda _: False
@@ -120,8 +129,7 @@ class ExecutionService:
         """Book reports, and keep every position protected, until cancelled."""
         async with anyio.create_task_group() as group:
             group.start_soon(self._guard, name="protection")
-            async for report in self._connector.reports:
-                await self._hear(report)
+            await self._reports.run()
 
     def guard(self) -> None:
         """Look at the protection of everything that is open, now and until nothing is to do."""
@@ -136,10 +144,10 @@ class ExecutionService:
             self._guarding.clear()
             works = True
             try:
-                await self._catch_up()
+                await self._reports.catch_up()
                 trades, working = self._store.open_trades(), self._store.unsettled_orders()
                 works = bool(trades or working)
-                is_quiet = await self._guard_once(trades, working) and not self._is_behind
+                is_quiet = await self._guard_once(trades, working) and not self._reports.is_behind
                 if is_quiet and self._connector.may_exit():
                     self._planner.read_ahead()
             except (RecordError, IllegalTransitionError) as error:
@@ -147,7 +155,7 @@ class ExecutionService:
                 self._on_incident("protection interrupted", str(error), None)
                 is_quiet = False
             # After what had to be sent: nothing can be while everything is asked for.
-            await self._look_again()
+            await self._reports.look_again()
             is_quiet = is_quiet and not self.books.missing
             # What has come since has set the alarm.
             rest_s = _GUARD_BUSY_S if not is_quiet else _GUARD_IDLE_S if works else math.inf
@@ -426,64 +434,22 @@ class ExecutionService:
             self._on_incident("exit not sent", f"{intent.order_ref}: {lost}", intent.symbol)
         self.guard()
 
-    # --- reports ---------------------------------------------------------------------------
-
-    async def _hear(self, report: Report) -> None:
-        # A replay may be told of a fill before it is told the time.
-        await self._clock.sleep_until(0)
-        try:
-            if isinstance(report, FillReport):
-                self.books.book_fill(report.fill)
-                if report.fill.con_id in self.blocked:
-                    # It may be what the broker's position was ahead of: compare again.
-                    await self._connector.resynchronise(f"{report.fill.symbol} is blocked")
-            elif isinstance(report, CommissionReport):
-                self.books.book_commission(report.exec_id, report.commission_usd)
-            else:
-                self.books.book_order(report)
-        except (RecordError, IllegalTransitionError) as error:
-            if isinstance(report, FillReport):
-                self.books.unbooked[report.fill.exec_id] = report.fill
-            self.doubt_record(f"{report}: {error}")
-
     def doubt_record(self, why: str) -> None:
         """Note that something could not be written down: nothing is entered any more.
 
         Exits go on, by what the record knew last. What was not booked is asked for again, with
         everything else, once the record can be written.
         """
-        self.stop_entries(why)
-        if not self._lacks_reports:
-            self._lacks_reports = True
-            self._on_incident("report not booked", why, None)
-        else:
-            _log.warning("report not booked: %s", why)
-        self.guard()
+        self._reports.doubt(why)
 
     def stop_entries(self, why: str) -> None:
         """Enter nothing more until a person has looked: the record cannot be relied upon."""
         self.accepts_entries = False
         self._planner.brake(RiskEvent.RECORD_FAILED, why)
 
-    @property
-    def _is_behind(self) -> bool:
-        """Whether a report, or an exit that has left, is not in the record yet."""
-        exits = (one.purpose is OrderPurpose.EXIT for one in self._unrecorded.values())
-        return self._lacks_reports or any(exits)
-
-    async def _catch_up(self) -> None:
-        """Ask for what was not booked, once the record can be written again."""
-        if self._is_behind and self._connector.may_exit() and self._store.is_writable():
-            for intent in list(self._unrecorded.values()):
-                if intent.purpose is OrderPurpose.EXIT:
-                    self.books.recognise(intent.order_ref)
-            self._lacks_reports = False
-            await self._connector.resynchronise("reports could not be booked")
-
-    async def _look_again(self) -> None:
-        """Look a second time for what the broker's lists lacked, before it counts as absent."""
-        if self._connector.may_exit() and self.books.take_second_look():
-            await self._connector.resynchronise("an order was missing from the broker's lists")
+    def _hear_failure(self, why: str) -> None:
+        self.stop_entries(why)
+        self.guard()
 
     async def cancel_entries(self) -> None:
         """Ask the broker to cancel the entries that still work; for the end of a session.

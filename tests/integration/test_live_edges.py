@@ -377,7 +377,7 @@ async def test_an_exit_closes_also_what_was_heard_and_could_not_be_written(tmp_p
         order_ref = next(row["order_ref"] for row in found.rows("orders"))
         late = Fill("late", order_ref, "SPY", Side.SELL, 50.0, 165.7, START_NS)
         fail_on(found.store, "BEFORE INSERT ON fills")
-        await found.session._execution._hear(FillReport(late))
+        await found.session._execution._reports.hear(FillReport(late))
         with held_orders(found.exchange):
             await found.close(trade_id)
 
@@ -391,9 +391,9 @@ async def test_what_is_told_before_the_time_is_booked_once_it_is_known(tmp_path:
         early = Fill("early", order_ref, "SPY", Side.SELL, 50.0, 165.7, START_NS)
         execution = found.session._execution
         clock = ReplayClock(60)
-        execution._clock = execution.protection._clock = clock
+        execution._reports._clock = execution.protection._clock = clock
         async with anyio.create_task_group() as group:
-            group.start_soon(execution._hear, FillReport(early))
+            group.start_soon(execution._reports.hear, FillReport(early))
             await anyio.sleep(0.1)
             assert not found.store.knows_fill("early")
             clock.observe(START_NS)

@@ -1,0 +1,112 @@
+"""`ReportDesk`: hears what becomes of our orders, and catches up with what could not be booked."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+
+from momentum_lab.clock import Clock
+from momentum_lab.core.order import OrderIntent, OrderPurpose
+from momentum_lab.errors import IllegalTransitionError, RecordError
+from momentum_lab.live.bookkeeper import Bookkeeper
+from momentum_lab.live.decisions import OnIncident
+from momentum_lab.live.ibkr.connector import IBKRConnector
+from momentum_lab.live.ibkr.translate import CommissionReport, FillReport, Report
+from momentum_lab.records.trade_store import TradeStore
+
+_log = logging.getLogger(__name__)
+
+
+class ReportDesk:
+    """Has every report booked; one that cannot be is asked for again."""
+
+    def __init__(
+        self,
+        connector: IBKRConnector,
+        books: Bookkeeper,
+        store: TradeStore,
+        *,
+        clock: Clock,
+        unrecorded: Mapping[str, OrderIntent],
+        blocked: Mapping[int, str],
+        on_failure: Callable[[str], None],
+        on_incident: OnIncident,
+    ) -> None:
+        """Make a desk that hears nothing until `run()`.
+
+        Args:
+            connector: the stream of reports; asks for everything again.
+            books: book them.
+            store: the record.
+            clock: market time.
+            unrecorded: orders that left although they could not be written down, by reference.
+            blocked: contract ids of which broker and record differ.
+            on_failure: hears why the record cannot be relied upon.
+            on_incident: hears (kind, text, symbol).
+        """
+        self._connector = connector
+        self._books = books
+        self._store = store
+        self._clock = clock
+        self._unrecorded = unrecorded
+        self._blocked = blocked
+        self._on_failure = on_failure
+        self._on_incident = on_incident
+        self._lacks_reports = False
+
+    async def run(self) -> None:
+        """Book reports until cancelled."""
+        async for report in self._connector.reports:
+            await self.hear(report)
+
+    async def hear(self, report: Report) -> None:
+        """Book one report."""
+        # A replay may be told of a fill before it is told the time.
+        await self._clock.sleep_until(0)
+        try:
+            if isinstance(report, FillReport):
+                self._books.book_fill(report.fill)
+                if report.fill.con_id in self._blocked:
+                    # It may be what the broker's position was ahead of: compare again.
+                    await self._connector.resynchronise(f"{report.fill.symbol} is blocked")
+            elif isinstance(report, CommissionReport):
+                self._books.book_commission(report.exec_id, report.commission_usd)
+            else:
+                self._books.book_order(report)
+        except (RecordError, IllegalTransitionError) as error:
+            if isinstance(report, FillReport):
+                self._books.unbooked[report.fill.exec_id] = report.fill
+            self.doubt(f"{report}: {error}")
+
+    def doubt(self, why: str) -> None:
+        """Note that something could not be written down; `catch_up` asks for it again."""
+        if not self._lacks_reports:
+            self._lacks_reports = True
+            self._on_incident("report not booked", why, None)
+        else:
+            _log.warning("report not booked: %s", why)
+        self._on_failure(why)
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether a report, or an exit that has left, is not in the record yet."""
+        exits = (one.purpose is OrderPurpose.EXIT for one in self._unrecorded.values())
+        return self._lacks_reports or any(exits)
+
+    async def catch_up(self) -> None:
+        """Write down what is behind, and ask for everything, once the record can be written again.
+
+        Raises:
+            RecordError: it still cannot be.
+        """
+        if self.is_behind and self._connector.may_exit() and self._store.is_writable():
+            for intent in list(self._unrecorded.values()):
+                if intent.purpose is OrderPurpose.EXIT:
+                    self._books.recognise(intent.order_ref)
+            self._lacks_reports = False
+            await self._connector.resynchronise("reports could not be booked")
+
+    async def look_again(self) -> None:
+        """Look a second time for what the broker's lists lacked, before it counts as absent."""
+        if self._connector.may_exit() and self._books.take_second_look():
+            await self._connector.resynchronise("an order was missing from the broker's lists")
