@@ -74,10 +74,12 @@ class Account:
         # A child reduces what its parent opens; whether it fits is the parent's question.
         if ticket.parent_id:
             return
-        needed_usd = self.added_margin_usd(ticket)
+        known = self.books.orders.get((ticket.client_id, ticket.order_id))
+        filled = known.filled if known is not None else 0
+        needed_usd = self.added_margin_usd(ticket, filled=filled)
         if needed_usd > 0:
             reserved_usd = sum(
-                self.added_margin_usd(other.ticket)
+                self.added_margin_usd(other.ticket, filled=other.filled)
                 for other in self.books.unfinished()
                 if other.key != (ticket.client_id, ticket.order_id) and not other.ticket.parent_id
             )
@@ -87,21 +89,28 @@ class Account:
     def _check_cash(self, ticket: Ticket) -> None:
         """Refuse what a cash account cannot do: sell what it has not, buy beyond its cash."""
         held = self.ledger.position(ticket.instrument.symbol).quantity
+        known = self.books.orders.get((ticket.client_id, ticket.order_id))
+        left = ticket.quantity - (known.filled if known is not None else 0)
         if ticket.side is Side.SELL:
-            if ticket.quantity > held and not ticket.parent_id:
+            if left > held and not ticket.parent_id:
                 text = "None of the accounts have enough shares"
                 raise RefusedError(NOT_ENOUGH_SHARES, text)
             return
         price_usd = self.mark(ticket.instrument.symbol) or ticket.limit_usd or 0.0
-        check_margin(needed_usd=price_usd * ticket.quantity, available_usd=self.ledger.cash_usd)
+        check_margin(needed_usd=price_usd * left, available_usd=self.ledger.cash_usd)
 
-    def added_margin_usd(self, ticket: Ticket) -> float:
-        """Return the margin that an order's fill would bind, 0 for one that reduces."""
+    def added_margin_usd(self, ticket: Ticket, *, filled: int = 0) -> float:
+        """Return the margin that the fill of an order would bind, 0 for one that reduces.
+
+        Args:
+            ticket: the order.
+            filled: its shares that are in the position already.
+        """
         symbol = ticket.instrument.symbol
         added_usd = added_gross_usd(
             self.ledger.position(symbol).quantity,
             side=ticket.side,
-            shares=int(ticket.quantity),
+            shares=max(0, int(ticket.quantity) - filled),
             price_usd=self.mark(symbol) or ticket.limit_usd or ticket.stop_usd or 0.0,
         )
         return max(0.0, MARGIN_RATIO * added_usd)

@@ -20,7 +20,7 @@ from momentum_lab.core.market import NS_PER_S
 from momentum_lab.gateway.account import Account
 from momentum_lab.gateway.books import NEVER_NS, Books
 from momentum_lab.gateway.checks import Rules, check_ticket, rejected, warnings_of
-from momentum_lab.gateway.floor import Floor
+from momentum_lab.gateway.floor import Floor, share
 from momentum_lab.gateway.market import Market
 from momentum_lab.gateway.market_events import HaltChange, QuoteChange, Trade
 from momentum_lab.gateway.orders import (
@@ -132,7 +132,13 @@ class Exchange:
         """Take a new order, or the modification of a live one."""
         known = self.books.orders.get(ticket.key)
         try:
-            return self._take(ticket) if known is None else self._modify(known, ticket)
+            if known is None:
+                return self._take(ticket)
+            if ticket.what_if:
+                # Asked about a live order, and nothing of it changes.
+                self._check(ticket)
+                return [self._what_if(ticket)]
+            return self._modify(known, ticket)
         except RefusedError as refusal:
             return self._refuse(ticket, refusal, is_new=known is None)
 
@@ -173,6 +179,11 @@ class Exchange:
         """Fill and trigger what a trade of the tape allows."""
         self.floor.liquidity.renew(trade)
         return self._look(trade) if self.books.has_live(trade.symbol) else []
+
+    def _is_of_before_the_open(self, trade: Trade) -> bool:
+        """Whether a bar that ends with the opening bell tells what was traded before it."""
+        hours, now_ns = self._market.hours, self._market.now_ns
+        return not trade.is_single and hours.is_regular(now_ns) and not hours.is_regular(now_ns - 1)
 
     def on_quote(self, quote: QuoteChange) -> list[ExchangeEvent]:
         """Fill what a new quote allows; it triggers no stop, for nothing was traded."""
@@ -228,9 +239,12 @@ class Exchange:
 
     def _look(self, trade: Trade) -> list[ExchangeEvent]:
         events: list[ExchangeEvent] = []
+        is_early = self._is_of_before_the_open(trade)
         for key in self.books.live_keys(trade.symbol):
             # An earlier fill of this loop may have cancelled it: look it up again.
             order = self.books.orders[key]
+            if is_early and not order.ticket.outside_rth:
+                continue
             if order.status not in {*DONE, PENDING}:
                 events += self.floor.try_fill(order, trade, is_arrival=False)
         return events
@@ -284,16 +298,19 @@ class Exchange:
             text = "Order being modified does not match original order."
             raise RefusedError(OTHER_ORDER, text)
         self._check(ticket)
+        ticket, quantity = self._modified_size(known, ticket)
         self.account.check_margin(ticket)
-        if int(ticket.quantity) <= known.filled:
+        if quantity <= known.filled:
             text = f"Order rejected - reason:{known.filled} shares have been filled already"
             raise RefusedError(REJECTED, text)
-        # What partial fills of its parent or of its group have left is set anew.
         order = self.books.store(
             replace(
                 known,
                 ticket=ticket,
-                quantity=int(ticket.quantity),
+                quantity=quantity,
+                oca_group=ticket.oca_group or known.oca_group,
+                oca_type=ticket.oca_type or known.oca_type,
+                is_resting=False,
                 stop_usd=known.stop_usd if _same_stop(known.ticket, ticket) else None,
                 expires_ns=self._expiry_ns(ticket),
             )
@@ -301,6 +318,22 @@ class Exchange:
         if order.is_waiting:
             return self._release(order) if ticket.transmit else []
         return self._send(order)
+
+    def _modified_size(self, known: Order, ticket: Ticket) -> tuple[Ticket, int]:
+        """Return the ticket with the size that is wanted in the end, and the shares for now.
+
+        What partial fills of its group have left is set anew. But of a child whose parent still
+        fills the broker keeps the size: who sends the one that was told, or the whole one, does
+        not mean to change it.
+        """
+        told, whole = int(ticket.quantity), int(known.ticket.quantity)
+        parent = self.books.orders.get((ticket.client_id, ticket.parent_id))
+        is_filling = parent is not None and parent.filled and not parent.is_done
+        if parent is None or not is_filling or known.is_waiting:
+            return ticket, told
+        if told in (known.quantity, whole):
+            return replace(ticket, quantity=known.ticket.quantity), known.quantity
+        return ticket, share(replace(known, ticket=ticket), parent, parent.filled)
 
     def _refuse(
         self, ticket: Ticket, refusal: RefusedError, *, is_new: bool
@@ -362,7 +395,9 @@ class Exchange:
         held = self.account.ledger.position(order.symbol).quantity
         warnings = [
             OrderError(*order.key, code, text)
-            for code, text in warnings_of(order.ticket, held=held, rules=self.rules)
+            for code, text in warnings_of(
+                replace(order.ticket, quantity=order.remaining), held=held, rules=self.rules
+            )
         ]
         if not self._latency_ns:
             return [*warnings, *self.floor.open(order)]

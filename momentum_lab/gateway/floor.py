@@ -7,7 +7,8 @@ in which the broker tells it. Orders are immutable values; an event holds the or
   the quote shows less than it wants; outside the regular session, in a halt or before the date's
   first quote it is held.
 * A limit order that can trade on arrival is filled like a market order but never beyond its
-  limit; a resting one fills at its limit once the opposite quote reaches it.
+  limit, what is left of it too; one that the quote has not reached once rests, and fills at its
+  limit when the opposite quote gets there.
 * A stop triggers when a trade reaches it, within the bar too (high or low), and is from then on a
   market or limit order. A trailing stop is looked at before it follows the same trade.
 * Orders for the close fill whole at the last price of the regular session.
@@ -101,7 +102,7 @@ class Floor:
         parent = self._books.orders.get((order.ticket.client_id, order.ticket.parent_id))
         if order.status == PENDING and parent is not None and parent.filled:
             # What its group has taken from it on its way stays taken.
-            due = _share(order, parent, parent.filled)
+            due = share(order, parent, parent.filled)
             order = replace(order, quantity=min(order.quantity, due))
         stop_usd = order.stop_usd if order.stop_usd is not None else first_stop(order, trade)
         status, why_held = self._initial_status(order)
@@ -171,15 +172,22 @@ class Floor:
             order, is_arrival = self._books.orders[order.key], True
         # What was held arrives at the exchange now.
         is_arrival = is_arrival or order.status == HELD
-        found = fill_price(order, trade, fills=self.fills, is_arrival=is_arrival)
+        takes = is_arrival or not order.is_resting
+        found = fill_price(order, trade, fills=self.fills, is_arrival=takes)
         if found is None:
-            return events + self._show_working(order)
+            return events + self._show_working(self._rested(order, trade))
         shares = self._fillable(order, trade, is_arrival=is_arrival)
         events += self._show_working(order)
         if shares:
             self.liquidity.take(order.symbol, order.ticket.side, shares)
             events += self._fill(order.key, shares, *found)
         return events
+
+    def _rested(self, order: Order, trade: Trade) -> Order:
+        """Return an order that a quote did not reach, marked so: it waits at its limit now."""
+        if order.is_resting or not 0 < trade.bid < trade.ask:
+            return order
+        return self._books.store(replace(order, is_resting=True))
 
     def _fillable(self, order: Order, trade: Trade, *, is_arrival: bool) -> int:
         left = self.liquidity.left(trade, order.ticket.side, is_arrival=is_arrival)
@@ -301,11 +309,11 @@ class Floor:
         child = self._books.orders[child.key]
         if child.is_done:
             return []
-        due = _share(child, parent, parent.filled)
+        due = share(child, parent, parent.filled)
         if child.why_held == "child":
             return self.open(replace(child, quantity=due, why_held="")) if due else []
         # What its group has taken from it in the meantime stays taken.
-        added = due - _share(child, parent, parent.filled - shares)
+        added = due - share(child, parent, parent.filled - shares)
         if not added:
             return []
         child = self._books.store(replace(child, quantity=child.quantity + added))
@@ -343,6 +351,6 @@ class Floor:
         return events
 
 
-def _share(child: Order, parent: Order, filled: int) -> int:
+def share(child: Order, parent: Order, filled: int) -> int:
     """Return for how many shares a child works when `filled` of its parent have filled."""
     return int(child.ticket.quantity) * filled // parent.quantity

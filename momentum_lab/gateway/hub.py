@@ -43,6 +43,7 @@ from momentum_lab.gateway.pace import Schedule
 from momentum_lab.gateway.session import Session
 from momentum_lab.gateway.settings import GatewaySettings
 from momentum_lab.gateway.streaming import Streaming
+from momentum_lab.gateway.streams import REAL_TIME_S
 from momentum_lab.gateway.wire import Request
 from momentum_lab.records.tape import TapeHeadline
 
@@ -53,6 +54,7 @@ Report = Callable[[str], None]
 MAX_STEP_S = 0.1
 # Played at one go while fast: a few kilobytes for a client, well below what conflates.
 FAST_PIECE_NS = 10 * NS_PER_S
+REAL_TIME_NS = REAL_TIME_S * NS_PER_S
 SHORTEST_NAP_S, HELD_NAP_S, LONGEST_NAP_S = 0.005, 0.05, 1.0
 ROUNDING_S = 1e-6
 # Market time after a crash goes back by this much wall time at most.
@@ -300,12 +302,18 @@ class Hub:
         for event in self.market.change_halt(symbol, kind):
             self.tell_market(event)
 
+    def _next_mark_ns(self, now_ns: int) -> int:
+        """Return where a piece of time has to end: what is told by the clock is told there."""
+        if self.is_busy or self.schedule.is_slow(now_ns):
+            grid_ns = NS_PER_S
+        else:
+            grid_ns = REAL_TIME_NS if self.streaming.has_real_time_bars else FAST_PIECE_NS
+        return (now_ns // grid_ns + 1) * grid_ns
+
     async def _move(self, elapsed_s: float) -> None:
         target_ns = self.schedule.step(self.market.now_ns, seconds=elapsed_s, is_busy=self.is_busy)
         while (now_ns := self.market.now_ns) < target_ns:
-            is_slow = self.is_busy or self.schedule.is_slow(now_ns)
-            grid_ns = NS_PER_S if is_slow else FAST_PIECE_NS
-            self.step_to(min(target_ns, (now_ns // grid_ns + 1) * grid_ns))
+            self.step_to(min(target_ns, self._next_mark_ns(now_ns)))
             # Writers and readers have their turn: what a piece said leaves before the next.
             await anyio.lowlevel.checkpoint()
         if self.market.has_ended and not self._has_reported_end:

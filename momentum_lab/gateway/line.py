@@ -178,6 +178,10 @@ class Line:
         self._totals = self._day_totals()
         self._chunks.clear()
 
+    def has_quote_between(self, after_ns: int, until_ns: int) -> bool:
+        """Return whether the tape quotes the symbol after one instant and up to another."""
+        return self.quotes.n_known(after_ns) < self.quotes.n_known(until_ns)
+
     def quote_at(self, now_ns: int, price_usd: float | None) -> BestQuote:
         """Return the quote at an instant, `NO_QUOTE` where none is known.
 

@@ -54,6 +54,8 @@ class Market:
         self.lines = {symbol: Line(tape, symbol, hours=self.hours) for symbol in tape.instruments}
         past = tape.halts[tape.halts["at_ns"] <= self.now_ns]
         self.halts = {str(row.symbol): int(row.kind) for row in past.itertuples()}
+        self._halted_ns: dict[str, int] = {}
+        self._reopening: set[str] = set()
         self._names = list(self.lines)
         self._at_ns, self._kind, self._line_no, self._index = self._merged()
         self._headline_ns = [item.at_ns for item in tape.headlines]
@@ -134,15 +136,21 @@ class Market:
             symbol: a symbol of the tape.
             kind: one of `tape_ticks.HALT_KINDS`.
         """
-        was_halted = self.is_halted(symbol)
+        was_halted, line = self.is_halted(symbol), self.lines[symbol]
         self.halts[symbol] = kind
-        if was_halted and not self.is_halted(symbol):
-            self.lines[symbol].recount()
+        if self.is_halted(symbol):
+            self._halted_ns.setdefault(symbol, self.now_ns)
+        elif was_halted:
+            line.recount()
+            since_ns = self._halted_ns.pop(symbol, self.now_ns)
+            if not line.has_quote_between(since_ns, self.now_ns):
+                self._reopening.add(symbol)
         change = HaltChange(symbol, self.now_ns, kind)
         return [change, QuoteChange(symbol, self.now_ns, *self.quote(symbol))]
 
     def _in_halt(self, trade: Trade | None, symbol: str) -> Trade | None:
-        if trade is None or not self.is_halted(symbol):
+        # After a halt nobody knows a price before the first quote or trade.
+        if trade is None or not (self.is_halted(symbol) or symbol in self._reopening):
             return trade
         return with_quote(trade, NO_QUOTE)
 
@@ -152,12 +160,16 @@ class Market:
         line = self.lines[symbol]
         if kind == _HALTS:
             return self.change_halt(symbol, int(self.tape.halts["kind"].iloc[index]))
-        if self.halts and self.is_halted(symbol):
-            if kind == _ROWS:
-                line.hide(index)
-            return ()
+        if self.halts:
+            if self.is_halted(symbol):
+                if kind == _ROWS:
+                    line.hide(index)
+                return ()
+            if kind == _QUOTES or not len(line.quotes):
+                self._reopening.discard(symbol)
         if kind == _ROWS:
-            return (line.trade(index),)
+            trade = line.trade(index)
+            return (trade if symbol not in self._reopening else with_quote(trade, NO_QUOTE),)
         return (QuoteChange(symbol, self.now_ns, *line.quotes.row(index)),)
 
     def _merged(self) -> tuple[list[int], ...]:

@@ -100,6 +100,7 @@ class Order:
         commission_usd: charged so far.
         why_held: "child", "trigger" or "locate" while held, else empty.
         is_triggered: a stop or touch order has met its price.
+        is_resting: a quote did not reach its limit since it came: it adds liquidity.
         stop_usd: the stop as it stands now; that of a trailing order follows the price.
         oca_group: the group it belongs to, by its ticket or as a child; `oca_type` likewise.
         placed_ns: market time of the first message.
@@ -122,6 +123,7 @@ class Order:
     commission_usd: float = 0.0
     why_held: str = ""
     is_triggered: bool = False
+    is_resting: bool = False
     stop_usd: float | None = None
     oca_group: str = ""
     oca_type: int = REDUCE_RIVALS

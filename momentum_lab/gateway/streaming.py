@@ -78,6 +78,11 @@ class Streaming:
             for wanted in session.subscriptions.real_time.values():
                 self._tell_real_time(session, wanted)
 
+    @property
+    def has_real_time_bars(self) -> bool:
+        """Whether a client is told a bar every five seconds."""
+        return any(session.subscriptions.real_time for session in self._hub.sessions.values())
+
     def _lines(self) -> Iterator[tuple[Session, QuoteLine]]:
         for session in self._hub.sessions.values():
             for line in session.subscriptions.quotes.values():

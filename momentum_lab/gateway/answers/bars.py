@@ -46,6 +46,7 @@ def _historical_data(session: Session, request: Request) -> None:
     if keeps:
         kept = KeptBars(stock.symbol, query, found[-1], found[-1].start_ns)
         session.subscriptions.bars[req_id] = kept
+        hub.has_streamed = True
 
 
 def _cancel_historical_data(session: Session, request: Request) -> None:

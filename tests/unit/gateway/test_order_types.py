@@ -22,11 +22,13 @@ from momentum_lab.gateway.orders import (
     OrderError,
     OrderShown,
     StatusShown,
+    WhatIfShown,
 )
 from momentum_lab.records.tape_ticks import HALTED_BY_VOLATILITY, TRADING
 from tests.gateway_factories import (
     CLOSE,
     NOON,
+    OPEN,
     exchange,
     second,
     second_tape,
@@ -243,14 +245,40 @@ def halt(found: Exchange, a_market: Market, kind: int) -> list[ExchangeEvent]:
     return events
 
 
+def test_what_is_left_of_a_marketable_limit_pays_the_market_too() -> None:
+    a_market = path(*[100.0] * 8, volume=400)
+    found = exchange(a_market)
+    events = found.place(order("LMT", quantity=600, limit_usd=105.0))
+    events += play(found, a_market, 3)
+    assert {price for _, price in fills(events)} == {100.01}
+    # One that the quote did not reach rests, and fills at its own price.
+    found.place(order("LMT", Side.SELL, 50, limit_usd=100.5, order_id=2))
+    play(found, a_market, 1)
+    found.place(order("LMT", Side.SELL, 50, limit_usd=95.0, order_id=2))
+    assert found.books.executions[-1].price_usd == pytest.approx(99.98)
+
+
+def test_a_bar_of_before_the_open_triggers_nothing_after_it() -> None:
+    early = second(OPEN - NS_PER_S, 100.0, low=97.0)
+    a_market = Market(second_tape([early, second(OPEN, 100.0)], start_ns=OPEN - 2 * NS_PER_S))
+    found = exchange(a_market)
+    play(found, a_market, 0.5)
+    found.place(order("STP", Side.SELL, stop_usd=98.0, tif="GTC"))
+    found.place(order("STP", Side.SELL, stop_usd=98.0, tif="GTC", outside_rth=True, order_id=2))
+    play(found, a_market, 2.5)
+    assert [o.ticket.order_id for o in found.live_orders()] == [1]
+
+
 def test_nothing_trades_in_a_halt() -> None:
-    a_market = path(*[100.0] * 5)
+    a_market = path(100.0, 100.0, 80.0, 80.0)
     found = exchange(a_market)
     halt(found, a_market, HALTED_BY_VOLATILITY)
     events = found.place(ticket())
     assert (statuses(events), fills(events)) == ([(1, HELD)], [])
     assert fills(play(found, a_market, 1)) == []
-    assert fills(halt(found, a_market, TRADING)) == [(100, 100.01)]
+    # What was quoted before the halt is no price after it.
+    assert fills(halt(found, a_market, TRADING)) == []
+    assert fills(play(found, a_market, 1)) == [(100, 80.01)]
 
 
 def test_with_latency_the_market_goes_on_before_the_order_arrives() -> None:
@@ -296,6 +324,23 @@ def test_children_wake_for_what_their_parent_has_filled() -> None:
     assert sizes == [[800, 500, 500], [800, 700, 700], [800, 800]]
 
 
+@pytest.mark.parametrize("resent", ["as told", "whole"])
+def test_a_child_that_is_moved_while_its_parent_fills_keeps_its_size(resent: str) -> None:
+    a_market = path(*[100.0] * 6, volume=800)
+    found = exchange(a_market)
+    found.place(ticket(quantity=800, transmit=False))
+    found.place(order("STP", Side.SELL, 800, order_id=2, parent_id=1, stop_usd=90.0))
+    told = found.books.orders[1, 2].quantity if resent == "as told" else 800
+    events = found.place(order("STP", Side.SELL, told, order_id=2, parent_id=1, stop_usd=91.0))
+    assert errors(events) == []
+    sizes = [found.books.orders[1, 2].quantity]
+    for _ in range(2):
+        play(found, a_market, 1)
+        sizes.append(found.books.orders[1, 2].quantity)
+    assert sizes == [500, 700, 800]
+    assert found.books.orders[1, 2].ticket.stop_usd == 91.0
+
+
 def test_children_are_shown_as_a_group_of_their_parent() -> None:
     found = exchange(path(100.0))
     found.place(order("LMT", limit_usd=90.0, transmit=False))
@@ -322,6 +367,17 @@ def test_a_part_cancels_or_reduces_the_rest_of_a_group(oca_type: int, left: int 
     assert fills(play(found, a_market, 1)) == [(40, 100.9)]
     rival = found.books.orders[1, 2]
     assert rival.is_done if left is None else rival.remaining == left
+
+
+def test_an_order_joins_a_group_by_a_modification() -> None:
+    a_market = path(100.0, 101.0)
+    found = exchange(a_market)
+    for order_id in (1, 2):
+        found.place(order("LMT", Side.SELL, limit_usd=110.0, order_id=order_id))
+        terms: dict[str, Any] = {"oca_group": "exit", "oca_type": 1, "order_id": order_id}
+        found.place(order("LMT", Side.SELL, limit_usd=100.5, **terms))
+    play(found, a_market, 1)
+    assert [o.status for o in found.books.orders.values()] == [FILLED, CANCELLED]
 
 
 def test_a_child_needs_its_parent() -> None:
@@ -364,6 +420,24 @@ def test_an_order_through_zero_and_other_oddities_earn_a_note() -> None:
     assert errors(found.place(ticket(tif=""))) == [10349]
     assert errors(found.place(ticket(Side.SELL, 150, order_id=2))) == [2137]
     assert errors(found.place(ticket(quantity=50, order_id=3, outside_rth=True))) == [2109]
+
+
+def test_an_order_is_asked_about_and_stays_as_it_is() -> None:
+    found = exchange(path(100.0))
+    found.place(order("LMT", limit_usd=90.0))
+    before = found.live_orders()
+    events = found.place(order("LMT", limit_usd=101.0, what_if=True))
+    assert [type(event) for event in events] == [WhatIfShown]
+    assert found.live_orders() == before
+
+
+def test_what_has_filled_of_an_order_needs_no_margin_again() -> None:
+    found = exchange(path(100.0), cash_usd=20_000.0)
+    found.place(order("LMT", quantity=600, limit_usd=100.02))
+    assert found.books.orders[1, 1].filled == 500
+    assert errors(found.place(order("LMT", quantity=600, limit_usd=100.0))) == []
+    assert errors(found.place(ticket(quantity=10, order_id=2))) == []
+    assert errors(found.place(ticket(quantity=500, order_id=3))) == [201]
 
 
 def test_a_modification_cannot_go_below_what_has_filled() -> None:
