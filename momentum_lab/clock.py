@@ -34,6 +34,14 @@ def wall_ns() -> int:
     return time.time_ns()  # noqa: TID251 - the one place where the time comes from
 
 
+def uptime_s() -> float:
+    """Return the system's monotonic seconds, which no setting of its clock moves.
+
+    Unlike `transport_s` it goes on in a loop of virtual time: for what people wait for.
+    """
+    return time.monotonic()
+
+
 def transport_s() -> float:
     """Return seconds of a monotonic clock with an arbitrary start: the running event loop's.
 

@@ -156,7 +156,7 @@ class BarFollower:
                         if bars.lacks_history and bars.may_ask and not bars.is_asking:
                             # Not waited for: the broker may hold it back, and bars go on.
                             bars.may_ask, bars.is_asking = False, True
-                            group.start_soon(self._ask_history, trade_id, bars, stream)
+                            group.start_soon(self._ask_history_safely, trade_id, bars, stream)
                     await stream.wait(until_ns=self._clock.now_ns() + MINUTE_NS)
 
     async def _look_safely(
@@ -184,6 +184,15 @@ class BarFollower:
             )
             await self._execution.move_stop(trade_id, ratchet.stop_usd, ratchet.stop_kind)
 
+    async def _ask_history_safely(self, trade_id: int, bars: _Bars, stream: QuoteStream) -> None:
+        try:
+            await self._ask_history(trade_id, bars, stream)
+        except MomentumLabError as error:
+            text = f"trade {trade_id}: {error}"
+            self._on_incident("stop not followed", text, stream.line.symbol)
+        finally:
+            bars.is_asking = False
+
     async def _ask_history(self, trade_id: int, bars: _Bars, stream: QuoteStream) -> None:
         """Fetch the bars that the line has not heard; without an answer the next bar asks again."""
         symbol, opened_ns = stream.line.symbol, self._store.trade(trade_id)["opened_ns"]
@@ -191,10 +200,8 @@ class BarFollower:
         asked_s = held_s + _WARM_UP * self._parameters.shock.atr_bars * MINUTE_S
         # Another duration than the baseline's: the broker holds back what it was just asked for.
         n_steps = min(math.ceil(asked_s / _STEP_S) + 1, _MOST_STEPS)
-        try:
-            answer = await self._connector.fetch_candles(symbol, duration=f"{n_steps * _STEP_S} S")
-        finally:
-            bars.is_asking = False
+        answer = await self._connector.fetch_candles(symbol, duration=f"{n_steps * _STEP_S} S")
+        bars.is_asking = False
         if answer.outcome is not CandleOutcome.BARS:
             _log.info("bars: %s none from history: %s", symbol, answer.words)
             return

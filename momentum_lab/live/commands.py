@@ -19,6 +19,7 @@ from momentum_lab.live.execution_service import ExecutionService
 from momentum_lab.live.ibkr.connector import IBKRConnector
 from momentum_lab.live.position_manager import PositionManager
 from momentum_lab.records.control import Command, CommandKind, SignOfLife
+from momentum_lab.records.ledger import Row
 from momentum_lab.records.lock import Lease
 from momentum_lab.records.trade_store import BY_HAND, TradeStore
 
@@ -104,7 +105,7 @@ class CommandDesk:
             told: the last command about entries, also one that no session heard.
         """
         row = self._store.risk_state_by_hand()
-        if told is not None and (row is None or told.wall_ns > row["wall_ns"]):
+        if told is not None and (row is None or _is_later(told, row)):
             if told.kind is not CommandKind.RESUME:
                 self._halt(f"{BY_HAND}{told}")
             elif row is not None and row["state"] == "HALTED":
@@ -160,3 +161,12 @@ class CommandDesk:
         if self._wants_flat.is_set():
             return None
         return "HALTED and flat: nothing is open, no order of ours works"
+
+
+def _is_later(told: Command, row: Row) -> bool:
+    """Whether a command is later than what is on record; a brake that nobody heard is.
+
+    Its clock may have been set back since.
+    """
+    is_unheard = not told.answer and told.kind is not CommandKind.RESUME
+    return is_unheard or bool(told.wall_ns > row["wall_ns"])

@@ -7,14 +7,14 @@ millisecond; a file that is locked or broken costs a few, is an incident, and is
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import anyio
 
-from momentum_lab.clock import is_time_virtual, wall_ns
-from momentum_lab.core.market import NS_PER_S
+from momentum_lab.clock import is_time_virtual, uptime_s, wall_ns
 from momentum_lab.errors import RecordError
 from momentum_lab.live.decisions import OnIncident
 from momentum_lab.records.control import Command, Control, SignOfLife
@@ -25,8 +25,8 @@ _log = logging.getLogger(__name__)
 _LOOK_EVERY_S = 0.25
 # A loop of virtual time runs ahead of the wall: most looks would find nothing new.
 _VIRTUAL_REST_S = 20.0
-_BEAT_EVERY_NS = NS_PER_S
-_TRY_AGAIN_NS = 5 * NS_PER_S
+_BEAT_EVERY_S = 1.0
+_TRY_AGAIN_S = 5.0
 _PATIENCE_S = 0.02
 
 
@@ -53,6 +53,8 @@ class ControlWatch:
         mode: its mode.
         obey: carries a command out.
         life: says how the session is.
+        begin: hears, once the file can be read, the last command that says whether there may be
+            entries, also one that no session heard; None before that, or without one.
         on_incident: hears (kind, text, symbol).
     """
 
@@ -61,49 +63,64 @@ class ControlWatch:
     mode: str
     obey: Callable[[Command], Obeyed]
     life: Callable[[], SignOfLife]
+    begin: Callable[[Command | None], None]
     on_incident: OnIncident
     _control: Control | None = None
     _last_number: int | None = None
     _open: dict[int, Callable[[], str | None]] = field(default_factory=dict)
     _answers: dict[int, tuple[str, bool]] = field(default_factory=dict)
     _began_ns: int = 0
-    _looked_ns: int = 0
-    _beat_ns: int = 0
-    _try_ns: int = 0
+    _looked_s: float = -math.inf
+    _beat_s: float = -math.inf
+    _try_s: float = -math.inf
     _is_broken: bool = False
+    _is_replaced: bool = False
+    _has_begun: bool = False
 
     async def run(self) -> None:
         """Look until cancelled."""
         # Fixed, since each timer that fires counts for a day that has to repeat byte by byte.
         rest_s = _VIRTUAL_REST_S if is_time_virtual() else _LOOK_EVERY_S
         while True:
-            if wall_ns() - self._looked_ns >= _LOOK_EVERY_S / 2 * NS_PER_S:
+            if uptime_s() - self._looked_s >= _LOOK_EVERY_S / 2:
                 self.look()
             await anyio.sleep(rest_s)
 
-    def start(self) -> Command | None:
-        """Sign on; return the command that says whether there may be entries, None without one."""
+    def start(self) -> None:
+        """Sign on, and begin with what the last command says of entries, None without one."""
+        self._began_ns = wall_ns()
         try:
-            return self._opened().standing()
+            self._begin(self._opened())
         except RecordError as error:
             self._fail(error)
-            return None
+            # Opened later, it may hold what was said meanwhile.
+            self._last_number, self._is_replaced = 0, True
+            # What the record knows counts until the file can be read.
+            self.begin(None)
+
+    def _begin(self, control: Control) -> None:
+        if not self._has_begun:
+            standing = control.standing()
+            self._has_begun = True
+            self.begin(standing)
 
     def look(self) -> None:
         """Obey what is new, and give the sign of life."""
-        now_ns = self._looked_ns = wall_ns()
-        if now_ns < self._try_ns:
+        now_s = self._looked_s = uptime_s()
+        if now_s < self._try_s:
             return
         try:
             control = self._opened()
+            self._begin(control)
             for command in control.given_after(self._last_number or 0):
                 self._last_number = command.command_id
-                if command.wall_ns >= self._began_ns:
+                # By number alone: the clock may be set, and another file is of after our start.
+                if not self._is_replaced or command.wall_ns >= self._began_ns:
                     self._carry_out(command)
             self._finish()
             self._answer(control)
-            if now_ns - self._beat_ns >= _BEAT_EVERY_NS:
-                self._beat_ns = now_ns
+            if now_s - self._beat_s >= _BEAT_EVERY_S:
+                self._beat_s = now_s
                 control.beat(self.run_id, self.life())
         except RecordError as error:
             self._fail(error)
@@ -136,10 +153,9 @@ class ControlWatch:
             if self._last_number is None:
                 # What was said before this session began was not said to it.
                 self._last_number = control.last_number()
-                self._began_ns = wall_ns()
             elif not is_new:
-                # Another file counts anew.
-                self._last_number = 0
+                # Another file counts anew, and may hold what was said before we began.
+                self._last_number, self._is_replaced = 0, True
             control.sign_on(self.run_id, self.mode, self.life())
         except RecordError:
             control.close()
@@ -172,7 +188,7 @@ class ControlWatch:
 
     def _fail(self, error: RecordError) -> None:
         """Go on without; one incident for each time that it breaks."""
-        self._try_ns = wall_ns() + _TRY_AGAIN_NS
+        self._try_s = uptime_s() + _TRY_AGAIN_S
         if not self._is_broken:
             self._is_broken = True
             self.on_incident("no kill switch", str(error), None)

@@ -66,7 +66,7 @@ class DetectionEngine:
     async def _work(self) -> None:
         while True:
             assignment = await self._queue.get()
-            if assignment.headline.symbols:
+            if self._primary(assignment.headline) is not None:
                 await self._take(assignment)
             else:
                 self._start(self._wait_for_symbol, assignment)
@@ -85,13 +85,12 @@ class DetectionEngine:
             self._book.decide(assignment.headline_id, verdict, symbol=symbol)
 
     async def _wait_for_symbol(self, assignment: Assignment) -> None:
-        """Give a headline without a ticker the moment in which another line may name it."""
+        """Give a headline without a ticker of ours the moment in which another line may name it."""
         grace_ns = int(self._parameters.news.symbol_grace_s * NS_PER_S)
         await self._clock.sleep_until(assignment.headline.received_ns + grace_ns)
-        symbols = self._book.late_symbols(assignment.headline_id)
-        await self._take(
-            replace(assignment, headline=replace(assignment.headline, symbols=symbols))
-        )
+        headline = assignment.headline
+        symbols = (*headline.symbols, *self._book.late_symbols(assignment.headline_id))
+        await self._take(replace(assignment, headline=replace(headline, symbols=symbols)))
 
     def _start(self, task: Callable[[T], Coroutine[Any, Any, None]], value: T) -> None:
         if self._group is None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable
+from functools import partial
 
 import anyio
 
@@ -163,17 +164,41 @@ class ExecutionService:
                 await self._guarding.rest(rest_s)
 
     async def _guard_once(self, trades: list[Row], working: list[Row]) -> bool:
+        """Look at everything once; return whether nothing is left to do.
+
+        Raises:
+            RecordError, IllegalTransitionError: of one look, after all of them: what fails for one
+                position leaves the others protected.
+        """
+        looks = (
+            *(partial(self._look_at_trade, trade) for trade in trades),
+            partial(self._look_at_entries, working),
+            partial(self.protection.look_at_orphans, trades, working),
+        )
+        is_quiet, failure = True, None
+        for look in looks:
+            try:
+                is_quiet = not await look() and is_quiet
+            except (RecordError, IllegalTransitionError) as error:  # noqa: PERF203 - each for itself
+                failure = failure or error
+        if failure is not None:
+            raise failure
+        return is_quiet
+
+    async def _look_at_trade(self, trade: Row) -> bool:
+        """Look at the protection of one trade; return whether something is left to do."""
+        verdict = await self.protection.look(trade["trade_id"])
+        if verdict is Verdict.NAKED:
+            text = f"trade {trade['trade_id']}: no stop can be placed, it is closed"
+            self._on_incident("position not protected", text, trade["symbol"])
+            await self.close(trade["trade_id"], ExitReason.NO_PROTECTION, None)
+        return verdict is not Verdict.QUIET
+
+    async def _look_at_entries(self, working: list[Row]) -> bool:
+        """Cancel the entries that nobody wants any more; return whether there are any."""
         unwanted = [row for row in working if row["purpose"] == "entry" and self._is_unwanted(row)]
         await self.protection.cancel(unwanted)
-        is_quiet = not (await self.protection.look_at_orphans(trades, working) or unwanted)
-        for trade in trades:
-            verdict = await self.protection.look(trade["trade_id"])
-            is_quiet = is_quiet and verdict is Verdict.QUIET
-            if verdict is Verdict.NAKED:
-                text = f"trade {trade['trade_id']}: no stop can be placed, it is closed"
-                self._on_incident("position not protected", text, trade["symbol"])
-                await self.close(trade["trade_id"], ExitReason.NO_PROTECTION, None)
-        return is_quiet
+        return bool(unwanted)
 
     def _is_unwanted(self, entry: Row) -> bool:
         """Whether an entry that works must end: by brake or bell, or a limit that was too long.

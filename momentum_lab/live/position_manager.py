@@ -130,8 +130,14 @@ class PositionManager:
             self._held.pop(trade_id, None)
 
     async def _follow(self, trade_id: int, held: Held) -> None:
-        await self._wait_for_line(self._store.trade(trade_id)["symbol"])
-        await self._follower.follow(trade_id, held)
+        while True:
+            try:
+                await self._wait_for_line(self._store.trade(trade_id)["symbol"])
+                await self._follower.follow(trade_id, held)
+            except MomentumLabError as error:  # noqa: PERF203 - one turn, unless it fails
+                # The stop that stands protects, and the position goes on being watched.
+                self._on_incident("stop not followed", f"trade {trade_id}: {error}", None)
+                await self._pause()
 
     async def _wait_for_line(self, symbol: str) -> None:
         """An adopted trade may be known before its line is open."""

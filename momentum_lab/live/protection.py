@@ -432,10 +432,16 @@ class Protection:
                 await self._await_word(row, key)
 
     def _note_protected(self, trade: Row, row: Row) -> None:
-        first_ns = self._first_heard_ns.pop(trade["trade_id"], trade["opened_ns"])
+        first_ns = self._first_heard_ns.get(trade["trade_id"]) or trade["opened_ns"]
         confirmed_ns = row["acknowledged_ns"] or self._clock.now_ns()
         unprotected_ns = max(0, confirmed_ns - first_ns)
-        self._store.change_trade(trade["trade_id"], unprotected_ns=unprotected_ns)
+        try:
+            self._store.change_trade(trade["trade_id"], unprotected_ns=unprotected_ns)
+        except RecordError as error:
+            # A figure for later is no reason not to look on; it is tried again with each look.
+            _log.warning("time unprotected not recorded: %s", error)
+        else:
+            self._first_heard_ns.pop(trade["trade_id"], None)
 
     def _family(self, trade: Row) -> list[Row]:
         rows = self._store.family_of(trade["decision_id"])

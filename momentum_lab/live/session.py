@@ -217,9 +217,10 @@ class LiveSession:
             self.parameters.mode,
             obey=self._desk.obey,
             life=self._desk.life,
+            begin=self._desk.stay_halted,
             on_incident=self._diary.note_incident,
         )
-        self._desk.stay_halted(self._control.start())
+        self._control.start()
         # The calendar takes a second to load: now, not between a headline and its order.
         prepare_calendar(None if self._clock.is_replay else wall_ns())
 
@@ -330,9 +331,14 @@ class LiveSession:
         """Close what is open, for as long as an exit may take."""
         if not self._is_ready.is_set():
             return
-        await self._execution.cancel_entries()
-        self._tell_closed()
+        # First, since nothing of it can fail.
         self._manager.flatten()
+        try:
+            self._tell_closed()
+            await self._execution.cancel_entries()
+        except RecordError as error:
+            # The guard cancels them as well, as soon as the record can be read.
+            _log.warning("drain: %s", error)
         with anyio.move_on_after(self.parameters.execution.drain_s):
             await self._until_settled()
             if self._connector.is_operational():
@@ -358,8 +364,15 @@ class LiveSession:
             self._diary.note_incident("exchange closed", text, row["symbol"])
 
     async def _until_settled(self) -> None:
-        while self._store.open_trades() or self._store.unsettled_orders():  # noqa: ASYNC110 - as above
+        while not self._is_settled():  # noqa: ASYNC110 - as above
             await anyio.sleep(0.05)
+
+    def _is_settled(self) -> bool:
+        try:
+            return not (self._store.open_trades() or self._store.unsettled_orders())
+        except RecordError:
+            # Nobody knows: what is due is still asked for.
+            return False
 
     async def _reconcile(self, snapshot: BrokerSnapshot) -> None:
         """Bring the record up to the broker's truth, before the connection is OPERATIONAL."""

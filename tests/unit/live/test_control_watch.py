@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from momentum_lab.clock import wall_ns
 from momentum_lab.live import control_watch as module
 from momentum_lab.live.control_watch import ControlWatch, Obeyed
 from momentum_lab.records.control import Command, CommandKind, Control, SignOfLife
@@ -21,6 +22,7 @@ class Desk:
 
     def __init__(self, path: Path) -> None:
         self.told: list[CommandKind] = []
+        self.began: list[Command | None] = []
         self.incidents: list[str] = []
         self.is_flat = False
         self.watch = ControlWatch(
@@ -29,6 +31,7 @@ class Desk:
             "paper",
             obey=self.obey,
             life=lambda: SignOfLife("OPERATIONAL", "ACTIVE", {}),
+            begin=self.began.append,
             on_incident=lambda kind, _text, _symbol: self.incidents.append(kind),
         )
 
@@ -48,7 +51,7 @@ def control(tmp_path: Path) -> Iterator[Control]:
 
 @pytest.fixture
 def desk(control: Control, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
-    monkeypatch.setattr(module, "_TRY_AGAIN_NS", 0)
+    monkeypatch.setattr(module, "_TRY_AGAIN_S", 0.0)
     found = Desk(control.path)
     found.watch.start()
     yield found
@@ -106,11 +109,49 @@ def test_a_session_goes_on_without_a_control_database(tmp_path: Path) -> None:
     path = tmp_path / "trades.control.db"
     path.write_bytes(b"rubbish" * 1000)
     desk = Desk(path)
-    assert desk.watch.start() is None
+    desk.watch.start()
     desk.watch.look()
     desk.watch.end("the end")
 
     assert desk.incidents == ["no kill switch"]
+    assert desk.began == [None]
+
+
+def test_a_halt_that_could_not_be_read_at_the_start_counts_once_it_can(
+    control: Control, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_TRY_AGAIN_S", 0.0)
+    control.give(CommandKind.HALT, who="me@1")
+    late = Desk(control.path)
+    with closing(sqlite3.connect(control.path, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        late.watch.start()
+        other.execute("ROLLBACK")
+    control.give(CommandKind.STOP, who="me@1")
+    late.watch.look()
+    late.watch.look()
+    late.watch.close()
+
+    assert [told.kind if told else None for told in late.began] == [None, CommandKind.HALT]
+    # What was said since the start was said to it.
+    assert late.told == [CommandKind.STOP]
+
+
+def test_a_clock_that_is_set_back_deafens_nobody(
+    control: Control, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ahead_ns = 3_600 * 1_000_000_000
+    now_ns = wall_ns()
+    monkeypatch.setattr(module, "wall_ns", lambda: now_ns + ahead_ns)
+    desk = Desk(control.path)
+    desk.watch.start()
+    desk.watch.look()
+    monkeypatch.setattr(module, "wall_ns", lambda: now_ns)
+    control.give(CommandKind.FLATTEN, who="me@1")
+    desk.watch.look()
+    desk.watch.close()
+
+    assert desk.told == [CommandKind.FLATTEN]
 
 
 def test_a_file_made_anew_is_listened_to(control: Control, desk: Desk) -> None:
