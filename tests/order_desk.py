@@ -75,15 +75,15 @@ class OrderDesk:
             while not condition():  # noqa: ASYNC110 - what is waited for sets no event
                 await anyio.sleep(0.05)
 
-    async def enter(self, side: Side = Side.BUY) -> Decision:
-        """Trade a shock of SPY; return what was decided, once the order's end is known or not."""
+    async def enter(self, side: Side = Side.BUY, *, symbol: str = "SPY") -> Decision:
+        """Trade a shock; return what was decided, once the order's end is known or not."""
         self._n_signals += 1
         now_ns = self.gateway.now_ns
         item = headline(article_id=f"a{self._n_signals}", published_ns=now_ns)
         key = self.session._book.add_headline(item)
         assert key is not None
-        price = self.session._execution.books.last_price("SPY") or 100.0
-        signal = TradeSignal(key, "SPY", side, now_ns, price, 0.05, 3.0, 2.5, "a shock")
+        price = self.session._execution.books.last_price(symbol) or 100.0
+        signal = TradeSignal(key, symbol, side, now_ns, price, 0.05, 3.0, 2.5, "a shock")
         return await self.session._execution.enter(signal)
 
     async def close(self) -> bool:

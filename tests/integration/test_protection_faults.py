@@ -19,7 +19,7 @@ import pytest
 
 from momentum_lab.core.market import NS_PER_S, Side
 from momentum_lab.core.order import OrderIntent, OrderState
-from momentum_lab.core.position import ExitReason
+from momentum_lab.core.position import ExitParameters, ExitReason
 from momentum_lab.core.signal import Reason
 from momentum_lab.errors import ConnectionLostError, RecordError
 from momentum_lab.gateway import messages
@@ -28,10 +28,14 @@ from momentum_lab.gateway.orders import REMOVED_LIQUIDITY, Order, Ticket
 from momentum_lab.gateway.server import Gateway
 from momentum_lab.gateway.session import Session
 from momentum_lab.gateway.voice import Message
+from momentum_lab.live.bar_follower import BarFollower, Held
 from momentum_lab.live.ibkr.synchronisation import Holdings
+from momentum_lab.live.news_handler import Assignment
+from momentum_lab.live.protection import Protection, Verdict
 from momentum_lab.live.reconcile import agrees
 from momentum_lab.records.trade_store import TradeStore
 from tests.connection_kit import make_tape
+from tests.factories import headline
 from tests.gateway_factories import ticket
 from tests.order_desk import (
     ABSENT_WITHIN_S,
@@ -775,3 +779,69 @@ def test_a_position_that_turns_round_between_two_looks_is_not_looked_at_for_ever
         await found.session._auditor.audit()
 
     live_one_day(tape, tmp_path, scenario)
+
+
+# --- what fails for one, and nobody else -------------------------------------------------------
+
+
+def test_a_look_that_fails_for_one_position_leaves_the_others_protected(
+    tape: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look = Protection.look
+
+    async def fails(self: Protection, trade_id: int) -> Verdict:
+        if trade_id == 1:
+            raise RecordError("the disk is full")
+        return await look(self, trade_id)
+
+    async def scenario(found: OrderDesk) -> None:
+        await found.enter()
+        await found.enter(symbol="IBM")
+        await found.until(lambda: len(stops(found)) == 2)
+        (of_ibm,) = [order for order in stops(found) if order.symbol == "IBM"]
+        with monkeypatch.context() as broken:
+            broken.setattr(Protection, "look", fails)
+            found.gateway.hub.publish(found.exchange.floor.end([of_ibm.key], text="by hand"))
+            await found.until(lambda: len(stops(found)) == 2, patience_s=10)
+        assert "protection interrupted" in found.incidents()
+
+    trade_one_day(tape, tmp_path, scenario)
+
+
+def test_bars_that_cannot_be_followed_leave_the_position_watched(
+    tape: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fails(_self: BarFollower, _trade_id: int, _held: Held) -> None:
+        raise RecordError("the disk does not answer")
+
+    monkeypatch.setattr(ExitParameters, "follow_bars", property(lambda _self: True))
+    monkeypatch.setattr(BarFollower, "follow", fails)
+
+    async def scenario(found: OrderDesk) -> None:
+        await found.enter()
+        await anyio.sleep(10)
+        assert "stop not followed" in found.incidents()
+        assert 1 in found.session._manager._managed
+        # The end of the session closes it: somebody still hears.
+
+    trade_one_day(tape, tmp_path, scenario)
+
+
+def test_a_headline_that_first_names_others_waits_for_the_line_of_ours(
+    tape: Path, tmp_path: Path
+) -> None:
+    async def scenario(found: OrderDesk) -> None:
+        now_ns, book = found.gateway.now_ns, found.session._book
+        first = replace(
+            headline(article_id="b1", published_ns=now_ns), symbols=("FOO",), received_ns=now_ns
+        )
+        key = book.add_headline(first)
+        assert key is not None
+        found.session._engine._queue.put_nowait(Assignment(first, key))
+        await anyio.sleep(0.1)
+        assert book.add_headline(replace(first, symbols=("SPY",))) is None
+        await anyio.sleep(5)
+        told = {row["reason"] for row in found.store.table("decisions", found.session.run_id)}
+        assert Reason.NOT_IN_UNIVERSE.value not in told
+
+    trade_one_day(tape, tmp_path, scenario)
