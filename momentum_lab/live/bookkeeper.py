@@ -223,6 +223,9 @@ class Bookkeeper:
             order_ref = fill.order_ref
             if order_ref in self._unrecorded:
                 of_trade = self._unrecorded[order_ref].trade_id
+            elif not self._store.knows_order(order_ref):
+                # Somebody else's: it was heard when the record could not be asked.
+                continue
             else:
                 trade = self._store.trade_of_order(self._store.order(order_ref))
                 of_trade = trade["trade_id"] if trade is not None else None

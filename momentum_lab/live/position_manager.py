@@ -160,7 +160,9 @@ class PositionManager:
 
     async def _watch(self, trade_id: int, held: Held) -> None:
         symbol = self._store.trade(trade_id)["symbol"]
-        await self._wait_for_line(symbol)
+        await self._watch_blind(trade_id, symbol, held)
+        if self._connector.lines.get(symbol) is None:
+            return
         n_read, trade, flipped = -1, Row(), None
         day, position, followed = -1, None, None
         with self._connector.stream_quotes(symbol) as stream:
@@ -181,6 +183,19 @@ class PositionManager:
                     await stream.wait(until_ns=self._next_ns(position, held))
                 elif not await self._execution.close(trade_id, due.reason, stream.quote):
                     await self._pause()
+
+    async def _watch_blind(self, trade_id: int, symbol: str, held: Held) -> None:
+        """Watch an adopted trade whose line is not open yet, or cannot be: time alone closes it."""
+        while self._connector.lines.get(symbol) is None:
+            trade = self._store.trade(trade_id)
+            if trade["state"] == "CLOSED":
+                return
+            is_due = False
+            if self._clock.is_anchored:
+                due = self._due(trade_id, self._position(trade, held), None, held)
+                is_due = due is not None and await self._execution.close(trade_id, due.reason, None)
+            if not is_due:
+                await self._pause()
 
     def _position(self, trade: Row, held: Held) -> OpenPosition:
         session = session_on_day_of(self._clock.now_ns())

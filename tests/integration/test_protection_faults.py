@@ -845,3 +845,44 @@ def test_a_headline_that_first_names_others_waits_for_the_line_of_ours(
         assert Reason.NOT_IN_UNIVERSE.value not in told
 
     trade_one_day(tape, tmp_path, scenario)
+
+
+def test_a_doubt_of_our_own_leaves_lines_and_tapes_alone(tape: Path, tmp_path: Path) -> None:
+    async def scenario(found: OrderDesk) -> None:
+        await anyio.sleep(150)
+        line = found.session._connector.lines.get("SPY")
+        assert line is not None
+        candles, asked = line.candles, requests_of(found)
+        assert candles.closed
+        await found.session._connector.resynchronise("a doubt of our own")
+        await found.until(lambda: not found.is_operational())
+        await found.until(found.is_operational)
+        assert asked["reqPositions"] == 2
+        assert asked["reqMktData"] == asked["cancelMktData"] == 0
+        assert line.candles.closed[-1] == candles.closed[-1]
+        # After a word of the broker they are asked for anew.
+        found.inject("1102")
+        await found.until(lambda: not found.is_operational())
+        await found.until(found.is_operational)
+        assert asked["reqMktData"] > 1
+
+    trade_one_day(tape, tmp_path, scenario)
+
+
+def test_a_position_without_a_line_is_left_when_the_session_ends(
+    tape: Path, tmp_path: Path
+) -> None:
+    async def scenario(found: OrderDesk) -> None:
+        await found.enter()
+        # As after a restart with another universe, where the broker refuses the look-up.
+        lines = found.session._connector.lines
+        del lines._by_symbol["SPY"]
+        manager = found.session._manager
+        async with anyio.create_task_group() as group:
+            group.start_soon(manager._watch, 1, Held())
+            await anyio.sleep(5)
+            manager.flatten()
+            await found.until(lambda: found.held() == 0, patience_s=20)
+            group.cancel_scope.cancel()
+
+    trade_one_day(tape, tmp_path, scenario)

@@ -401,9 +401,12 @@ class IBKRConnector:
         return True
 
     async def resynchronise(self, why: str) -> None:
-        """Leave OPERATIONAL and ask the broker for everything again, on the same socket."""
+        """Leave OPERATIONAL and ask the broker for everything again, on the same socket.
+
+        Lines and tapes flow on: it is our own doubt, and the broker was not away.
+        """
         if self.may_exit():
-            self._line.hear_restored(why)
+            self._line.hear_restored(why, do_lines_flow=True)
 
     def _refuse_shadow(self, order_ref: str) -> None:
         """Let nothing leave in a session that only decides; each door for orders asks first."""

@@ -164,6 +164,15 @@ class Subscriptions:
         for tape in self.tapes:
             self._ask_tape(ib, tape)
 
+    def complete(self, ib: ib_insync.IB) -> None:
+        """Subscribe to what is wanted and has no request; what flows goes on, with its candles."""
+        for line in self._most_useful(self._capacity - len(self.tapes)):
+            if line.request is None and self.n_used < self._capacity:
+                self._ask(ib, line)
+        for tape in self.tapes:
+            if tape.request is None:
+                self._ask_tape(ib, tape)
+
     async def wait_flowing(self, *, timeout_s: float) -> list[Line]:
         """Wait until each line that was asked for flows or is refused; return the silent ones.
 

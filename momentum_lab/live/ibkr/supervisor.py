@@ -132,6 +132,7 @@ class Supervisor:
         self._is_reconciled = False
         self._is_upstream_lost = False
         self._is_client_id_taken = False
+        self._must_renew = True
         self._unknown_codes: set[int] = set()
         self._doubted_s = -math.inf
         self._refusal: MomentumLabError | None = None
@@ -224,8 +225,9 @@ class Supervisor:
                 return self._refusal
             if self._is_client_id_taken and not self._was_operational:
                 return BrokerError(
-                    f"{self._address}: the client id is in use by another program;"
-                    " stop that one or choose another connection.client_id"
+                    f"{self._address}: the client id is in use by another program; stop that one,"
+                    " or wait a minute if it was ours and died. Another connection.client_id is for"
+                    " another strategy: it could not change the orders of this one"
                 )
             if operational_s >= self._parameters.backoff.stable_s:
                 failures = 0
@@ -242,6 +244,7 @@ class Supervisor:
         """Return how long one connection was OPERATIONAL, in seconds of transport time."""
         self._lost, self._lost_cause = anyio.Event(), ""
         self._is_upstream_lost = self._is_client_id_taken = False
+        self._must_renew = True
         self._operational_s = 0.0
         self._step(ConnectionEvent.ATTEMPT, self._address)
         try:
@@ -362,7 +365,11 @@ class Supervisor:
         with checklist.item("news tapes"):
             await self.subscriptions.find_tapes(ib)
         with checklist.item("lines") as words:
-            self.subscriptions.renew(ib)
+            if self._must_renew:
+                self._must_renew = False
+                self.subscriptions.renew(ib)
+            else:
+                self.subscriptions.complete(ib)
             if is_session_open(self._clock):
                 silent = await self.subscriptions.wait_flowing(
                     timeout_s=self._parameters.liveness.flow_s
@@ -404,7 +411,7 @@ class Supervisor:
             self._on_incident("unknown code", words)
 
     def _hear_upstream_lost(self, _code: int, words: str) -> None:
-        self._is_upstream_lost = True
+        self._is_upstream_lost = self._must_renew = True
         self.ears.note(words)
         if self.liveness is not None:
             self.liveness.upstream_lost_s = transport_s()
@@ -413,8 +420,14 @@ class Supervisor:
         if self.state is not ConnectionState.DEGRADED:
             self._step(ConnectionEvent.UPSTREAM_LOST, words)
 
-    def hear_restored(self, words: str) -> None:
-        """The broker is there, perhaps again: ask for everything before anything is sent."""
+    def hear_restored(self, words: str, *, do_lines_flow: bool = False) -> None:
+        """The broker is there, perhaps again: ask for everything before anything is sent.
+
+        Args:
+            words: why.
+            do_lines_flow: it never was away, so that no subscription has to be made anew.
+        """
+        self._must_renew = self._must_renew or not do_lines_flow
         self._is_upstream_lost = False
         if self.liveness is not None:
             self.liveness.upstream_lost_s = None
