@@ -180,11 +180,6 @@ class Exchange:
         self.floor.liquidity.renew(trade)
         return self._look(trade) if self.books.has_live(trade.symbol) else []
 
-    def _is_of_before_the_open(self, trade: Trade) -> bool:
-        """Whether a bar that ends with the opening bell tells what was traded before it."""
-        hours, now_ns = self._market.hours, self._market.now_ns
-        return not trade.is_single and hours.is_regular(now_ns) and not hours.is_regular(now_ns - 1)
-
     def on_quote(self, quote: QuoteChange) -> list[ExchangeEvent]:
         """Fill what a new quote allows; it triggers no stop, for nothing was traded."""
         self.floor.liquidity.renew(quote)
@@ -239,12 +234,9 @@ class Exchange:
 
     def _look(self, trade: Trade) -> list[ExchangeEvent]:
         events: list[ExchangeEvent] = []
-        is_early = self._is_of_before_the_open(trade)
         for key in self.books.live_keys(trade.symbol):
             # An earlier fill of this loop may have cancelled it: look it up again.
             order = self.books.orders[key]
-            if is_early and not order.ticket.outside_rth:
-                continue
             if order.status not in {*DONE, PENDING}:
                 events += self.floor.try_fill(order, trade, is_arrival=False)
         return events

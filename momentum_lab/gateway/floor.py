@@ -163,6 +163,8 @@ class Floor:
             return []
         events: list[ExchangeEvent] = []
         if needs_trigger(order):
+            if self._is_too_early(order, trade):
+                return []
             if not is_met(order, trade, is_arrival=is_arrival):
                 # Where the price was before the order came moves no stop.
                 seen = trade._replace(high=trade.price, low=trade.price) if is_arrival else trade
@@ -182,6 +184,14 @@ class Floor:
             self.liquidity.take(order.symbol, order.ticket.side, shares)
             events += self._fill(order.key, shares, *found)
         return events
+
+    def _is_too_early(self, order: Order, trade: Trade) -> bool:
+        """Whether an order that trades in regular hours alone looks at a price of before them.
+
+        Also a bar that ends with the opening bell is of before it.
+        """
+        last_ns = trade.at_ns if trade.is_single else trade.at_ns - 1
+        return not (order.ticket.outside_rth or self._market.hours.is_regular(last_ns))
 
     def _rested(self, order: Order, trade: Trade) -> Order:
         """Return an order that a quote did not reach, marked so: it waits at its limit now."""

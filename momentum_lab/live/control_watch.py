@@ -117,6 +117,8 @@ class ControlWatch:
                 # By number alone: the clock may be set, and another file is of after our start.
                 if not self._is_replaced or command.wall_ns >= self._began_ns:
                     self._carry_out(command)
+            # What comes from now on is said to us, whatever the clock says.
+            self._is_replaced = False
             self._finish()
             self._answer(control)
             if now_s - self._beat_s >= _BEAT_EVERY_S:

@@ -79,6 +79,7 @@ class ExecutionService:
             connector, store=book.store, clock=clock, parameters=parameters, run_id=book.run_id
         )
         self._entering: set[str] = set()
+        self._told_naked: set[int] = set()
         self._unrecorded: dict[str, OrderIntent] = {}
         # Contract id -> why: by its symbol alone a position is not known before its line is open.
         self.blocked: dict[int, str] = {}
@@ -187,11 +188,16 @@ class ExecutionService:
 
     async def _look_at_trade(self, trade: Row) -> bool:
         """Look at the protection of one trade; return whether something is left to do."""
-        verdict = await self.protection.look(trade["trade_id"])
+        trade_id = trade["trade_id"]
+        verdict = await self.protection.look(trade_id)
         if verdict is Verdict.NAKED:
-            text = f"trade {trade['trade_id']}: no stop can be placed, it is closed"
-            self._on_incident("position not protected", text, trade["symbol"])
-            await self.close(trade["trade_id"], ExitReason.NO_PROTECTION, None)
+            if trade_id not in self._told_naked:
+                self._told_naked.add(trade_id)
+                text = f"trade {trade_id}: no stop can be placed, it is closed"
+                self._on_incident("position not protected", text, trade["symbol"])
+            await self.close(trade_id, ExitReason.NO_PROTECTION, None)
+        elif verdict is Verdict.QUIET:
+            self._told_naked.discard(trade_id)
         return verdict is not Verdict.QUIET
 
     async def _look_at_entries(self, working: list[Row]) -> bool:

@@ -88,7 +88,7 @@ class Liveness:
         self._limits = parameters.liveness
         self._on_loss = on_loss
         self._on_incident = on_incident
-        self._time_lock = anyio.Lock(fast_acquire=True)
+        self._time_lock = anyio.Lock()
         self._asked_s: float | None = None
         self._answered_s = self._tapes_since_s = transport_s()
         self._last_asked_s = self._answered_s - _TIME_REQUESTS_APART_S

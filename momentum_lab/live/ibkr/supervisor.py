@@ -465,7 +465,8 @@ class Supervisor:
         now_s = transport_s()
         if self.may_exit() and now_s - self._doubted_s >= _DOUBTS_APART_S:
             self._doubted_s = now_s
-            self.hear_restored(f"a message was not understood: {words}")
+            # A line that lost a word of its own shows it by its silence.
+            self.hear_restored(f"a message was not understood: {words}", do_lines_flow=True)
 
     # --- steps -----------------------------------------------------------------------------
 

@@ -265,7 +265,11 @@ def test_a_bar_of_before_the_open_triggers_nothing_after_it() -> None:
     play(found, a_market, 0.5)
     found.place(order("STP", Side.SELL, stop_usd=98.0, tif="GTC"))
     found.place(order("STP", Side.SELL, stop_usd=98.0, tif="GTC", outside_rth=True, order_id=2))
-    play(found, a_market, 2.5)
+    play(found, a_market, 1.5)
+    # Nor does one that comes after the bell look at a price of before it.
+    found.place(order("STP", Side.SELL, stop_usd=101.0, tif="GTC", order_id=3))
+    assert [o.ticket.order_id for o in found.live_orders()] == [1, 3]
+    play(found, a_market, 1)
     assert [o.ticket.order_id for o in found.live_orders()] == [1]
 
 
