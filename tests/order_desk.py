@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+from anyio.abc import TaskGroup
 
 from momentum_lab.core.market import NS_PER_S, Side
 from momentum_lab.core.order import OrderState
@@ -85,6 +86,12 @@ class OrderDesk:
         price = self.session._execution.books.last_price(symbol) or 100.0
         signal = TradeSignal(key, symbol, side, now_ns, price, 0.05, 3.0, 2.5, "a shock")
         return await self.session._execution.enter(signal)
+
+    async def enter_a_halt(self, group: TaskGroup, *, for_s: float) -> None:
+        """Let an entry reach an exchange that stands still; it has to be under way for longer."""
+        group.start_soon(self.enter)
+        await anyio.sleep(0.5)
+        self.inject("halt", symbol="SPY", kind=1, for_s=for_s)
 
     async def close(self) -> bool:
         """Close the open trade; return whether it is flat."""

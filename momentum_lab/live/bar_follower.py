@@ -201,7 +201,6 @@ class BarFollower:
         # Another duration than the baseline's: the broker holds back what it was just asked for.
         n_steps = min(math.ceil(asked_s / _STEP_S) + 1, _MOST_STEPS)
         answer = await self._connector.fetch_candles(symbol, duration=f"{n_steps * _STEP_S} S")
-        bars.is_asking = False
         if answer.outcome is not CandleOutcome.BARS:
             _log.info("bars: %s none from history: %s", symbol, answer.words)
             return

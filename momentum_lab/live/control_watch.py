@@ -114,7 +114,7 @@ class ControlWatch:
             self._begin(control)
             for command in control.given_after(self._last_number or 0):
                 self._last_number = command.command_id
-                # By number alone: the clock may be set, and another file is of after our start.
+                # By number alone, since the clock may be set; but another file counts anew.
                 if not self._is_replaced or command.wall_ns >= self._began_ns:
                     self._carry_out(command)
             # What comes from now on is said to us, whatever the clock says.

@@ -506,9 +506,7 @@ def test_an_entry_that_works_when_the_session_ends_without_a_line_is_cancelled(
 ) -> None:
     async def scenario(found: OrderDesk) -> None:
         async with anyio.create_task_group() as group:
-            group.start_soon(found.enter)
-            await anyio.sleep(0.5)
-            found.inject("halt", symbol="SPY", kind=1, for_s=600)
+            await found.enter_a_halt(group, for_s=600)
             await anyio.sleep(60)
             assert len(found.working()) == 1
             # Told to end just when nobody can be told to cancel.
@@ -530,9 +528,7 @@ def test_a_limit_entry_whose_time_is_over_while_the_line_is_down_is_cancelled_th
 ) -> None:
     async def scenario(found: OrderDesk) -> None:
         async with anyio.create_task_group() as group:
-            group.start_soon(found.enter)
-            await anyio.sleep(0.5)
-            found.inject("halt", symbol="SPY", kind=1, for_s=600)
+            await found.enter_a_halt(group, for_s=600)
             await anyio.sleep(FILL_TIMEOUT_S - 1)
             assert len(found.working()) == 1
             found.inject("1100", for_s=20)

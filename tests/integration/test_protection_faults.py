@@ -623,9 +623,7 @@ def test_protection_stays_while_the_fill_of_a_cancelled_entry_is_not_told(
 
     async def scenario(found: OrderDesk) -> None:
         async with anyio.create_task_group() as group:
-            group.start_soon(found.enter)
-            await anyio.sleep(0.5)
-            found.inject("halt", symbol="SPY", kind=1, for_s=40)
+            await found.enter_a_halt(group, for_s=40)
             await anyio.sleep(4)
             (entry,) = found.working()
             are_lost[0] = True
