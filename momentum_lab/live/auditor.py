@@ -25,6 +25,8 @@ _log = logging.getLogger(__name__)
 _ALARMING = (DifferenceKind.CLOSED_ELSEWHERE, DifferenceKind.UNKNOWN_ORDER)
 # An order that was settled as never sent is looked for once more, this much later.
 _LOOK_AGAIN_S = 30.0
+# A position that our executions do not make waits this long for one that is told late.
+_EXPLAINED_WITHIN_S = 2.0
 # What neither positions nor open orders show: a corrected price, say.
 _EVERYTHING_EVERY_S = 3600.0
 
@@ -65,6 +67,8 @@ class Auditor:
         self._doubts = False
         self._settled_s = transport_s()
         self._settling = Alarm()
+        self._disputed_s: float | None = None
+        execution.holdings.on_news = self._hear_dispute
 
     async def run(self) -> None:
         """Audit now and then until cancelled."""
@@ -78,11 +82,40 @@ class Auditor:
         began_s = transport_s()
         while True:
             due_s = began_s + self._every_s
+            if self._disputed_s is not None:
+                explained_s = self._disputed_s + _EXPLAINED_WITHIN_S
+                if transport_s() < explained_s:
+                    due_s = min(due_s, explained_s)
+                elif self._has_news():
+                    return
+                else:
+                    continue
             if self._doubts:
                 due_s = min(due_s, max(began_s, self._settled_s) + _LOOK_AGAIN_S)
             if (left_s := due_s - transport_s()) <= 0:
                 return
             await self._settling.rest(left_s)
+
+    def _hear_dispute(self) -> None:
+        """Audit soon, unless an execution that is told late explains what the broker holds."""
+        if self._disputed_s is None:
+            self._disputed_s = transport_s()
+            self._settling.nudge()
+
+    def _has_news(self) -> bool:
+        """Whether the broker holds what has to be explained; the end of an order may explain it."""
+        self._disputed_s = None
+        holdings = self._execution.holdings
+        try:
+            orders = self._store.unsettled_orders()
+            in_flight = {row["con_id"] for row in orders if row["purpose"] in ("entry", "exit")}
+            has_news = holdings.take_unexplained(in_flight=in_flight)
+        except RecordError as error:
+            _log.warning("audit: %s", error)
+            return True
+        if holdings.has_unexplained:
+            self._disputed_s = transport_s()
+        return has_news
 
     async def _agrees(self) -> bool:
         """Whether a glance shows that there is nothing to settle; what fails is met by an audit."""
@@ -132,11 +165,13 @@ class Auditor:
             )
         except RecordError:
             # What cannot be booked can still be seen: an exit might open a position.
+            self._begin_watch(snapshot, sent_before_ns)
             for con_id, theirs, own in differing(snapshot.positions, self._store.positions()):
                 name = self._name_of(con_id, snapshot)
                 words = f"the broker holds {theirs:g} shares, our fills make {own:g}"
                 self._execution.blocked[con_id] = f"{name}: {words}, and nothing can be booked"
             raise
+        self._begin_watch(snapshot, sent_before_ns)
         self._execution.guard()
         self._settled_s = transport_s()
         self._doubts = any(one.kind is DifferenceKind.ORDER_ABSENT for one in found)
@@ -151,6 +186,14 @@ class Auditor:
             if text not in self._told:
                 self._tell(one, symbol, text)
         self._told = lasting
+
+    def _begin_watch(self, snapshot: BrokerSnapshot, sent_before_ns: int | None) -> None:
+        """Watch the positions from the list on that was asked for after a gap.
+
+        Without a gap each change since has been heard of, and the list may be older than that.
+        """
+        if sent_before_ns is None:
+            self._execution.holdings.begin(snapshot.positions)
 
     def _described(self, found: Difference, snapshot: BrokerSnapshot) -> tuple[str | None, str]:
         if not found.con_id:

@@ -216,6 +216,17 @@ class Bookkeeper:
         quote = line.quote if line is not None else None
         return quote.mid if quote is not None else None
 
+    def shares_of(self, con_id: int) -> float:
+        """Return the signed shares that our executions make of a contract, booked or not yet.
+
+        Raises:
+            RecordError: the record cannot be read.
+        """
+        trades = [row for row in self._store.open_trades() if row["con_id"] == con_id]
+        return sum(
+            self._store.shares_of(row) + self.unbooked_shares(row["trade_id"]) for row in trades
+        )
+
     def unbooked_shares(self, trade_id: int) -> float:
         """Return the signed shares of a trade's executions that were heard and not written down."""
         shares = 0.0

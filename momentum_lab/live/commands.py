@@ -160,7 +160,9 @@ class CommandDesk:
     def _when_flat(self) -> str | None:
         if self._wants_flat.is_set():
             return None
-        return "HALTED and flat: nothing is open, no order of ours works"
+        words = "HALTED and flat: nothing of ours is open, no order of ours works"
+        not_ours = "; ".join(self._execution.blocked.values())
+        return f"{words}; and not ours: {not_ours}" if not_ours else words
 
 
 def _is_later(told: Command, row: Row) -> bool:

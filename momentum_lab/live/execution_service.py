@@ -34,6 +34,7 @@ from momentum_lab.errors import ConnectionLostError, IllegalTransitionError, Rec
 from momentum_lab.live.bookkeeper import Bookkeeper
 from momentum_lab.live.decisions import DecisionBook, OnIncident
 from momentum_lab.live.entry_planner import EntryPlan, EntryPlanner
+from momentum_lab.live.holdings_watch import HoldingsWatch
 from momentum_lab.live.ibkr.connector import IBKRConnector
 from momentum_lab.live.order_sender import OrderSender
 from momentum_lab.live.protection import Protection, Verdict
@@ -110,6 +111,7 @@ class ExecutionService:
             parameters=parameters.execution,
             on_incident=on_incident,
         )
+        self.holdings = HoldingsWatch(self.books.shares_of, blocked=self.blocked)
         self._guarding = Alarm()
         self._reports = ReportDesk(
             connector,
@@ -117,7 +119,7 @@ class ExecutionService:
             book.store,
             clock=clock,
             unrecorded=self._unrecorded,
-            blocked=self.blocked,
+            holdings=self.holdings,
             on_failure=self._hear_failure,
             on_incident=on_incident,
         )
@@ -295,6 +297,10 @@ class ExecutionService:
         busy = busy or any(row["symbol"] == symbol for row in self._store.unsettled_orders())
         if busy:
             return passed(Reason.SYMBOL_BUSY, f"{symbol} has a position or an order already")
+        theirs = self.holdings.told(instrument.con_id) if instrument is not None else 0.0
+        if theirs:
+            text = f"{symbol}: the broker holds {theirs:g} shares, none of them ours"
+            return passed(Reason.SYMBOL_BLOCKED, text)
         return None
 
     def _pass(self, signal: TradeSignal, decision: Decision) -> Decision:
@@ -424,7 +430,7 @@ class ExecutionService:
         unrecorded = {intent.trade_id for intent in self._unrecorded.values()}
         if not self._connector.may_exit() or trade["trade_id"] in unrecorded:
             return False
-        if trade["con_id"] in self.blocked:
+        if trade["con_id"] in self.blocked or self.holdings.disputes(trade["con_id"]):
             # The broker holds something else than our fills make: an exit could open a position.
             return False
         if self.protection.awaits_execution(trade):

@@ -10,8 +10,9 @@ from momentum_lab.core.order import OrderIntent, OrderPurpose
 from momentum_lab.errors import IllegalTransitionError, RecordError
 from momentum_lab.live.bookkeeper import Bookkeeper
 from momentum_lab.live.decisions import OnIncident
+from momentum_lab.live.holdings_watch import HoldingsWatch
 from momentum_lab.live.ibkr.connector import IBKRConnector
-from momentum_lab.live.ibkr.translate import CommissionReport, FillReport, Report
+from momentum_lab.live.ibkr.translate import CommissionReport, FillReport, PositionReport, Report
 from momentum_lab.records.trade_store import TradeStore
 
 _log = logging.getLogger(__name__)
@@ -28,7 +29,7 @@ class ReportDesk:
         *,
         clock: Clock,
         unrecorded: Mapping[str, OrderIntent],
-        blocked: Mapping[int, str],
+        holdings: HoldingsWatch,
         on_failure: Callable[[str], None],
         on_incident: OnIncident,
     ) -> None:
@@ -40,7 +41,7 @@ class ReportDesk:
             store: the record.
             clock: market time.
             unrecorded: orders that left although they could not be written down, by reference.
-            blocked: contract ids of which broker and record differ.
+            holdings: hears what the broker holds.
             on_failure: hears why the record cannot be relied upon.
             on_incident: hears (kind, text, symbol).
         """
@@ -49,7 +50,7 @@ class ReportDesk:
         self._store = store
         self._clock = clock
         self._unrecorded = unrecorded
-        self._blocked = blocked
+        self._holdings = holdings
         self._on_failure = on_failure
         self._on_incident = on_incident
         self._lacks_reports = False
@@ -66,11 +67,13 @@ class ReportDesk:
         try:
             if isinstance(report, FillReport):
                 self._books.book_fill(report.fill)
-                if report.fill.con_id in self._blocked:
+                if report.fill.con_id in self._holdings.blocked:
                     # It may be what the broker's position was ahead of: compare again.
                     await self._connector.resynchronise(f"{report.fill.symbol} is blocked")
             elif isinstance(report, CommissionReport):
                 self._books.book_commission(report.exec_id, report.commission_usd)
+            elif isinstance(report, PositionReport):
+                self._holdings.hear(report.con_id, report.shares)
             else:
                 self._books.book_order(report)
         except (RecordError, IllegalTransitionError) as error:

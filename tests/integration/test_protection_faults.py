@@ -617,7 +617,8 @@ def test_protection_stays_while_the_fill_of_a_cancelled_entry_is_not_told(
     tell = Session.send_all
 
     def lose_executions(self: Session, messages: Iterable[Message]) -> None:
-        tell(self, [one for one in messages if not (are_lost[0] and one[0] == "execDetails")])
+        lost = ("execDetails", "position") if are_lost[0] else ()
+        tell(self, [one for one in messages if one[0] not in lost])
 
     monkeypatch.setattr(Session, "send_all", lose_executions)
 

@@ -48,8 +48,8 @@ class IBKRConnector:
 
     Attributes:
         lines: the registry of desired market data lines.
-        reports: stream of executions, commissions and order messages, read by the
-            ExecutionService. Nothing is ever dropped from it.
+        reports: stream of executions, commissions, positions and order messages, read by
+            the ExecutionService. Nothing is ever dropped from it.
     """
 
     def __init__(

@@ -69,7 +69,7 @@ class Ears:
 
     Attributes:
         news: stream of raw headlines.
-        reports: stream of executions, commissions and order messages.
+        reports: stream of executions, commissions, positions and order messages.
         subscribed_ns: market time at which the news was last subscribed to.
         account: the account that is traded; empty before it has been chosen.
         account_heard_s: transport time of the account's last word, -inf before the first of the
@@ -161,6 +161,7 @@ class Ears:
         translate.tap(ib.wrapper, "orderStatus", only_mine(self._hear_status))
         translate.tap(ib.wrapper, "execDetails", only_mine(self._hear_execution))
         translate.tap(ib.wrapper, "commissionReport", only_mine(self._hear_commission))
+        translate.tap(ib.wrapper, "position", only_mine(self._hear_position))
         translate.tap(ib.wrapper, "updateAccountValue", only_mine(self._hear_account_value))
         translate.tap(ib.wrapper, "updateAccountTime", only_mine(self._hear_account_time))
         decoder = ib.client.decoder
@@ -254,6 +255,13 @@ class Ears:
 
     def _hear_account_time(self, _time: str) -> None:
         self.account_heard_s = transport_s()
+
+    def _hear_position(
+        self, account: str, contract: ib_insync.Contract, shares: float, _average: float
+    ) -> None:
+        if account == self.account:
+            report = translate.PositionReport(contract.conId, float(shares))
+            self._reports_in.send_nowait(report)
 
     def _hear_open_order(self, order_id: int, _contract: Any, order: Any, state: Any) -> None:
         # After a reconnect: what an earlier connection sent is heard of by the same id.

@@ -72,6 +72,19 @@ class CommissionReport:
 
 
 @dataclass(frozen=True, slots=True)
+class PositionReport:
+    """What the account holds of a contract, told because it has changed or was asked for.
+
+    Attributes:
+        con_id: the broker's contract id.
+        shares: signed; 0 once it is flat.
+    """
+
+    con_id: int
+    shares: float
+
+
+@dataclass(frozen=True, slots=True)
 class OrderReport:
     """A status or an error of one of our orders.
 
@@ -141,7 +154,7 @@ class RawHeadline:
     subscribed_ns: int
 
 
-Report = FillReport | CommissionReport | OrderReport
+Report = FillReport | CommissionReport | OrderReport | PositionReport
 
 
 def stock(symbol: str, con_id: int = 0) -> ib_insync.Contract:
