@@ -44,6 +44,7 @@ START = datetime(2013, 10, 9, 13, 40, tzinfo=ZoneInfo("America/New_York"))
 START_NS = int(START.timestamp()) * NS_PER_S
 RUN = "20131009T180000Z-replay"
 FAR = 0.5  # stop and target as a ratio of the entry, where no price may trigger an exit
+NEVER_NS = 2**63 - 1
 Answer = Callable[[Session, Request], None]
 
 
@@ -289,11 +290,12 @@ async def test_in_a_halt_nothing_leaves_not_even_by_time(tmp_path: Path) -> None
         trade_id = await found.enter()
         line = found.session._connector.lines.get("SPY")
         assert line is not None
-        line.hear_halted(True)
+        # Trades go on in the tape, and would show that it is over.
+        line.hear_halted(True, NEVER_NS)
         await anyio.sleep(1.5)
         assert found.purposes() == ["entry"]
 
-        line.hear_halted(False)
+        line.hear_halted(False, NEVER_NS)
 
         await until(lambda: found.store.trade(trade_id)["state"] == "CLOSED")
         assert found.store.trade(trade_id)["exit_reason"] == "TIME_STOP"

@@ -8,6 +8,7 @@ are the gateway's executions to the share and the cent, and that everything is f
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import anyio
@@ -19,6 +20,8 @@ from momentum_lab.core.signal import Outcome, Reason
 from momentum_lab.gateway.checks import Rules
 from momentum_lab.gateway.faults.orders import FAULTS as ORDER_FAULTS
 from momentum_lab.gateway.orders import Ticket
+from momentum_lab.gateway.session import Session
+from momentum_lab.gateway.voice import Message
 from tests.connection_kit import make_tape
 from tests.order_desk import (
     ABSENT_WITHIN_S,
@@ -347,6 +350,34 @@ def test_a_halt_holds_the_exit_until_it_is_over(tape: Path, tmp_path: Path) -> N
     found = trade_one_day(tape, tmp_path, scenario)
 
     assert sides(found) == ["d BUY", "t SELL"]
+
+
+def test_a_halt_whose_end_is_not_told_is_over_with_the_first_trade_after_it(
+    tape: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tell = Session.send_all
+
+    def lose_resumption(self: Session, messages: Iterable[Message]) -> None:
+        def is_end(one: Message) -> bool:
+            return one[0] == "tickGeneric" and one[1]["tick_type"] == 49 and not one[1]["value"]
+
+        tell(self, [one for one in messages if not is_end(one)])
+
+    async def scenario(found: OrderDesk) -> None:
+        line = found.session._connector.lines.get("SPY")
+        assert line is not None
+        monkeypatch.setattr(Session, "send_all", lose_resumption)
+        found.inject("halt", symbol="SPY", kind=1, for_s=300)
+        for _ in range(29):
+            await anyio.sleep(10)
+            assert line.quote is not None
+            assert line.quote.halted
+        await anyio.sleep(30)
+        assert line.quote is not None
+        assert not line.quote.halted
+        assert (await found.enter()).outcome is Outcome.ENTER
+
+    trade_one_day(tape, tmp_path, scenario)
 
 
 def test_an_exit_that_is_long_on_its_way_is_not_absent(tape: Path, tmp_path: Path) -> None:

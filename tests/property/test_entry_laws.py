@@ -63,7 +63,7 @@ def test_a_line_that_may_not_be_traded_on_gives_no_plan(
     line.hear_data_type(data_type)
     line.hear_bid(bid.price, bid.size, NOON - int(bid.age_s * NS_PER_S))
     line.hear_ask(ask.price, ask.size, NOON - int(ask.age_s * NS_PER_S))
-    line.hear_halted(is_halted)
+    line.hear_halted(is_halted, NOON)
     line.settle(transport_s(), NOON - int(min(bid.age_s, ask.age_s) * NS_PER_S))
 
     found = made.planner.plan(signal(side=side, price=100.0))

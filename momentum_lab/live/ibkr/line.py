@@ -18,9 +18,11 @@ from enum import Enum
 
 from momentum_lab.clock import Alarm, Clock, transport_s
 from momentum_lab.core.candle import LiveCandles, Trade, add_trades
-from momentum_lab.core.market import DataType, Instrument, Quote
+from momentum_lab.core.market import NS_PER_S, DataType, Instrument, Quote
 
 _MOST_TRADES = 256
+# What is printed late is of before the halt; a trade that was made later shows that it is over.
+_LATE_PRINT_NS = 5 * NS_PER_S
 
 
 class LineStatus(str, Enum):
@@ -78,7 +80,7 @@ class Line:
     _bid_at_ns: int = 0
     _ask_at_ns: int = 0
     _last_at_ns: int = 0
-    _halted: bool = False
+    _halted_ns: int | None = None
     _suspicion: str = ""
     # Put together when somebody looks, as the quote is.
     _trades: list[Trade] = field(default_factory=list)
@@ -125,9 +127,12 @@ class Line:
         """Take in the price of the last trade, US dollars."""
         self.last, self._last_at_ns = price, at_ns
 
-    def hear_halted(self, halted: bool) -> None:
-        """Take in whether trading stands still; alone it is no sign that quotes flow."""
-        self._halted = halted
+    def hear_halted(self, halted: bool, at_ns: int) -> None:
+        """Take in whether trading stands still; alone it is no sign that quotes flow.
+
+        The broker does not always tell the end: then the first trade that is made after it does.
+        """
+        self._halted_ns = at_ns if halted else None
         self.wake()
 
     def hear_data_type(self, kind: DataType) -> None:
@@ -138,6 +143,8 @@ class Line:
     def hear_trade(self, trade: Trade) -> None:
         """Take in one trade."""
         self._trades.append(trade)
+        if self._halted_ns is not None and trade.at_ns >= self._halted_ns + _LATE_PRINT_NS:
+            self._halted_ns = None
         if len(self._trades) >= _MOST_TRADES:
             self._fold()
 
@@ -205,7 +212,7 @@ class Line:
         self._candles = LiveCandles()
         self.bid = self.ask = self.last = self.bid_size = self.ask_size = None
         self.at_ns = self._bid_at_ns = self._ask_at_ns = self._last_at_ns = 0
-        self._halted, self.data_type, self._suspicion = False, DataType.UNKNOWN, ""
+        self._halted_ns, self.data_type, self._suspicion = None, DataType.UNKNOWN, ""
         self._quote = None
 
     def _fold(self) -> None:
@@ -221,7 +228,7 @@ class Line:
             bid_size=self.bid_size,
             ask_size=self.ask_size,
             last=self.last,
-            halted=self._halted,
+            halted=self._halted_ns is not None,
             data_type=self.data_type,
             bid_at_ns=self._bid_at_ns,
             ask_at_ns=self._ask_at_ns,

@@ -156,7 +156,8 @@ class TickEars:
             line.data_type = DataType.LIVE
 
     def _hear_halted(self, line: Line, fields: Fields) -> bool:
-        line.hear_halted(float(fields[4]) in _IS_HALTED)
+        at_ns = self._now_ns or self._read_clock()
+        line.hear_halted(float(fields[4]) in _IS_HALTED, at_ns)
         return False
 
     def _hear_trade(self, line: Line, fields: Fields) -> bool:
