@@ -204,6 +204,12 @@ def _table() -> Mapping[tuple[OrderState, OrderEvent], OrderState]:
 
 
 ORDER_TABLE = _table()
+# What these say of an order is not so where some of it was executed before: a report does not know.
+_WITH_FILLS = {
+    _S.WORKING: _S.PARTIAL,
+    _S.REJECTED: _S.CANCELLED,
+    _S.ABSENT: _S.CANCELLED,
+}
 
 
 def advance_order(state: OrderState, event: OrderEvent) -> OrderState:
@@ -213,3 +219,11 @@ def advance_order(state: OrderState, event: OrderEvent) -> OrderState:
         IllegalTransitionError: the pair is not in `ORDER_TABLE`.
     """
     return advance(ORDER_TABLE, state, event)
+
+
+def with_fills(state: OrderState) -> OrderState:
+    """Return the state of an order some of which was executed, whatever is reported of it.
+
+    It cannot have been refused, or never have arrived: its remainder has ended.
+    """
+    return _WITH_FILLS.get(state, state)

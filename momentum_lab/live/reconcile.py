@@ -220,8 +220,10 @@ def _settle_orders(
         else:
             books.forget_missing(report.order_ref)
         books.book_order(report)
-        if store.order_state(report.order_ref).is_final:
-            kind = DifferenceKind.ORDER_ABSENT if is_absent else DifferenceKind.ORDER_ENDED
+        state = store.order_state(report.order_ref)
+        if state.is_final:
+            was_sent = state is not OrderState.ABSENT
+            kind = DifferenceKind.ORDER_ENDED if was_sent else DifferenceKind.ORDER_ABSENT
             text = f"{order['purpose']} order was {order['state']}: {report.message}"
             found.append(Difference(kind, 0, 0.0, 0.0, report.order_ref, text))
     working = {order["order_ref"] for order in store.unsettled_orders()}

@@ -11,6 +11,7 @@ from momentum_lab.core.order import (
     OrderPurpose,
     OrderState,
     advance_order,
+    with_fills,
 )
 from momentum_lab.core.position import ExitReason, Fill, Levels, without_revision
 from momentum_lab.errors import RecordError
@@ -43,6 +44,8 @@ class OrderStore(StoreFile):
         """
         with self._write() as db:
             state = advance_order(self.order_state(order_ref), event)
+            if with_fills(state) is not state and self.filled_shares(order_ref):
+                state = with_fills(state)
             update(db, "orders", "order_ref", order_ref, {"state": state.value, **values})
         return state
 
@@ -216,7 +219,7 @@ class OrderStore(StoreFile):
     def _advance_by_fills(self, db: Database, order: Row) -> None:
         filled = self.filled_shares(order["order_ref"])
         event = OrderEvent.FILL_ALL if filled >= order["shares"] else OrderEvent.FILL_PART
-        state = advance_order(OrderState(order["state"]), event)
+        state = with_fills(advance_order(OrderState(order["state"]), event))
         update(db, "orders", "order_ref", order["order_ref"], {"state": state.value})
 
     # --- trades ---------------------------------------------------------------------------

@@ -8,6 +8,8 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
+from itertools import permutations
 from pathlib import Path
 
 import anyio
@@ -25,6 +27,7 @@ from momentum_lab.records.trade_store import TradeStore, masked
 from tests.factories import NOON, headline
 
 RUN = "20131009T160000Z-replay"
+LATE_REPORTS = (OrderEvent.SILENCE, OrderEvent.ACKNOWLEDGE, OrderEvent.FOUND_OPEN)
 ENTER = Decision(Outcome.ENTER, Reason.SHOCK, "a shock", 2.6, 2.5, "x ATR")
 
 
@@ -199,6 +202,31 @@ def test_a_fill_after_a_cancel_is_counted(store: TradeStore) -> None:
 
     assert trade is not None
     assert store.order_state(intent.order_ref) is OrderState.FILLED
+
+
+@pytest.mark.parametrize("reports", list(permutations(LATE_REPORTS, 3)), ids=str)
+def test_what_was_filled_in_part_was_neither_refused_nor_never_sent(
+    store: TradeStore, reports: tuple[OrderEvent, ...]
+) -> None:
+    intent = enter(store)
+    store.advance_order(intent.order_ref, OrderEvent.SEND, order_id=7)
+    store.book_fill(replace(fill(intent, "e1"), shares=40.0))
+    for event in reports:
+        state = store.advance_order(intent.order_ref, event)
+        assert state in (OrderState.PARTIAL, OrderState.UNKNOWN)
+    for event in (OrderEvent.NOT_FOUND, OrderEvent.REJECT):
+        assert store.advance_order(intent.order_ref, event) is OrderState.CANCELLED
+
+
+@pytest.mark.parametrize("end", [OrderEvent.REJECT, OrderEvent.NOT_FOUND])
+def test_a_part_that_is_told_after_the_refusal_takes_the_refusal_back(
+    store: TradeStore, end: OrderEvent
+) -> None:
+    intent = enter(store)
+    store.advance_order(intent.order_ref, OrderEvent.SEND, order_id=7)
+    store.advance_order(intent.order_ref, end)
+    store.book_fill(replace(fill(intent, "e1"), shares=40.0))
+    assert store.order_state(intent.order_ref) in (OrderState.CANCELLED, OrderState.PARTIAL)
 
 
 def test_an_order_without_an_end_is_unsettled(store: TradeStore) -> None:
