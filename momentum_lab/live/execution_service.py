@@ -15,6 +15,7 @@ from collections.abc import Callable
 from functools import partial
 
 import anyio
+from anyio.abc import TaskGroup
 
 from momentum_lab.calendars import session_on_day_of
 from momentum_lab.clock import Alarm, Clock
@@ -30,7 +31,12 @@ from momentum_lab.core.order import (
 from momentum_lab.core.position import ExitReason
 from momentum_lab.core.risk_state import RiskEvent, RiskState
 from momentum_lab.core.signal import Decision, Outcome, Reason, TradeSignal, passed
-from momentum_lab.errors import ConnectionLostError, IllegalTransitionError, RecordError
+from momentum_lab.errors import (
+    ConnectionLostError,
+    IllegalTransitionError,
+    MomentumLabError,
+    RecordError,
+)
 from momentum_lab.live.bookkeeper import Bookkeeper
 from momentum_lab.live.decisions import DecisionBook, OnIncident
 from momentum_lab.live.entry_planner import EntryPlan, EntryPlanner
@@ -81,6 +87,7 @@ class ExecutionService:
         )
         self._entering: set[str] = set()
         self._told_naked: set[int] = set()
+        self._closing_naked: set[int] = set()
         self._unrecorded: dict[str, OrderIntent] = {}
         # Contract id -> why: by its symbol alone a position is not known before its line is open.
         self.blocked: dict[int, str] = {}
@@ -132,14 +139,14 @@ class ExecutionService:
     async def run(self) -> None:
         """Book reports, and keep every position protected, until cancelled."""
         async with anyio.create_task_group() as group:
-            group.start_soon(self._guard, name="protection")
+            group.start_soon(self._guard, group, name="protection")
             await self._reports.run()
 
     def guard(self) -> None:
         """Look at the protection of everything that is open, now and until nothing is to do."""
         self._guarding.set()
 
-    async def _guard(self) -> None:
+    async def _guard(self, group: TaskGroup) -> None:
         """Look at every trade when something happened to it, and again until all is quiet.
 
         Also now and then without a cause: what the broker forgot to tell is found then.
@@ -151,12 +158,13 @@ class ExecutionService:
                 await self._reports.catch_up()
                 trades, working = self._store.open_trades(), self._store.unsettled_orders()
                 works = bool(trades or working)
-                is_quiet = await self._guard_once(trades, working) and not self._reports.is_behind
+                is_quiet = (
+                    await self._guard_once(group, trades, working) and not self._reports.is_behind
+                )
                 if is_quiet and self._connector.may_exit():
                     self._planner.read_ahead()
             except (RecordError, IllegalTransitionError) as error:
-                self.stop_entries(str(error))
-                self._on_incident("protection interrupted", str(error), None)
+                self._hear_interrupted(error)
                 is_quiet = False
             # After what had to be sent: nothing can be while everything is asked for.
             await self._reports.look_again()
@@ -166,7 +174,7 @@ class ExecutionService:
             if not self._guarding.is_set:
                 await self._guarding.rest(rest_s)
 
-    async def _guard_once(self, trades: list[Row], working: list[Row]) -> bool:
+    async def _guard_once(self, group: TaskGroup, trades: list[Row], working: list[Row]) -> bool:
         """Look at everything once; return whether nothing is left to do.
 
         Raises:
@@ -174,7 +182,7 @@ class ExecutionService:
                 position leaves the others protected.
         """
         looks = (
-            *(partial(self._look_at_trade, trade) for trade in trades),
+            *(partial(self._look_at_trade, group, trade) for trade in trades),
             partial(self._look_at_entries, working),
             partial(self.protection.look_at_orphans, trades, working),
         )
@@ -188,7 +196,7 @@ class ExecutionService:
             raise failure
         return is_quiet
 
-    async def _look_at_trade(self, trade: Row) -> bool:
+    async def _look_at_trade(self, group: TaskGroup, trade: Row) -> bool:
         """Look at the protection of one trade; return whether something is left to do."""
         trade_id = trade["trade_id"]
         verdict = await self.protection.look(trade_id)
@@ -197,10 +205,26 @@ class ExecutionService:
                 self._told_naked.add(trade_id)
                 text = f"trade {trade_id}: no stop can be placed, it is closed"
                 self._on_incident("position not protected", text, trade["symbol"])
-            await self.close(trade_id, ExitReason.NO_PROTECTION, None)
+            if trade_id not in self._closing_naked:
+                # Its end may be long in coming, and the others want to be looked at meanwhile.
+                self._closing_naked.add(trade_id)
+                group.start_soon(self._close_naked, trade_id, name=f"close trade {trade_id}")
         elif verdict is Verdict.QUIET:
             self._told_naked.discard(trade_id)
         return verdict is not Verdict.QUIET
+
+    async def _close_naked(self, trade_id: int) -> None:
+        try:
+            await self.close(trade_id, ExitReason.NO_PROTECTION, None)
+        except (RecordError, IllegalTransitionError) as error:
+            self._hear_interrupted(error)
+        finally:
+            self._closing_naked.discard(trade_id)
+
+    def _hear_interrupted(self, error: MomentumLabError) -> None:
+        """Enter nothing more: the guard could not read or write something, and goes on."""
+        self.stop_entries(str(error))
+        self._on_incident("protection interrupted", str(error), None)
 
     async def _look_at_entries(self, working: list[Row]) -> bool:
         """Cancel the entries that nobody wants any more; return whether there are any."""

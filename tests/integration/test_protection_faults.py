@@ -242,6 +242,38 @@ def test_a_trade_whose_exit_does_not_follow_gets_its_stop_back(tape: Path, tmp_p
     trade_one_day(tape, tmp_path, scenario, rejects=refusing("-t1x1"))
 
 
+def test_while_one_position_is_closed_for_want_of_a_stop_the_others_keep_theirs(
+    tape: Path, tmp_path: Path
+) -> None:
+    is_refused = [False]
+
+    def refuses(wanted: Ticket) -> bool:
+        return is_refused[0] and wanted.instrument.symbol == "SPY" and "-sl" in wanted.order_ref
+
+    def stops_of(found: OrderDesk, symbol: str) -> list[Order]:
+        return [order for order in stops(found) if order.symbol == symbol]
+
+    def lose_stop(found: OrderDesk, symbol: str) -> None:
+        (lost,) = stops_of(found, symbol)
+        found.gateway.hub.publish(found.exchange.floor.end([lost.key], text="by hand"))
+
+    async def scenario(found: OrderDesk) -> None:
+        await found.enter()
+        await found.enter(symbol="IBM")
+        await anyio.sleep(8)
+        is_refused[0] = True
+        # Its exit waits for the exchange.
+        found.inject("halt", symbol="SPY", kind=1, for_s=60)
+        lose_stop(found, "SPY")
+        await found.until(lambda: [o.symbol for o in found.working()] == ["SPY"])
+        lose_stop(found, "IBM")
+        await found.until(lambda: bool(stops_of(found, "IBM")), patience_s=FILL_TIMEOUT_S / 4)
+        await anyio.sleep(80)
+        assert found.held() == 0
+
+    live_one_day(tape, tmp_path, scenario, rejects=refuses)
+
+
 def test_a_stop_that_the_broker_lists_and_holds_back_leads_to_a_close(
     tape: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
