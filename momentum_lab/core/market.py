@@ -241,3 +241,8 @@ class Quote:
         if self.bid is None or self.ask is None:
             return None
         return self.ask - self.bid
+
+    def mark_usd(self, side: Side) -> float | None:
+        """Return what closing a position of one side would get, else the last trade, else None."""
+        near = self.bid if side is Side.BUY else self.ask
+        return near or self.last or None

@@ -247,6 +247,12 @@ class PositionSummary:
         """Profit of the closed part after costs."""
         return self.gross_usd - self.costs_usd
 
+    def net_if_closed_usd(self, mark_usd: float) -> float:
+        """Return the profit after the costs so far if the open part were closed at a price."""
+        if self.entry_price is None:
+            return self.net_usd
+        return self.net_usd + self.shares * (mark_usd - self.entry_price)
+
     @property
     def is_flat(self) -> bool:
         """Nothing is open."""

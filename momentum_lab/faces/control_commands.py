@@ -221,7 +221,13 @@ def _wait(condition: Callable[[], bool], timeout_s: float) -> bool:
 
 
 def _held(life: SignOfLife) -> str:
-    return ", ".join(f"{symbol} {shares:+g}" for symbol, shares in life.positions.items()) or "none"
+    return ", ".join(_position(life, symbol) for symbol in life.positions) or "none"
+
+
+def _position(life: SignOfLife, symbol: str) -> str:
+    net_usd = life.net_usd.get(symbol)
+    worth = "" if net_usd is None else f" ({net_usd:+.2f} USD if closed now)"
+    return f"{symbol} {life.positions[symbol]:+g}{worth}"
 
 
 def _at(at_wall_ns: int) -> str:

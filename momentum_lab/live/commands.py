@@ -67,6 +67,7 @@ class CommandDesk:
         self._on_incident = on_incident
         self._wants_flat = anyio.Event()
         self._positions: dict[str, float] = {}
+        self._net_usd: dict[str, float] = {}
         self.leases: list[Lease] = []
 
     async def run(self) -> None:
@@ -118,13 +119,14 @@ class CommandDesk:
         """Return how the session is; its locks hear of it too."""
         with contextlib.suppress(RecordError):
             # What was last known is better than no sign of life.
-            self._positions = {
-                row["symbol"]: self._store.shares_of(row) for row in self._store.open_trades()
-            }
+            trades = self._store.open_trades()
+            self._positions = {row["symbol"]: self._store.shares_of(row) for row in trades}
+            values = {row["symbol"]: self._manager.net_usd(row["trade_id"]) for row in trades}
+            self._net_usd = {key: round(usd, 2) for key, usd in values.items() if usd is not None}
         for lease in self.leases:
             lease.beat()
         state = "ENDING" if self._is_stopping() else self._connector.state.value
-        return SignOfLife(state, self._execution.risk_state, self._positions)
+        return SignOfLife(state, self._execution.risk_state, self._positions, self._net_usd)
 
     def _halt(self, cause: str) -> None:
         try:

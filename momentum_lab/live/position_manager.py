@@ -18,7 +18,7 @@ from momentum_lab.clock import Clock
 from momentum_lab.core.candle import MINUTE_NS
 from momentum_lab.core.exits import PRICE_REASONS, ExitSignal, OpenPosition, decide_exit
 from momentum_lab.core.market import NS_PER_S, Quote, Side
-from momentum_lab.core.position import ExitReason
+from momentum_lab.core.position import ExitReason, PositionSummary
 from momentum_lab.core.risk import flat_by_ns
 from momentum_lab.core.signal import TradeSignal
 from momentum_lab.errors import MomentumLabError
@@ -27,6 +27,7 @@ from momentum_lab.live.decisions import OnIncident
 from momentum_lab.live.execution_service import ExecutionService
 from momentum_lab.live.ibkr.connector import IBKRConnector
 from momentum_lab.parameters import Parameters
+from momentum_lab.records import ledger
 from momentum_lab.records.ledger import Row
 from momentum_lab.records.trade_store import TradeStore
 
@@ -107,6 +108,14 @@ class PositionManager:
             line.wake()
         return bool(held_ids)
 
+    def net_usd(self, trade_id: int) -> float | None:
+        """Return the profit of an open trade after costs, at the price closing it would get now.
+
+        None while its line has told no price.
+        """
+        held = self._held.get(trade_id)
+        return held.net_usd if held is not None else None
+
     def keep(self) -> None:
         """Take `flatten` back: what opens from now on is held until its own exit."""
         self._flatten = anyio.Event()
@@ -163,7 +172,7 @@ class PositionManager:
         await self._watch_blind(trade_id, symbol, held)
         if self._connector.lines.get(symbol) is None:
             return
-        n_read, trade, flipped = -1, Row(), None
+        n_read, trade, total, flipped = -1, Row(), None, None
         day, position, followed = -1, None, None
         with self._connector.stream_quotes(symbol) as stream:
             while True:
@@ -173,11 +182,13 @@ class PositionManager:
                     trade = self._store.trade(trade_id)
                     if trade["state"] == "CLOSED":
                         return
-                    flipped, position = self._flipped(trade, flipped), None
+                    total = ledger.total_of(self._store.rows, trade)
+                    flipped, position = self._flipped(trade, total.shares, flipped), None
                 today = self._clock.now_ns() // _DAY_NS
                 if position is None or today != day or followed is not held.followed:
                     day, followed = today, held.followed
                     position = self._position(trade, held)
+                self._value(held, total, position.side, stream.quote)
                 due = flipped or self._due(trade_id, position, stream.quote, held)
                 if due is None:
                     await stream.wait(until_ns=self._next_ns(position, held))
@@ -203,14 +214,26 @@ class PositionManager:
         flat_ns = flat_by_ns(session.close_ns, guards) if session else None
         return position_of(trade, held, flat_by_ns=flat_ns)
 
-    def _flipped(self, trade: Row, before: ExitSignal | None) -> ExitSignal | None:
+    def _value(
+        self, held: Held, total: PositionSummary | None, side: Side, quote: Quote | None
+    ) -> None:
+        """Note what a position is worth; a new low is held against the limit of the day's loss."""
+        mark_usd = quote.mark_usd(side) if quote is not None else None
+        if total is None or mark_usd is None:
+            return
+        held.net_usd = total.net_if_closed_usd(mark_usd)
+        if held.net_usd < held.worst_usd:
+            held.worst_usd = held.net_usd
+            self._execution.look_at_losses()
+
+    def _flipped(self, trade: Row, shares: float, before: ExitSignal | None) -> ExitSignal | None:
         """Two exits that both filled leave a position of the other sign: it is closed at once.
 
         Args:
             trade: its row.
+            shares: what its fills make, signed.
             before: what was found the last time; an incident tells what is new.
         """
-        shares = self._store.shares_of(trade)
         if shares * Side(trade["side"]).sign >= 0:
             return None
         if before is None or before.observed != shares:

@@ -234,7 +234,7 @@ class RiskDesk:
         shares = abs(total.shares)
         on_its_way = self._of_order(order) if order is not None else _Exposure(0.0, 0.0, 0.0)
         return _Exposure(
-            pnl_usd=total.net_usd + total.shares * (mark_usd - entry_usd),
+            pnl_usd=total.net_if_closed_usd(mark_usd),
             gross_usd=shares * mark_usd + on_its_way.gross_usd,
             risk_usd=shares * self._risk_usd(trade["symbol"], side, entry_usd, trade["stop"])
             + on_its_way.risk_usd,
@@ -263,11 +263,8 @@ class RiskDesk:
     def _mark_usd(self, trade: Row) -> float:
         """Return what closing would get; where nothing is quoted, the stop: the worse guess."""
         quote = self._quote(trade["symbol"])
-        near = None
-        if quote is not None:
-            near = quote.bid if trade["side"] == Side.BUY.value else quote.ask
-            near = near or quote.last
-        return float(near or trade["stop"])
+        mark_usd = quote.mark_usd(Side(trade["side"])) if quote is not None else None
+        return mark_usd if mark_usd is not None else float(trade["stop"])
 
     def _quote(self, symbol: str) -> Quote | None:
         line = self._connector.lines.get(symbol)

@@ -17,7 +17,7 @@ import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from momentum_lab.errors import RecordError
 from momentum_lab.records.ledger import Row
 from momentum_lab.records.process import Process
 
-_VERSION = 1
+_VERSION = 2
 _TABLES = """
 CREATE TABLE IF NOT EXISTS sessions (
     run_id TEXT PRIMARY KEY,
@@ -38,6 +38,7 @@ CREATE TABLE IF NOT EXISTS sessions (
     state TEXT NOT NULL,                -- of the connection
     risk_state TEXT NOT NULL,
     positions TEXT NOT NULL,            -- JSON: symbol -> signed shares
+    net_usd TEXT NOT NULL DEFAULT '{}', -- JSON: symbol -> profit of what is open, after costs
     ended_wall_ns INTEGER,
     end_reason TEXT
 );
@@ -53,6 +54,10 @@ CREATE TABLE IF NOT EXISTS commands (
     done_wall_ns INTEGER
 );
 """
+
+
+# Version it begins from -> what leads to the next.
+_MIGRATIONS = {1: "ALTER TABLE sessions ADD COLUMN net_usd TEXT NOT NULL DEFAULT '{}'"}
 
 
 class CommandKind(str, Enum):
@@ -95,11 +100,20 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class SignOfLife:
-    """What a session says of itself once a second."""
+    """What a session says of itself once a second.
+
+    Attributes:
+        state: of the connection.
+        risk_state: of the account's brake.
+        positions: symbol -> signed shares that are open.
+        net_usd: symbol -> their profit after costs, at the price that closing them would get now;
+            without those whose line has told no price.
+    """
 
     state: str
     risk_state: str
     positions: dict[str, float]
+    net_usd: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,13 +161,24 @@ class Control:
     def _prepare(self) -> None:
         self._db.row_factory = sqlite3.Row
         found = int(self._db.execute("PRAGMA user_version").fetchone()[0])
-        if found not in (0, _VERSION):
+        if found not in (0, *_MIGRATIONS, _VERSION):
             raise RecordError(f"{self.path}: expected version {_VERSION}, found {found}")
         if not found:
             self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.executescript(f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version = 1; COMMIT;")
+        if found != _VERSION:
+            self._migrate()
         self._db.execute("PRAGMA synchronous = NORMAL")
         self._inode = self.path.stat().st_ino
+
+    def _migrate(self) -> None:
+        """Bring the tables up to the version; what another process has done is not done again."""
+        self._db.execute("BEGIN IMMEDIATE")
+        found = int(self._db.execute("PRAGMA user_version").fetchone()[0])
+        steps = [_MIGRATIONS[n] for n in range(found, _VERSION)] if found else _TABLES.split(";")
+        for step in steps:
+            self._db.execute(step)
+        self._db.execute(f"PRAGMA user_version = {_VERSION}")
+        self._db.execute("COMMIT")
 
     def close(self) -> None:
         """Close the file."""
@@ -204,7 +229,8 @@ class Control:
         now_ns, me = wall_ns(), Process.of(os.getpid())
         self._rows(
             "INSERT OR REPLACE INTO sessions (run_id, mode, pid, pid_started, started_wall_ns,"
-            " heartbeat_wall_ns, state, risk_state, positions) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            " heartbeat_wall_ns, state, risk_state, positions, net_usd)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             run_id,
             mode,
             me.pid,
@@ -217,8 +243,8 @@ class Control:
     def beat(self, run_id: str, life: SignOfLife) -> None:
         """Write that a session lives, and what it holds."""
         self._rows(
-            "UPDATE sessions SET state = ?, risk_state = ?, positions = ?, heartbeat_wall_ns = ?"
-            " WHERE run_id = ?",
+            "UPDATE sessions SET state = ?, risk_state = ?, positions = ?, net_usd = ?,"
+            " heartbeat_wall_ns = ? WHERE run_id = ?",
             *_life_values(life),
             wall_ns(),
             run_id,
@@ -275,8 +301,8 @@ class Control:
         return _command(rows[0]) if rows else None
 
 
-def _life_values(life: SignOfLife) -> tuple[str, str, str]:
-    return life.state, life.risk_state, json.dumps(life.positions)
+def _life_values(life: SignOfLife) -> tuple[str, str, str, str]:
+    return life.state, life.risk_state, json.dumps(life.positions), json.dumps(life.net_usd)
 
 
 def _command(row: Row) -> Command:
@@ -299,6 +325,11 @@ def _session(row: Row) -> SessionRow:
         process=Process(row["pid"], row["pid_started"]),
         started_wall_ns=row["started_wall_ns"],
         heartbeat_wall_ns=row["heartbeat_wall_ns"],
-        life=SignOfLife(row["state"], row["risk_state"], json.loads(row["positions"])),
+        life=SignOfLife(
+            row["state"],
+            row["risk_state"],
+            json.loads(row["positions"]),
+            json.loads(row["net_usd"]),
+        ),
         end_reason=row["end_reason"],
     )

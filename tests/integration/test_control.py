@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -93,12 +94,16 @@ async def test_flatten_closes_what_is_open_and_the_session_goes_on_halted(
 ) -> None:
     async with session(start_gateway, tmp_path) as running:
         await until(lambda: bool(running.rows("trades")), patience_s=60)
+        held = await running.tell("status")
+        while "positions    none" in held.output:
+            held = await running.tell("status")
         told = await running.tell("flatten", "--timeout", "20")
         status = await running.tell("status")
         again = await running.tell("flatten")
         (trade,) = running.rows("trades")
         is_running = running.result is None
 
+    assert re.search(r"positions    SPY -\d+ \([+-]\d+\.\d\d USD if closed now\)", held.output)
     assert told.exit_code == 0, told.output
     assert "HALTED and flat" in told.output
     assert (trade["state"], trade["exit_reason"]) == ("CLOSED", "FLATTEN")

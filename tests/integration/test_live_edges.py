@@ -28,6 +28,7 @@ from momentum_lab.gateway.orders import CommissionCharged, ExchangeEvent, Execut
 from momentum_lab.gateway.server import Gateway, GatewaySettings, paper_gateway
 from momentum_lab.gateway.session import Session
 from momentum_lab.gateway.wire import Request
+from momentum_lab.live import housekeeper
 from momentum_lab.live.ibkr.connector import IBKRConnector
 from momentum_lab.live.ibkr.synchronisation import BrokerSnapshot
 from momentum_lab.live.ibkr.translate import FillReport
@@ -299,6 +300,34 @@ async def test_in_a_halt_nothing_leaves_not_even_by_time(tmp_path: Path) -> None
 
         await until(lambda: found.store.trade(trade_id)["state"] == "CLOSED")
         assert found.store.trade(trade_id)["exit_reason"] == "TIME_STOP"
+
+
+async def test_a_position_is_valued_at_each_quote_and_its_loss_brakes_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Nobody looks once a minute here.
+    monkeypatch.setattr(housekeeper, "_LOOK_EVERY_NS", 86_400 * NS_PER_S)
+    async with floor(tmp_path) as found:
+        trade_id = await found.enter()
+        execution = found.session._execution
+        assert execution.risk_state == "ACTIVE"
+        # Tighter than a person may set it: what the entry has cost is too much.
+        object.__setattr__(found.session.parameters.risk, "daily_loss_ratio", 1e-5)
+        await until(lambda: execution.risk_state == "REDUCING")
+
+        await until(lambda: not found.store.lacks_commissions(run_id=RUN))
+        (entry,) = found.rows("fills")
+
+        def is_right() -> bool:
+            line = found.session._connector.lines.get("SPY")
+            assert line is not None
+            assert line.quote is not None
+            assert line.quote.ask is not None
+            earned = entry["shares"] * (entry["price"] - line.quote.ask) - entry["commission_usd"]
+            return found.session._manager.net_usd(trade_id) == pytest.approx(earned)
+
+        # In a pause between two quotes the manager has looked at the last one.
+        await until(is_right)
 
 
 # --- positions that are left without an exit ------------------------------------------------

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ from momentum_lab.records.control import (
 from momentum_lab.records.process import Process
 
 RUN = "20131009T133000Z-paper"
-LIFE = SignOfLife("OPERATIONAL", "ACTIVE", {"SPY": -602.0})
+LIFE = SignOfLife("OPERATIONAL", "ACTIVE", {"SPY": -602.0}, {"SPY": -12.5})
 
 
 @pytest.fixture
@@ -123,6 +124,23 @@ def test_rubbish_is_refused_and_an_empty_file_is_filled(tmp_path: Path, content:
         return
     with pytest.raises(RecordError, match="not a database"):
         Control(path, patience_s=0.1)
+
+
+def test_a_file_of_an_earlier_version_is_brought_up_to_date(tmp_path: Path) -> None:
+    path = tmp_path / "trades.control.db"
+    with closing(Control(path, patience_s=1)) as made:
+        made.sign_on(RUN, "paper", LIFE)
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript("ALTER TABLE sessions DROP COLUMN net_usd; PRAGMA user_version = 1;")
+
+    with closing(Control(path, patience_s=1)) as found:
+        session = found.last_session()
+        assert session is not None
+        assert session.life == replace(LIFE, net_usd={})
+        found.beat(RUN, LIFE)
+        session = found.last_session()
+        assert session is not None
+        assert session.life == LIFE
 
 
 def test_a_replaced_file_is_noticed(control: Control) -> None:
