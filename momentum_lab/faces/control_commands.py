@@ -39,7 +39,8 @@ _HELP = {
     CommandKind.STOP: "End the session in order: no entries, what is open is closed.",
     CommandKind.FLATTEN: "Close our positions, cancel our orders, enter nothing until `resume`.",
     CommandKind.HALT: "Enter nothing until `resume`; open positions go on being managed.",
-    CommandKind.RESUME: "Allow entries again after `halt` or `flatten`.",
+    CommandKind.REDUCE: "Enter nothing more today; open positions go on being managed.",
+    CommandKind.RESUME: "Allow entries again after `halt`, `flatten` or `reduce`.",
 }
 
 
@@ -97,7 +98,7 @@ def _make(kind: CommandKind) -> click.Command:
     return command
 
 
-stop, flatten, halt, resume = (_make(kind) for kind in CommandKind)
+stop, flatten, halt, reduce, resume = (_make(kind) for kind in CommandKind)
 
 
 @click.command()

@@ -27,7 +27,7 @@ _FLAT_LOOK_S = 0.05
 
 
 class CommandDesk:
-    """Stop, flatten, halt and resume.
+    """Stop, flatten, halt, reduce and resume.
 
     Attributes:
         leases: locks of the session, which get its sign of life too.
@@ -92,7 +92,13 @@ class CommandDesk:
             return Obeyed(f"ends in order: no entries, {n_open} positions to close", lambda: None)
         if command.kind is CommandKind.RESUME:
             return Obeyed(self._resume(command))
-        self._halt(f"{BY_HAND}{command}")
+        if command.kind is CommandKind.REDUCE:
+            self._brake("REDUCING", f"{BY_HAND}{command}")
+            state = self._execution.risk_state
+            until = "resume" if state == "HALTED" else "tomorrow or resume"
+            managed = f"{n_open} positions go on being managed"
+            return Obeyed(f"{state}: no entries until {until}; {managed}")
+        self._brake("HALTED", f"{BY_HAND}{command}")
         if command.kind is CommandKind.HALT:
             return Obeyed(f"HALTED: no entries; {n_open} positions go on being managed")
         self._manager.flatten(ExitReason.FLATTEN)
@@ -108,12 +114,12 @@ class CommandDesk:
         row = self._store.risk_state_by_hand()
         if told is not None and (row is None or _is_later(told, row)):
             if told.kind is not CommandKind.RESUME:
-                self._halt(f"{BY_HAND}{told}")
+                self._brake("HALTED", f"{BY_HAND}{told}")
             elif row is not None and row["state"] == "HALTED":
                 # Written down as well, so that it does not hang on the control database.
                 self._resume(told)
         elif row is not None and row["state"] == "HALTED":
-            self._halt(row["cause"])
+            self._brake("HALTED", row["cause"])
 
     def life(self) -> SignOfLife:
         """Return how the session is; its locks hear of it too."""
@@ -128,9 +134,9 @@ class CommandDesk:
         state = "ENDING" if self._is_stopping() else self._connector.state.value
         return SignOfLife(state, self._execution.risk_state, self._positions, self._net_usd)
 
-    def _halt(self, cause: str) -> None:
+    def _brake(self, state: str, cause: str) -> None:
         try:
-            self._execution.set_risk_state("HALTED", cause)
+            self._execution.set_risk_state(state, cause)
         except RecordError as error:
             self._on_incident("risk state not recorded", str(error), None)
 

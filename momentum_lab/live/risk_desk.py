@@ -127,6 +127,9 @@ class RiskDesk:
         if self._brake is None:
             self._brake = self._read()
         found, now_ns = self._brake, now_or_none(self._clock)
+        if found.state is RiskState.REDUCING and not found.since_ns and now_ns is not None:
+            # It was set before the broker told the time, so it is of the day that it told.
+            found = self._brake = replace(found, since_ns=now_ns)
         is_of_earlier_day = now_ns is not None and found.since_ns < day_start_ns(now_ns)
         if found.state is RiskState.REDUCING and is_of_earlier_day:
             self._brake = _Brake(RiskState.ACTIVE, "a new day", now_ns or 0)

@@ -27,7 +27,7 @@ from momentum_lab.records.ledger import Row
 from momentum_lab.records.process import Process
 
 _VERSION = 2
-_TABLES = """
+_SESSIONS = """
 CREATE TABLE IF NOT EXISTS sessions (
     run_id TEXT PRIMARY KEY,
     mode TEXT NOT NULL,
@@ -42,10 +42,12 @@ CREATE TABLE IF NOT EXISTS sessions (
     ended_wall_ns INTEGER,
     end_reason TEXT
 );
+"""
+_COMMANDS = """
 CREATE TABLE IF NOT EXISTS commands (
     command_id INTEGER PRIMARY KEY,
     wall_ns INTEGER NOT NULL,
-    kind TEXT NOT NULL CHECK (kind IN ('stop', 'flatten', 'halt', 'resume')),
+    kind TEXT NOT NULL CHECK (kind IN ('stop', 'flatten', 'halt', 'reduce', 'resume')),
     who TEXT NOT NULL,
     reason TEXT NOT NULL,
     run_id TEXT,                        -- who heard it, NULL: nobody yet
@@ -56,8 +58,17 @@ CREATE TABLE IF NOT EXISTS commands (
 """
 
 
-# Version it begins from -> what leads to the next.
-_MIGRATIONS = {1: "ALTER TABLE sessions ADD COLUMN net_usd TEXT NOT NULL DEFAULT '{}'"}
+# Version it begins from -> what leads to the next; 0: an empty file, which needs no other step.
+_STEPS = {
+    0: (_SESSIONS, _COMMANDS),
+    1: (
+        "ALTER TABLE sessions ADD COLUMN net_usd TEXT NOT NULL DEFAULT '{}'",
+        "ALTER TABLE commands RENAME TO earlier",
+        _COMMANDS,
+        "INSERT INTO commands SELECT * FROM earlier",
+        "DROP TABLE earlier",
+    ),
+}
 
 
 class CommandKind(str, Enum):
@@ -66,6 +77,7 @@ class CommandKind(str, Enum):
     STOP = "stop"
     FLATTEN = "flatten"
     HALT = "halt"
+    REDUCE = "reduce"
     RESUME = "resume"
 
 
@@ -161,7 +173,7 @@ class Control:
     def _prepare(self) -> None:
         self._db.row_factory = sqlite3.Row
         found = int(self._db.execute("PRAGMA user_version").fetchone()[0])
-        if found not in (0, *_MIGRATIONS, _VERSION):
+        if found not in (*_STEPS, _VERSION):
             raise RecordError(f"{self.path}: expected version {_VERSION}, found {found}")
         if not found:
             self._db.execute("PRAGMA journal_mode = WAL")
@@ -174,9 +186,10 @@ class Control:
         """Bring the tables up to the version; what another process has done is not done again."""
         self._db.execute("BEGIN IMMEDIATE")
         found = int(self._db.execute("PRAGMA user_version").fetchone()[0])
-        steps = [_MIGRATIONS[n] for n in range(found, _VERSION)] if found else _TABLES.split(";")
-        for step in steps:
-            self._db.execute(step)
+        versions = range(found, _VERSION) if found else (0,)
+        for version in versions:
+            for step in _STEPS[version]:
+                self._db.execute(step)
         self._db.execute(f"PRAGMA user_version = {_VERSION}")
         self._db.execute("COMMIT")
 

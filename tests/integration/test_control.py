@@ -133,6 +133,21 @@ async def test_a_halt_lets_no_headline_trade_until_resume(
     assert by_hand(running) == [("HALTED", "by hand: halt"), ("ACTIVE", "by hand: resume")]
 
 
+async def test_reduce_lasts_for_the_day_and_loosens_no_halt(
+    start_gateway: StartGateway, tmp_path: Path
+) -> None:
+    async with session(start_gateway, tmp_path) as running:
+        reduced = await running.tell("reduce", "--reason", "enough for today")
+        status = await running.tell("status")
+        await running.tell("halt")
+        again = await running.tell("reduce")
+
+    assert "REDUCING: no entries until tomorrow or resume" in reduced.output
+    assert "risk state   REDUCING" in status.output
+    assert "HALTED: no entries until resume" in again.output
+    assert by_hand(running) == [("REDUCING", "by hand: reduce"), ("HALTED", "by hand: halt")]
+
+
 async def test_a_halt_outlives_its_run_until_resume(
     start_gateway: StartGateway, tmp_path: Path
 ) -> None:

@@ -292,6 +292,21 @@ def test_a_replayed_day_is_a_history_of_its_own(made: Bench) -> None:
     replay.close()
 
 
+def test_a_brake_that_is_set_before_the_time_is_known_is_of_the_day_that_comes(
+    made: Bench,
+) -> None:
+    clock = ToldReplayClock()
+    clock.is_anchored = False
+    replay = Bench(made.store, made.parameters, run_id="a-replay", clock=clock)
+    replay.planner.set_state(RiskState.REDUCING, cause="by hand")
+
+    clock.is_anchored = True
+    assert replay.planner.risk_state.value == "REDUCING"
+    clock.at_ns += DAY_S * NS_PER_S
+    assert replay.planner.risk_state.value == "ACTIVE"
+    replay.close()
+
+
 def test_a_weaker_brake_loosens_no_halt(made: Bench) -> None:
     made.planner.set_state(RiskState.HALTED, cause="by hand")
 

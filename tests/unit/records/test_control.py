@@ -131,12 +131,20 @@ def test_a_file_of_an_earlier_version_is_brought_up_to_date(tmp_path: Path) -> N
     with closing(Control(path, patience_s=1)) as made:
         made.sign_on(RUN, "paper", LIFE)
     with closing(sqlite3.connect(path)) as db:
-        db.executescript("ALTER TABLE sessions DROP COLUMN net_usd; PRAGMA user_version = 1;")
+        db.executescript(
+            "ALTER TABLE sessions DROP COLUMN net_usd; DROP TABLE commands; CREATE TABLE commands ("
+            "command_id INTEGER PRIMARY KEY, wall_ns INTEGER, kind TEXT CHECK (kind IN ('halt')),"
+            "who TEXT, reason TEXT, run_id TEXT, heard_wall_ns INTEGER, answer TEXT,"
+            "done_wall_ns INTEGER); INSERT INTO commands (command_id, wall_ns, kind, who, reason)"
+            "VALUES (7, 1, 'halt', 'me', 'war'); PRAGMA user_version = 1;"
+        )
 
     with closing(Control(path, patience_s=1)) as found:
         session = found.last_session()
         assert session is not None
         assert session.life == replace(LIFE, net_usd={})
+        assert found.command(7) == Command(7, 1, CommandKind.HALT, "me", "war")
+        assert found.give(CommandKind.REDUCE, who="me", reason="") == 8
         found.beat(RUN, LIFE)
         session = found.last_session()
         assert session is not None
