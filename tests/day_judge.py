@@ -375,6 +375,8 @@ class Judge:
 
     def judge_books(self, store: TradeStore) -> None:
         """The record's fills are the exchange's executions, to the share and the cent."""
+        for row in store.db.query("SELECT text FROM differences WHERE kind = 'CASH_DIFFERS'"):
+            self._found("cash differs", row["text"])
         rows = store.db.query("SELECT * FROM fills ORDER BY exec_id")
         ours = {row["exec_id"]: row for row in rows}
         truth = {one.exec_id: one for one in self._exchange.books.executions}

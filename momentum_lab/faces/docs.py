@@ -36,6 +36,7 @@ _FOUND = {
     DifferenceKind.CLOSED_ELSEWHERE: "the broker holds less of a position of ours, or none of it",
     DifferenceKind.FOREIGN_POSITION: "a position in a symbol of which we hold nothing",
     DifferenceKind.UNEXPLAINED_POSITION: "any other number of shares than our fills make",
+    DifferenceKind.CASH_DIFFERS: "the account's cash has changed by more than our fills make",
 }
 S = TypeVar("S", bound=Enum)
 E = TypeVar("E", bound=Enum)

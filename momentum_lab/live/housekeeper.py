@@ -10,6 +10,7 @@ from momentum_lab.calendars import NEW_YORK
 from momentum_lab.clock import Clock, utc
 from momentum_lab.core.market import NS_PER_S
 from momentum_lab.errors import RecordError
+from momentum_lab.live.cash_watch import CashWatch
 from momentum_lab.live.decisions import DecisionBook, OnIncident
 from momentum_lab.live.execution_service import ExecutionService
 from momentum_lab.live.ibkr.connector import IBKRConnector
@@ -24,7 +25,7 @@ _REPORT_EVERY_NS = 1800 * NS_PER_S
 
 
 class Housekeeper:
-    """Samples the equity, looks at losses, writes quotes to disk, reports now and then."""
+    """Samples equity and cash, looks at losses, writes quotes to disk, reports now and then."""
 
     def __init__(
         self,
@@ -53,6 +54,9 @@ class Housekeeper:
         self._clock = clock
         self._capture = capture
         self._on_incident = on_incident
+        self._cash = CashWatch(
+            connector, book.store, run_id=book.run_id, clock=clock, on_incident=on_incident
+        )
 
     async def run(self) -> None:
         """Keep house until cancelled; to be called once there is a market time."""
@@ -79,8 +83,11 @@ class Housekeeper:
 
     def _record_equity(self, now_ns: int) -> None:
         equity_usd = self._connector.account().equity_usd
+        cash_usd = self._cash.look(now_ns)
         if equity_usd is not None:
-            self._store.add_equity(self._run_id, at_ns=now_ns, equity_usd=equity_usd)
+            self._store.add_equity(
+                self._run_id, at_ns=now_ns, equity_usd=equity_usd, cash_usd=cash_usd
+            )
 
     def _report(self, now_ns: int) -> None:
         equity_usd = self._connector.account().equity_usd

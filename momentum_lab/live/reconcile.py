@@ -43,6 +43,7 @@ class DifferenceKind(str, Enum):
     CLOSED_ELSEWHERE = "CLOSED_ELSEWHERE"
     FOREIGN_POSITION = "FOREIGN_POSITION"
     UNEXPLAINED_POSITION = "UNEXPLAINED_POSITION"
+    CASH_DIFFERS = "CASH_DIFFERS"
 
 
 # Kind -> what is done about it.
@@ -55,6 +56,7 @@ ACTIONS: Mapping[DifferenceKind, str] = {
     DifferenceKind.CLOSED_ELSEWHERE: "booked as an inferred fill; its resting orders are cancelled",
     DifferenceKind.FOREIGN_POSITION: "reported; not touched; no entry in its symbol",
     DifferenceKind.UNEXPLAINED_POSITION: "symbol blocked; the stop at the broker protects",
+    DifferenceKind.CASH_DIFFERS: "reported; it is the base of the next comparison",
 }
 _BLOCKING = frozenset({DifferenceKind.FOREIGN_POSITION, DifferenceKind.UNEXPLAINED_POSITION})
 

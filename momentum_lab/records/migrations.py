@@ -149,7 +149,7 @@ def rebuild(db: sqlite3.Connection) -> None:
 
 # Version of the file -> what brings it to the next one. Where a later version computes a value
 # that is not a mere default, its step does so after `rebuild`, which may run twice.
-STEPS: Mapping[int, Step] = {1: rebuild}
+STEPS: Mapping[int, Step] = {1: rebuild, 2: rebuild}
 
 
 def _earlier(table: str) -> str:

@@ -30,7 +30,7 @@ from sqlite_utils import Database
 
 from momentum_lab.core.order import OrderState
 
-VERSION = 2
+VERSION = 3
 
 _SQL = """
 CREATE TABLE runs (
@@ -148,6 +148,7 @@ CREATE TABLE equity (
     run_id TEXT NOT NULL REFERENCES runs (run_id),
     at_ns INTEGER NOT NULL,
     equity_usd REAL NOT NULL,
+    cash_usd REAL,                      -- NULL: perhaps of before our last execution
     PRIMARY KEY (run_id, at_ns)
 );
 CREATE TABLE connection (

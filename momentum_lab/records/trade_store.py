@@ -193,12 +193,15 @@ class TradeStore(OrderStore):
 
     # --- the log of a run -----------------------------------------------------------------
 
-    def add_equity(self, run_id: str, *, at_ns: int, equity_usd: float) -> None:
+    def add_equity(
+        self, run_id: str, *, at_ns: int, equity_usd: float, cash_usd: float | None = None
+    ) -> None:
         """Write the account's net liquidation at an instant; a repeat replaces."""
         with self._write() as db:
             db.execute(
-                "INSERT OR REPLACE INTO equity (run_id, at_ns, equity_usd) VALUES (?, ?, ?)",
-                [run_id, at_ns, equity_usd],
+                "INSERT OR REPLACE INTO equity (run_id, at_ns, equity_usd, cash_usd)"
+                " VALUES (?, ?, ?, ?)",
+                [run_id, at_ns, equity_usd, cash_usd],
             )
 
     def add_transition(
@@ -225,6 +228,16 @@ class TradeStore(OrderStore):
         """Return the last risk state of any run that a person asked for, None without one."""
         rows = self._rows(
             "SELECT * FROM risk_states WHERE cause LIKE ? ORDER BY id DESC LIMIT 1", f"{BY_HAND}%"
+        )
+        return rows[0] if rows else None
+
+    def last_cash(self, run_id: str = "") -> Row | None:
+        """Return at_ns and cash_usd of the last sample with cash, of one run or any; or None."""
+        rows = self._rows(
+            "SELECT at_ns, cash_usd FROM equity WHERE cash_usd IS NOT NULL"
+            " AND (? = '' OR run_id = ?) ORDER BY at_ns DESC LIMIT 1",
+            run_id,
+            run_id,
         )
         return rows[0] if rows else None
 

@@ -147,14 +147,18 @@ class IBKRConnector:
     # --- what the services ask -------------------------------------------------------------
 
     def account(self) -> Account:
-        """Return equity and buying power as last reported; only US dollars are read.
+        """Return equity, buying power and cash as last reported; only US dollars are read.
 
-        Both are None once the account has been silent for twice as long as it may be.
+        All are None once the account has been silent for twice as long as it may be.
         """
-        silent_s = transport_s() - self._ears.account_heard_s
-        if silent_s > 2 * self._parameters.liveness.account_quiet_s:
+        if self.account_silent_s > 2 * self._parameters.liveness.account_quiet_s:
             return Account(None, None)
         return self._ears.account_values()
+
+    @property
+    def account_silent_s(self) -> float:
+        """Seconds of transport time since the account's last word, inf before the first."""
+        return transport_s() - self._ears.account_heard_s
 
     def instrument(self, ticker: str) -> Instrument | None:
         """Return the instrument of a symbol that has been looked up, else None."""

@@ -50,10 +50,12 @@ class Account:
     Attributes:
         equity_usd: net liquidation, None while unknown.
         buying_power_usd: None while unknown.
+        cash_usd: None while unknown.
     """
 
     equity_usd: float | None
     buying_power_usd: float | None
+    cash_usd: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +197,7 @@ def instrument_of(details: ib_insync.ContractDetails) -> Instrument:
 
 
 def account_of(values: Mapping[tuple[str, str], str]) -> Account:
-    """Return equity and buying power of an account's values; only US dollars are read.
+    """Return equity, buying power and cash of an account's values; only US dollars are read.
 
     Args:
         values: (tag, currency) -> text, as the broker sends them.
@@ -204,7 +206,9 @@ def account_of(values: Mapping[tuple[str, str], str]) -> Account:
         DataError: a value is not a number.
     """
     return Account(
-        equity_usd=_usd(values, "NetLiquidation"), buying_power_usd=_usd(values, "BuyingPower")
+        equity_usd=_usd(values, "NetLiquidation"),
+        buying_power_usd=_usd(values, "BuyingPower"),
+        cash_usd=_usd(values, "TotalCashValue"),
     )
 
 

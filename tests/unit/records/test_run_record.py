@@ -99,7 +99,7 @@ def test_a_store_of_another_version_is_refused(tmp_path: Path) -> None:
         db.execute("PRAGMA user_version = 99")
     db.close()
 
-    with pytest.raises(RecordError, match="expected a trade store of version 2, found version 99"):
+    with pytest.raises(RecordError, match="expected a trade store of version 3, found version 99"):
         check_record(path)
 
 

@@ -273,7 +273,7 @@ def test_what_was_written_is_there_after_a_reopen(store: TradeStore) -> None:
 
 
 def test_the_file_says_its_version_and_keeps_a_write_ahead_log(store: TradeStore) -> None:
-    assert next(iter(store.db.execute("PRAGMA user_version")))[0] == 2
+    assert next(iter(store.db.execute("PRAGMA user_version")))[0] == schema.VERSION
     assert store.db.journal_mode == "wal"
 
 
@@ -294,7 +294,7 @@ def test_a_later_version_is_refused(tmp_path: Path) -> None:
     connection = sqlite3.connect(path)
     connection.execute("PRAGMA user_version = 99")
     connection.close()
-    with pytest.raises(RecordError, match="expected a trade store of version 2, found version 99"):
+    with pytest.raises(RecordError, match="expected a trade store of version 3, found version 99"):
         TradeStore(path)
 
 
