@@ -10,15 +10,12 @@ blocked, and the broker is asked for everything.
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable
-from functools import partial
 
 import anyio
-from anyio.abc import TaskGroup
 
 from momentum_lab.calendars import session_on_day_of
-from momentum_lab.clock import Alarm, Clock
+from momentum_lab.clock import Clock
 from momentum_lab.core.connection import ConnectionState
 from momentum_lab.core.market import Quote, Side
 from momentum_lab.core.order import (
@@ -33,8 +30,6 @@ from momentum_lab.core.risk_state import RiskEvent, RiskState
 from momentum_lab.core.signal import Decision, Outcome, Reason, TradeSignal, passed
 from momentum_lab.errors import (
     ConnectionLostError,
-    IllegalTransitionError,
-    MomentumLabError,
     RecordError,
 )
 from momentum_lab.live.bookkeeper import Bookkeeper
@@ -43,16 +38,14 @@ from momentum_lab.live.entry_planner import EntryPlan, EntryPlanner
 from momentum_lab.live.holdings_watch import HoldingsWatch
 from momentum_lab.live.ibkr.connector import IBKRConnector
 from momentum_lab.live.order_sender import OrderSender
-from momentum_lab.live.protection import Protection, Verdict
+from momentum_lab.live.position_guard import GuardActions, PositionGuard
+from momentum_lab.live.protection import Protection
 from momentum_lab.live.protective_orders import children_of
 from momentum_lab.live.report_desk import ReportDesk
 from momentum_lab.parameters import Parameters
 from momentum_lab.records.ledger import Row
 
 _log = logging.getLogger(__name__)
-
-_GUARD_BUSY_S = 0.5
-_GUARD_IDLE_S = 10.0
 
 
 class ExecutionService:
@@ -86,8 +79,6 @@ class ExecutionService:
             connector, store=book.store, clock=clock, parameters=parameters, run_id=book.run_id
         )
         self._entering: set[str] = set()
-        self._told_naked: set[int] = set()
-        self._closing_naked: set[int] = set()
         self._unrecorded: dict[str, OrderIntent] = {}
         # Contract id -> why: by its symbol alone a position is not known before its line is open.
         self.blocked: dict[int, str] = {}
@@ -119,7 +110,6 @@ class ExecutionService:
             on_incident=on_incident,
         )
         self.holdings = HoldingsWatch(self.books.shares_of, blocked=self.blocked)
-        self._guarding = Alarm()
         self._reports = ReportDesk(
             connector,
             self.books,
@@ -128,6 +118,18 @@ class ExecutionService:
             unrecorded=self._unrecorded,
             holdings=self.holdings,
             on_failure=self._hear_failure,
+            on_incident=on_incident,
+        )
+        self._guard = PositionGuard(
+            book.store,
+            self.protection,
+            self._reports,
+            actions=GuardActions(
+                close=self.close,
+                is_unwanted=self._is_unwanted,
+                rest=self._read_ahead,
+                stop_entries=self.stop_entries,
+            ),
             on_incident=on_incident,
         )
         self.accepts_entries = True
@@ -139,98 +141,16 @@ class ExecutionService:
     async def run(self) -> None:
         """Book reports, and keep every position protected, until cancelled."""
         async with anyio.create_task_group() as group:
-            group.start_soon(self._guard, group, name="protection")
+            group.start_soon(self._guard.run, name="protection")
             await self._reports.run()
 
     def guard(self) -> None:
         """Look at the protection of everything that is open, now and until nothing is to do."""
-        self._guarding.set()
+        self._guard.look()
 
-    async def _guard(self, group: TaskGroup) -> None:
-        """Look at every trade when something happened to it, and again until all is quiet.
-
-        Also now and then without a cause: what the broker forgot to tell is found then.
-        """
-        while True:
-            self._guarding.clear()
-            works = True
-            try:
-                await self._reports.catch_up()
-                trades, working = self._store.open_trades(), self._store.unsettled_orders()
-                works = bool(trades or working)
-                is_quiet = (
-                    await self._guard_once(group, trades, working) and not self._reports.is_behind
-                )
-                if is_quiet and self._connector.may_exit():
-                    self._planner.read_ahead()
-            except (RecordError, IllegalTransitionError) as error:
-                self._hear_interrupted(error)
-                is_quiet = False
-            # After what had to be sent: nothing can be while everything is asked for.
-            await self._reports.look_again()
-            is_quiet = is_quiet and not self.books.missing
-            # What has come since has set the alarm.
-            rest_s = _GUARD_BUSY_S if not is_quiet else _GUARD_IDLE_S if works else math.inf
-            if not self._guarding.is_set:
-                await self._guarding.rest(rest_s)
-
-    async def _guard_once(self, group: TaskGroup, trades: list[Row], working: list[Row]) -> bool:
-        """Look at everything once; return whether nothing is left to do.
-
-        Raises:
-            RecordError, IllegalTransitionError: of one look, after all of them: what fails for one
-                position leaves the others protected.
-        """
-        looks = (
-            *(partial(self._look_at_trade, group, trade) for trade in trades),
-            partial(self._look_at_entries, working),
-            partial(self.protection.look_at_orphans, trades, working),
-        )
-        is_quiet, failure = True, None
-        for look in looks:
-            try:
-                is_quiet = not await look() and is_quiet
-            except (RecordError, IllegalTransitionError) as error:  # noqa: PERF203 - each for itself
-                failure = failure or error
-        if failure is not None:
-            raise failure
-        return is_quiet
-
-    async def _look_at_trade(self, group: TaskGroup, trade: Row) -> bool:
-        """Look at the protection of one trade; return whether something is left to do."""
-        trade_id = trade["trade_id"]
-        verdict = await self.protection.look(trade_id)
-        if verdict is Verdict.NAKED:
-            if trade_id not in self._told_naked:
-                self._told_naked.add(trade_id)
-                text = f"trade {trade_id}: no stop can be placed, it is closed"
-                self._on_incident("position not protected", text, trade["symbol"])
-            if trade_id not in self._closing_naked:
-                # Its end may be long in coming, and the others want to be looked at meanwhile.
-                self._closing_naked.add(trade_id)
-                group.start_soon(self._close_naked, trade_id, name=f"close trade {trade_id}")
-        elif verdict is Verdict.QUIET:
-            self._told_naked.discard(trade_id)
-        return verdict is not Verdict.QUIET
-
-    async def _close_naked(self, trade_id: int) -> None:
-        try:
-            await self.close(trade_id, ExitReason.NO_PROTECTION, None)
-        except (RecordError, IllegalTransitionError) as error:
-            self._hear_interrupted(error)
-        finally:
-            self._closing_naked.discard(trade_id)
-
-    def _hear_interrupted(self, error: MomentumLabError) -> None:
-        """Enter nothing more: the guard could not read or write something, and goes on."""
-        self.stop_entries(str(error))
-        self._on_incident("protection interrupted", str(error), None)
-
-    async def _look_at_entries(self, working: list[Row]) -> bool:
-        """Cancel the entries that nobody wants any more; return whether there are any."""
-        unwanted = [row for row in working if row["purpose"] == "entry" and self._is_unwanted(row)]
-        await self.protection.cancel(unwanted)
-        return bool(unwanted)
+    def _read_ahead(self) -> None:
+        if self._connector.may_exit():
+            self._planner.read_ahead()
 
     def _is_unwanted(self, entry: Row) -> bool:
         """Whether an entry that works must end: by brake or bell, or a limit that was too long.

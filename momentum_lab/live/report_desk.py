@@ -109,7 +109,11 @@ class ReportDesk:
             self._lacks_reports = False
             await self._connector.resynchronise("reports could not be booked")
 
-    async def look_again(self) -> None:
-        """Look a second time for what the broker's lists lacked, before it counts as absent."""
+    async def look_again(self) -> bool:
+        """Look a second time for what the broker's lists lacked, before it counts as absent.
+
+        Return whether something is lacking still.
+        """
         if self._connector.may_exit() and self._books.take_second_look():
             await self._connector.resynchronise("an order was missing from the broker's lists")
+        return bool(self._books.missing)
