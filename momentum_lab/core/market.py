@@ -147,6 +147,23 @@ class Bar:
 
 
 @dataclass(frozen=True, slots=True)
+class Flaw:
+    """Why a quote may not be traded on.
+
+    Attributes:
+        text: one sentence for people.
+        observed: left side of the comparison that decided, None where there was none.
+        limit: right side of it.
+        unit: of both sides.
+    """
+
+    text: str
+    observed: float | None = None
+    limit: float | None = None
+    unit: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Quote:
     """The best bid and ask as last heard, with what else the line said.
 
@@ -184,7 +201,14 @@ class Quote:
     def why_not_tradable(
         self, *, now_ns: int, max_age_s: float, side_max_age_s: float = math.inf
     ) -> str | None:
-        """Return why no order may rest on this quote, or None when one may.
+        """Return why no order may rest on this quote, or None when one may; see `flaw`."""
+        found = self.flaw(now_ns=now_ns, max_age_s=max_age_s, side_max_age_s=side_max_age_s)
+        return found.text if found is not None else None
+
+    def flaw(
+        self, *, now_ns: int, max_age_s: float, side_max_age_s: float = math.inf
+    ) -> Flaw | None:
+        """Return what keeps an order from resting on this quote, None where nothing does.
 
         Args:
             now_ns: market time.
@@ -193,34 +217,38 @@ class Quote:
                 sends changes only, so one silent side is no proof of a dead line.
         """
         return (
-            self._why_not_believed()
-            or self._why_not_two_sided()
-            or self._why_too_old(now_ns, max_age_s, side_max_age_s)
+            self._not_believed()
+            or self._not_two_sided()
+            or self._too_old(now_ns, max_age_s, side_max_age_s)
         )
 
-    def _why_not_believed(self) -> str | None:
+    def _not_believed(self) -> Flaw | None:
         if self.fault:
-            return self.fault
+            return Flaw(self.fault)
         if self.data_type is not DataType.LIVE:
-            return f"the data are {self.data_type.value}"
-        return "trading is halted" if self.halted else None
+            return Flaw(f"the data are {self.data_type.value}")
+        return Flaw("trading is halted") if self.halted else None
 
-    def _why_not_two_sided(self) -> str | None:
+    def _not_two_sided(self) -> Flaw | None:
         if self.bid is None or self.ask is None:
-            return "no bid or no ask has been heard"
+            return Flaw("no bid or no ask has been heard")
         if not 0 < self.bid < self.ask:
-            return f"bid {self.bid:g} and ask {self.ask:g} are crossed, locked or not positive"
-        if self.bid_size == 0 or self.ask_size == 0:
-            return "nothing is shown on one side"
+            text = f"bid {self.bid:g} and ask {self.ask:g} are crossed, locked or not positive"
+            return Flaw(text, self.bid, self.ask, "USD")
+        for size in (self.bid_size, self.ask_size):
+            if size is not None and not size > 0:
+                return Flaw("nothing is shown on one side", size, 0.0, "shares")
         return None
 
-    def _why_too_old(self, now_ns: int, max_age_s: float, side_max_age_s: float) -> str | None:
-        age_s = (now_ns - self.at_ns) / NS_PER_S
-        if age_s > max_age_s:
-            return f"the quote is {age_s:.1f} s old, {max_age_s:g} s are allowed"
-        age_s = (now_ns - self._older_side_ns) / NS_PER_S
-        if age_s > side_max_age_s:
-            return f"one side of the quote is {age_s:.1f} s old, {side_max_age_s:g} s are allowed"
+    def _too_old(self, now_ns: int, max_age_s: float, side_max_age_s: float) -> Flaw | None:
+        for what, since_ns, limit_s in (
+            ("the quote", self.at_ns, max_age_s),
+            ("one side of the quote", self._older_side_ns, side_max_age_s),
+        ):
+            age_s = (now_ns - since_ns) / NS_PER_S
+            if age_s > limit_s:
+                text = f"{what} is {rounded_up(age_s)} s old, {limit_s:g} s are allowed"
+                return Flaw(text, age_s, limit_s, "s")
         return None
 
     @property
@@ -246,3 +274,8 @@ class Quote:
         """Return what closing a position of one side would get, else the last trade, else None."""
         near = self.bid if side is Side.BUY else self.ask
         return near or self.last or None
+
+
+def rounded_up(value: float) -> str:
+    """Return a number with one decimal, up: what is above its limit reads as above it."""
+    return f"{math.ceil(value * 10) / 10:.1f}" if math.isfinite(value) else f"{value:g}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from momentum_lab.core.market import EPSILON, NS_PER_S, Quote, Side
+from momentum_lab.core.market import EPSILON, NS_PER_S, Quote, Side, rounded_up
 from momentum_lab.core.signal import Decision, Reason, passed
 from momentum_lab.core.tunable import check_tunables, tunable
 
@@ -99,19 +99,27 @@ def refuse_quote(
     """
     if quote is None:
         return passed(Reason.QUOTE_NOT_TRADABLE, "the line is silent")
-    why_not = quote.why_not_tradable(
+    flaw = quote.flaw(
         now_ns=now_ns,
         max_age_s=parameters.quote_max_age_s,
         side_max_age_s=parameters.quote_side_max_age_s,
     )
-    if why_not is not None or quote.mid is None or quote.spread is None:
-        return passed(Reason.QUOTE_NOT_TRADABLE, why_not or "no bid or no ask has been heard")
+    if flaw is not None:
+        return passed(
+            Reason.QUOTE_NOT_TRADABLE,
+            flaw.text,
+            observed=flaw.observed,
+            limit=flaw.limit,
+            unit=flaw.unit,
+        )
+    if quote.mid is None or quote.spread is None:
+        return passed(Reason.QUOTE_NOT_TRADABLE, "no bid or no ask has been heard")
     spread_bps = quote.spread / quote.mid * 1e4
     if spread_bps <= parameters.spread_max_bps + EPSILON:
         return None
     return passed(
         Reason.SPREAD_TOO_WIDE,
-        f"the spread is {spread_bps:.1f} bps, {parameters.spread_max_bps:g} are allowed",
+        f"the spread is {rounded_up(spread_bps)} bps, {parameters.spread_max_bps:g} are allowed",
         observed=spread_bps,
         limit=parameters.spread_max_bps,
         unit="bps",

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterable
 from dataclasses import dataclass
 
 from momentum_lab.clock import Clock
+from momentum_lab.core.market import rounded_up
 from momentum_lab.core.news import Headline, clean_text, epoch_ns, tickers_in
 from momentum_lab.core.signal import Decision, Reason, passed
 from momentum_lab.live.decisions import DecisionBook
@@ -94,7 +95,7 @@ class NewsHandler:
         if age_s > limits.max_age_s:
             return passed(
                 Reason.NEWS_TOO_OLD,
-                f"{age_s:.1f} s old on arrival, {limits.max_age_s:g} s are allowed",
+                f"{rounded_up(age_s)} s old on arrival, {limits.max_age_s:g} s are allowed",
                 observed=age_s,
                 limit=limits.max_age_s,
                 unit="s",
@@ -102,7 +103,8 @@ class NewsHandler:
         if -age_s > limits.max_future_s:
             return passed(
                 Reason.NEWS_FROM_FUTURE,
-                f"stamped {-age_s:.1f} s in the future, {limits.max_future_s:g} s are allowed",
+                f"stamped {rounded_up(-age_s)} s in the future,"
+                f" {limits.max_future_s:g} s are allowed",
                 observed=-age_s,
                 limit=limits.max_future_s,
                 unit="s",

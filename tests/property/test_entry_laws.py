@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,7 +33,7 @@ ages_s = st.sampled_from([0.0, 1.0, 4.9, 5.1, 59.0, 61.0])
 prices = st.one_of(
     st.none(), st.integers(9_990, 10_010).map(lambda n: n / 100), st.just(0.0), st.just(-1.0)
 )
-sizes = st.sampled_from([None, 0.0, 100.0, 500.0])
+sizes = st.sampled_from([None, 0.0, -100.0, math.nan, 100.0, 500.0])
 usual = st.sampled_from([DataType.LIVE, DataType.LIVE, DataType.LIVE, *DataType])
 
 
@@ -76,7 +77,7 @@ def test_a_line_that_may_not_be_traded_on_gives_no_plan(
         assert (ask.price - bid.price) / mid <= GUARDS.spread_max_bps * 1e-4 + 1e-12
         assert min(bid.age_s, ask.age_s) <= GUARDS.quote_max_age_s
         assert max(bid.age_s, ask.age_s) <= GUARDS.quote_side_max_age_s
-        assert 0 not in (bid.size, ask.size)
+        assert all(size is None or size > 0 for size in (bid.size, ask.size))
         assert not is_halted
         assert data_type is DataType.LIVE
 
@@ -96,6 +97,8 @@ faults = {
     "delayed": replace(good, data_type=DataType.DELAYED),
     "not believed": replace(good, fault="no permission"),
     "empty": replace(good, bid_size=0),
+    "of less than nothing": replace(good, bid_size=-100),
+    "of no number of shares": replace(good, bid_size=math.nan),
 }
 
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
 from momentum_lab.core.market import NS_PER_S, Side
@@ -68,10 +72,29 @@ def test_a_spread_is_compared_in_basis_points() -> None:
     assert refusal.observed == pytest.approx(32)
 
 
-def test_an_old_quote_is_not_traded() -> None:
-    refusal = refuse_quote(quote(at_ns=NOON - 6 * NS_PER_S), now_ns=NOON, parameters=GUARDS)
+@pytest.mark.parametrize(
+    ("changes", "sides", "words"),
+    [
+        ({"at_ns": NOON - 6 * NS_PER_S}, (6.0, 5.0, "s"), "6.0 s old, 5 s are allowed"),
+        ({"at_ns": NOON - 5 * NS_PER_S - 1}, (5.000000001, 5.0, "s"), "5.1 s old, 5 s are"),
+        ({"ask_at_ns": NOON - 61 * NS_PER_S}, (61.0, 60.0, "s"), "61.0 s old, 60 s are allowed"),
+        ({"bid": 101.0, "ask": 100.0}, (101.0, 100.0, "USD"), "crossed"),
+        ({"ask_size": 0.0}, (0.0, 0.0, "shares"), "nothing is shown"),
+        ({"bid_size": -100.0}, (-100.0, 0.0, "shares"), "nothing is shown"),
+        ({"bid_size": math.nan}, (pytest.approx(math.nan, nan_ok=True), 0.0, "shares"), "nothing"),
+        ({"halted": True}, (None, None, ""), "halted"),
+        ({"ask": None}, (None, None, ""), "no ask"),
+    ],
+)
+def test_a_quote_that_is_not_traded_says_both_sides_of_what_decided(
+    changes: dict[str, Any], sides: tuple[Any, ...], words: str
+) -> None:
+    refusal = refuse_quote(replace(quote(), **changes), now_ns=NOON, parameters=GUARDS)
+
     assert refusal is not None
-    assert "6.0 s old, 5 s are allowed" in refusal.text
+    assert refusal.reason is Reason.QUOTE_NOT_TRADABLE
+    assert (refusal.observed, refusal.limit, refusal.unit) == sides
+    assert words in refusal.text
 
 
 def test_an_order_meets_the_far_side() -> None:
