@@ -133,6 +133,13 @@ class Bench:
         line.settle(transport_s(), self.clock.at_ns)
         return line
 
+    def headline(self) -> str:
+        """One more headline is written down; return its identity."""
+        self._n += 1
+        key = f"{self.run_id}-{self._n}"
+        self.store.add_headline(key, self.run_id, headline(article_id=key))
+        return key
+
     def enter(
         self,
         symbol: str = "SPY",
@@ -144,9 +151,7 @@ class Bench:
         event: OrderEvent | None = None,
     ) -> str:
         """An entry is written down, and filled or not; return its reference."""
-        self._n += 1
-        key = f"{self.run_id}-{self._n}"
-        self.store.add_headline(key, self.run_id, headline(article_id=key))
+        key = self.headline()
         (intent,) = self.store.add_entry(
             key,
             self.run_id,

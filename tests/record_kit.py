@@ -9,14 +9,17 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from momentum_lab.core.market import NS_PER_S, Quote, Side
 from momentum_lab.core.order import OrderEvent, OrderIntent, OrderPurpose
 from momentum_lab.core.position import ExitReason, Fill, Levels
 from momentum_lab.core.signal import Decision, Outcome, Reason, passed
-from momentum_lab.core.sizing import Size, SizingInputs, size_position
+from momentum_lab.core.size import Size
+from momentum_lab.core.sizing import SizingInputs, size_position
 from momentum_lab.parameters import load_parameters
 from momentum_lab.records.capture import QuoteCapture
 from momentum_lab.records.tape import Tape, load_tape
@@ -49,20 +52,21 @@ def sample() -> Tape:
     return load_tape(SAMPLE)
 
 
-def a_size() -> Size:
+def a_size(**changes: Any) -> Size:
     """The size of the made-up entry: nothing but the volume of a day is not known."""
     parameters = load_parameters(ROOT / "parameters" / "demo.yaml")
+    inputs = SizingInputs(
+        side=Side.SELL,
+        equity_usd=998_000.0,
+        buying_power_usd=998_000.0,
+        entry_usd=165.73,
+        stop_usd=165.99,
+        spread_usd=0.01,
+        sector_gross_usd=0.0,
+        recent_volume_shares=2_140_000.0,
+    )
     return size_position(
-        SizingInputs(
-            side=Side.SELL,
-            equity_usd=998_000.0,
-            buying_power_usd=998_000.0,
-            entry_usd=165.73,
-            stop_usd=165.99,
-            spread_usd=0.01,
-            sector_gross_usd=0.0,
-            recent_volume_shares=2_140_000.0,
-        ),
+        replace(inputs, **changes),
         parameters.sizing,
         risk=parameters.risk,
         guards=parameters.guards,

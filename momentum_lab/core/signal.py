@@ -77,6 +77,7 @@ class Decision:
         observed: left side of the comparison that decided, None where there was none.
         limit: right side of it.
         unit: of both sides.
+        size_json: of a size that was computed and not sent: every cap of it.
     """
 
     outcome: Outcome
@@ -85,6 +86,7 @@ class Decision:
     observed: float | None = None
     limit: float | None = None
     unit: str = ""
+    size_json: str | None = None
 
 
 def passed(

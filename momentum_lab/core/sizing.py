@@ -20,17 +20,15 @@ information rate", 1956, used in quarters as MacLean, Thorp and Ziemba advise, 2
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
-from enum import Enum
-from typing import Any
+from dataclasses import dataclass
 
 from momentum_lab.core.account_risk import RiskParameters
 from momentum_lab.core.fills import FillModel
 from momentum_lab.core.market import EPSILON, Side
 from momentum_lab.core.risk import GuardParameters
+from momentum_lab.core.size import BudgetSource, Cap, Shortfall, Size, SizeReason
 from momentum_lab.core.sizing_parameters import SizingParameters
 
 _TICKS = 5
@@ -41,52 +39,6 @@ _GAP_RATIO = 0.10
 _ATR_SIGMAS = 1.6
 _S_PER_MIN = 60
 _COSTS = FillModel()
-
-
-class SizeReason(str, Enum):
-    """Why a size is what it is; stable names that are stored."""
-
-    OK = "OK"
-    INVALID_INPUT = "INVALID_INPUT"
-    KILL_SWITCH = "KILL_SWITCH"
-    HALTED = "HALTED"
-    SESSION_CLOSED = "SESSION_CLOSED"
-    STOP_WRONG_SIDE = "STOP_WRONG_SIDE"
-    NOT_SHORTABLE = "NOT_SHORTABLE"
-    PRICE_BELOW_MIN = "PRICE_BELOW_MIN"
-    SPREAD_TOO_WIDE = "SPREAD_TOO_WIDE"
-    MAX_CONCURRENT = "MAX_CONCURRENT"
-    DAILY_LOSS_LIMIT = "DAILY_LOSS_LIMIT"
-    NO_EDGE = "NO_EDGE"
-    RISK_BUDGET_EXHAUSTED = "RISK_BUDGET_EXHAUSTED"
-    BELOW_MIN_SHARES = "BELOW_MIN_SHARES"
-    BELOW_MIN_NOTIONAL = "BELOW_MIN_NOTIONAL"
-    COST_TOO_HIGH = "COST_TOO_HIGH"
-
-
-class BudgetSource(str, Enum):
-    """What set the budget of risk."""
-
-    RISK_PCT = "RISK_PCT"
-    KELLY = "KELLY"
-    DAY_LOSS_ROOM = "DAY_LOSS_ROOM"
-    OPEN_RISK_ROOM = "OPEN_RISK_ROOM"
-
-
-class Cap(str, Enum):
-    """What limits the shares, in the order of evaluation."""
-
-    RISK = "RISK"
-    VOL_TARGET = "VOL_TARGET"
-    MAX_NOTIONAL = "MAX_NOTIONAL"
-    MAX_POSITION_PCT = "MAX_POSITION_PCT"
-    MAX_GROSS = "MAX_GROSS"
-    MAX_SECTOR = "MAX_SECTOR"
-    MAX_ADV = "MAX_ADV"
-    MAX_RECENT_VOLUME = "MAX_RECENT_VOLUME"
-    MAX_IMPACT = "MAX_IMPACT"
-    BUYING_POWER = "BUYING_POWER"
-    MAX_SHARES = "MAX_SHARES"
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,53 +128,6 @@ class SizingInputs:
         return self._start_usd * risk.daily_loss_ratio + self.day_pnl_usd
 
 
-@dataclass(frozen=True, slots=True)
-class Size:
-    """How many shares, and why not more.
-
-    Attributes:
-        shares: whole shares, >= 0.
-        reason: OK, or why there are none.
-        binding: the cap that decided, None where a gate did.
-        budget_usd: what may be lost at the stop, None where a gate decided.
-        budget_source: what set it.
-        raw_shares: what the binding cap allows, before rounding.
-        stop_size_usd: loss per share at the stop, with spread and tick.
-        notional_usd: value of the position.
-        risk_at_stop_usd: shares x stop size.
-        cost_ratio: spread and commissions of both orders as a part of that.
-        gap_stress_usd: loss in a gap of 10 % through the stop.
-        caps: every cap that is on, in shares, in order of evaluation; None: not known.
-        text: one sentence for people.
-    """
-
-    shares: int
-    reason: SizeReason
-    text: str
-    binding: Cap | None = None
-    budget_usd: float | None = None
-    budget_source: BudgetSource | None = None
-    raw_shares: float | None = None
-    stop_size_usd: float | None = None
-    notional_usd: float = 0.0
-    risk_at_stop_usd: float = 0.0
-    cost_ratio: float | None = None
-    gap_stress_usd: float = 0.0
-    caps: tuple[tuple[Cap, float | None], ...] = ()
-
-    @property
-    def not_known(self) -> tuple[Cap, ...]:
-        """The caps that were left out because what they need is not known."""
-        return tuple(cap for cap, shares in self.caps if shares is None)
-
-    def as_json(self) -> str:
-        """Return every field as JSON; caps in order, with null for what is not known."""
-        return json.dumps({name: getattr(self, name) for name in _FIELDS_OF_SIZE})
-
-
-_FIELDS_OF_SIZE = tuple(field.name for field in fields(Size))
-
-
 def size_position(
     inputs: SizingInputs,
     parameters: SizingParameters,
@@ -242,17 +147,14 @@ def size_position(
         guards: widest spread.
     """
     if not inputs.is_valid:
-        return Size(0, SizeReason.INVALID_INPUT, f"impossible numbers: {inputs}")
-    gate = _gate(inputs, risk, guards)
-    if gate is not None:
-        return Size(0, gate, f"no size: {gate.value}")
+        return Shortfall(SizeReason.INVALID_INPUT).size(f", impossible numbers: {inputs}")
+    closed = _gate(inputs, risk, guards)
+    if closed is not None:
+        return closed.size()
     budget_usd, source = _budget(inputs, parameters, risk)
     if budget_usd <= EPSILON:
-        return Size(
-            0,
-            SizeReason.RISK_BUDGET_EXHAUSTED,
-            f"no size: {source.value} leaves {budget_usd:.2f} USD to risk",
-        )
+        exhausted = Shortfall(SizeReason.RISK_BUDGET_EXHAUSTED, budget_usd, 0.0, "USD")
+        return exhausted.size(f" left by {source.value}")
     stop_usd = stop_size(
         inputs.entry_usd, inputs.stop_usd, spread_usd=inputs.spread_usd, tick_usd=inputs.tick_usd
     )
@@ -262,12 +164,11 @@ def size_position(
     )
     shares = math.floor(max(0.0, raw) / parameters.lot + EPSILON) * parameters.lot
     cost_ratio = _cost_ratio(shares, inputs.spread_usd, stop_usd)
-    too_small = _below_minimum(shares, shares * inputs.entry_usd, cost_ratio, parameters)
-    if too_small is None:
-        words = f"{shares} shares, bound by {binding.value} ({raw:.1f})"
-    else:
+    too_small = _below_minimum(raw, shares, shares * inputs.entry_usd, cost_ratio, parameters)
+    words = "" if too_small is None else f"{too_small.words}; "
+    if too_small is not None:
         shares = 0
-        words = f"no size: {too_small.value}, {binding.value} allows {raw:.1f} shares"
+    words += f"{shares} shares, bound by {binding.value} ({raw:.1f})"
     words += f"; {budget_usd:,.2f} USD of {source.value} at {stop_usd:.4f} USD a share"
     not_known = [cap.value for cap, allowed in caps if allowed is None]
     if not_known:
@@ -275,7 +176,7 @@ def size_position(
     notional_usd = shares * inputs.entry_usd
     return Size(
         shares=shares,
-        reason=too_small or SizeReason.OK,
+        reason=too_small.reason if too_small else SizeReason.OK,
         text=words,
         binding=binding,
         budget_usd=budget_usd,
@@ -287,6 +188,9 @@ def size_position(
         cost_ratio=cost_ratio,
         gap_stress_usd=notional_usd * _GAP_RATIO,
         caps=caps,
+        observed=too_small.observed if too_small else None,
+        limit=too_small.limit if too_small else None,
+        unit=too_small.unit if too_small else "",
     )
 
 
@@ -312,27 +216,53 @@ def sigma_of_atr(atr_usd: float, *, price_usd: float, hold_s: float) -> float:
     return atr_usd / _ATR_SIGMAS * math.sqrt(hold_s / _S_PER_MIN) / price_usd
 
 
-def _gate(inputs: SizingInputs, risk: RiskParameters, guards: GuardParameters) -> SizeReason | None:
+def _gate(inputs: SizingInputs, risk: RiskParameters, guards: GuardParameters) -> Shortfall | None:
     """Return the first gate that is closed."""
-    sign = inputs.side.sign
-    mid_usd = inputs.entry_usd - sign * inputs.spread_usd / 2
-    is_short = inputs.side is Side.SELL
-    gates = (
-        (SizeReason.KILL_SWITCH, inputs.is_killed),
-        (SizeReason.HALTED, inputs.is_halted),
-        (SizeReason.SESSION_CLOSED, not inputs.is_session_open),
-        (SizeReason.STOP_WRONG_SIDE, sign * (inputs.entry_usd - inputs.stop_usd) <= EPSILON),
-        (SizeReason.NOT_SHORTABLE, is_short and inputs.is_shortable is False),
-        (SizeReason.PRICE_BELOW_MIN, inputs.entry_usd < risk.price_min_usd - EPSILON),
-        (
-            SizeReason.SPREAD_TOO_WIDE,
-            inputs.spread_usd * 1e4 > mid_usd * (guards.spread_max_bps + EPSILON),
-        ),
-        (SizeReason.MAX_CONCURRENT, inputs.n_open >= risk.max_open_positions),
-        (SizeReason.DAILY_LOSS_LIMIT, inputs.day_room_usd(risk) <= EPSILON),
-        (SizeReason.NO_EDGE, inputs.kelly_ratio is not None and inputs.kelly_ratio <= 0),
+    gates = (*_gates_of_state(inputs), *_gates_of_numbers(inputs, risk, guards))
+    return next((why for is_closed, why in gates if is_closed), None)
+
+
+def _gates_of_state(inputs: SizingInputs) -> Iterator[tuple[bool, Shortfall]]:
+    yield inputs.is_killed, Shortfall(SizeReason.KILL_SWITCH)
+    yield inputs.is_halted, Shortfall(SizeReason.HALTED)
+    yield not inputs.is_session_open, Shortfall(SizeReason.SESSION_CLOSED)
+
+
+def _gates_of_numbers(
+    inputs: SizingInputs, risk: RiskParameters, guards: GuardParameters
+) -> Iterator[tuple[bool, Shortfall]]:
+    sign, entry_usd = inputs.side.sign, inputs.entry_usd
+    yield (
+        sign * (entry_usd - inputs.stop_usd) <= EPSILON,
+        Shortfall(SizeReason.STOP_WRONG_SIDE, inputs.stop_usd, entry_usd, "USD"),
     )
-    return next((reason for reason, is_closed in gates if is_closed), None)
+    yield (
+        inputs.side is Side.SELL and inputs.is_shortable is False,
+        Shortfall(SizeReason.NOT_SHORTABLE),
+    )
+    yield (
+        entry_usd < risk.price_min_usd - EPSILON,
+        Shortfall(SizeReason.PRICE_BELOW_MIN, entry_usd, risk.price_min_usd, "USD"),
+    )
+    mid_usd = entry_usd - sign * inputs.spread_usd / 2
+    spread_bps = inputs.spread_usd / mid_usd * 1e4 if mid_usd > 0 else math.inf
+    yield (
+        spread_bps > guards.spread_max_bps + EPSILON,
+        Shortfall(SizeReason.SPREAD_TOO_WIDE, spread_bps, guards.spread_max_bps, "bps"),
+    )
+    yield (
+        inputs.n_open >= risk.max_open_positions,
+        Shortfall(SizeReason.MAX_CONCURRENT, inputs.n_open, risk.max_open_positions, "positions"),
+    )
+    room_usd, lost_usd = inputs.day_room_usd(risk), -inputs.day_pnl_usd
+    yield (
+        room_usd <= EPSILON,
+        Shortfall(SizeReason.DAILY_LOSS_LIMIT, lost_usd, room_usd + lost_usd, "USD"),
+    )
+    yield (
+        inputs.kelly_ratio is not None and inputs.kelly_ratio <= 0,
+        Shortfall(SizeReason.NO_EDGE, inputs.kelly_ratio, 0.0, "ratio of equity"),
+    )
 
 
 def _budget(
@@ -414,18 +344,23 @@ def _cost_ratio(shares: int, spread_usd: float, stop_usd: float) -> float | None
 
 
 def _below_minimum(
-    shares: int, notional_usd: float, cost_ratio: float | None, parameters: SizingParameters
-) -> SizeReason | None:
+    raw: float,
+    shares: int,
+    notional_usd: float,
+    cost_ratio: float | None,
+    parameters: SizingParameters,
+) -> Shortfall | None:
     """Return why a size is too small, or would mostly pay costs; None where it is neither."""
     if shares < parameters.min_shares:
-        return SizeReason.BELOW_MIN_SHARES
+        # Of the shares that the caps allow, so many make lots that are not too small.
+        least = math.ceil(parameters.min_shares / parameters.lot) * parameters.lot
+        return Shortfall(SizeReason.BELOW_MIN_SHARES, raw, least, "shares")
     if notional_usd < parameters.min_notional_usd - EPSILON:
-        return SizeReason.BELOW_MIN_NOTIONAL
+        return Shortfall(
+            SizeReason.BELOW_MIN_NOTIONAL, notional_usd, parameters.min_notional_usd, "USD"
+        )
     if cost_ratio is not None and cost_ratio > parameters.max_cost_ratio + EPSILON:
-        return SizeReason.COST_TOO_HIGH
+        return Shortfall(
+            SizeReason.COST_TOO_HIGH, cost_ratio, parameters.max_cost_ratio, "ratio of risk"
+        )
     return None
-
-
-def size_as_dict(text: str) -> dict[str, Any]:
-    """Return what `Size.as_json` wrote; empty for an empty text."""
-    return dict(json.loads(text)) if text else {}

@@ -1,4 +1,4 @@
-"""Why an entry has the size that it has: one bar for each cap, the one that bound it dark."""
+"""Why a size is what it is, or nothing: one bar for each cap, the one that bound it dark."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
-from momentum_lab.core.sizing import Cap, size_as_dict
+from momentum_lab.core.size import Cap, size_as_dict
 from momentum_lab.faces import theme
 from momentum_lab.faces.marks import SIDE_WORDS
 from momentum_lab.records.run_record import RunRecord
@@ -31,14 +31,15 @@ _ROOM_DECADES = 0.6
 
 
 def sizing_charts(record: RunRecord) -> list[go.Figure]:
-    """Return one chart per entry of a run: every cap of its size, in shares.
+    """Return a chart of each entry of a run, then of each size that was computed and not sent.
 
-    Where nothing was entered there is one chart that says so.
+    Each shows every cap, in shares. Where no size was computed there is one chart that says so.
     """
     entries = record.orders[record.orders["purpose"] == "entry"]
-    if entries.empty:
-        return [theme.empty_chart("Why this size", "Nothing was entered in this run.")]
-    return [_chart(record, entry) for _, entry in entries.iterrows()]
+    unsent = record.headlines[record.headlines["size_json"].notna()]
+    found = [_chart(record, row, SIDE_WORDS[row["side"]]) for _, row in entries.iterrows()]
+    found += [_chart(record, row, "not sent") for _, row in unsent.iterrows()]
+    return found or [theme.empty_chart("Why this size", "Nothing was entered in this run.")]
 
 
 def sizing_chart(record: RunRecord) -> go.Figure:
@@ -46,13 +47,16 @@ def sizing_chart(record: RunRecord) -> go.Figure:
     return sizing_charts(record)[0]
 
 
-def _chart(record: RunRecord, entry: Row) -> go.Figure:
-    title = f"Why {entry['shares']:,} shares of {theme.escaped(entry['symbol'])}"
-    size = size_as_dict(theme.text_of(entry["size_json"]))
+def _chart(record: RunRecord, row: Row, what: str) -> go.Figure:
+    size = size_as_dict(theme.text_of(row["size_json"]))
+    shares = size.get("shares", row.get("shares"))
+    title = f"Why {shares:,} shares of {theme.escaped(row['symbol'])}"
     if not size:
         return theme.empty_chart(title, "How its size came about was not written down.")
+    if not size["caps"]:
+        return theme.empty_chart(title, size["text"])
     caps = [(str(name), shares) for name, shares in size["caps"]]
-    figure = theme.new_figure(title, _subtitle(entry, size), height=190 + 40 * len(caps))
+    figure = theme.new_figure(title, _subtitle(what, size), height=190 + 40 * len(caps))
     low = _low(caps, size["shares"])
     places = list(range(len(caps), 0, -1))
     shown = [max(shares, low) if shares is not None else low for _, shares in caps]
@@ -98,11 +102,12 @@ def _chart(record: RunRecord, entry: Row) -> go.Figure:
     return figure
 
 
-def _subtitle(entry: Row, size: dict[str, Any]) -> str:
-    parts = [
-        f"{SIDE_WORDS[entry['side']]}, bound by {size['binding']}",
-        f"{theme.money(size['risk_at_stop_usd'])} at risk",
-    ]
+def _subtitle(what: str, size: dict[str, Any]) -> str:
+    bound = f"bound by {size['binding']}"
+    if size["observed"] is not None:
+        sides = f"{size['observed']:,.3g} against {size['limit']:,.3g} {size['unit']}"
+        return f"{what}, {size['reason']}: {sides}; {bound}"
+    parts = [f"{what}, {bound}", f"{theme.money(size['risk_at_stop_usd'])} at risk"]
     if size["cost_ratio"] is not None:
         parts.append(f"costs take {size['cost_ratio']:.1%} of that")
     parts.append(f"a gap of 10 % would take {theme.money(size['gap_stress_usd'])}")

@@ -24,7 +24,8 @@ from momentum_lab.core.position import Levels, exit_levels
 from momentum_lab.core.risk import far_side, refuse_quote, refuse_time
 from momentum_lab.core.risk_state import RiskEvent, RiskState
 from momentum_lab.core.signal import Decision, Outcome, Reason, TradeSignal, passed
-from momentum_lab.core.sizing import Size, SizingInputs, sigma_of_atr, size_position
+from momentum_lab.core.size import Size
+from momentum_lab.core.sizing import SizingInputs, sigma_of_atr, size_position
 from momentum_lab.errors import DataError
 from momentum_lab.live.daily_figures import DailyDesk
 from momentum_lab.live.ibkr.connector import IBKRConnector
@@ -76,7 +77,15 @@ class EntryPlan:
             f" {self.quote.bid} ask {self.quote.ask}, stop {self.levels.stop:g}, target"
             f" {self.levels.target:g}"
         )
-        return Decision(Outcome.SHADOW, Reason.SHOCK, text, signal.observed, signal.limit, "x ATR")
+        return Decision(
+            Outcome.SHADOW,
+            Reason.SHOCK,
+            text,
+            signal.observed,
+            signal.limit,
+            "x ATR",
+            size_json=self.size_json,
+        )
 
 
 class EntryPlanner:
@@ -251,8 +260,9 @@ class EntryPlanner:
             risk=self._parameters.risk,
             guards=self._parameters.guards,
         )
-        if size.shares < 1:
-            return passed(Reason.SIZE_ZERO, size.text, observed=0, limit=1, unit="shares")
+        refusal = size.refusal
+        if refusal is not None:
+            return refusal
         _log.info("size: %s", size.text)
         limit_usd = self._limit_usd(signal.side, price, instrument)
         return EntryPlan(size, levels, quote, instrument.con_id, limit_usd)

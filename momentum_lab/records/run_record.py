@@ -46,6 +46,7 @@ _DECISION_COLUMNS = (
     "observed",
     "limit_value",
     "unit",
+    "size_json",
 )
 
 

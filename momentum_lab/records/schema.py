@@ -70,7 +70,8 @@ CREATE TABLE decisions (
     text TEXT NOT NULL,
     observed REAL,
     limit_value REAL,
-    unit TEXT NOT NULL
+    unit TEXT NOT NULL,
+    size_json TEXT                      -- of a size that was not sent: every cap of it
 );
 CREATE TABLE trades (
     trade_id INTEGER PRIMARY KEY,

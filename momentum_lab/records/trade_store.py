@@ -172,8 +172,8 @@ class TradeStore(OrderStore):
     ) -> int:
         cursor = db.execute(
             "INSERT INTO decisions (headline_id, run_id, decided_ns, symbol, outcome, reason, text,"
-            " observed, limit_value, unit)"
-            " SELECT headline_id, run_id, ?, ?, ?, ?, ?, ?, ?, ? FROM headlines"
+            " observed, limit_value, unit, size_json)"
+            " SELECT headline_id, run_id, ?, ?, ?, ?, ?, ?, ?, ?, ? FROM headlines"
             " WHERE headline_id = ?",
             [
                 at_ns,
@@ -184,6 +184,7 @@ class TradeStore(OrderStore):
                 decision.observed,
                 decision.limit,
                 decision.unit,
+                decision.size_json,
                 headline_id,
             ],
         )

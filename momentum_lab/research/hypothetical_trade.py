@@ -114,8 +114,9 @@ def enter(
         risk=parameters.risk,
         guards=parameters.guards,
     )
-    if size.shares < 1:
-        return passed(Reason.SIZE_ZERO, size.text, observed=0, limit=1, unit="shares")
+    refusal = size.refusal
+    if refusal is not None:
+        return refusal
     fill = _fill("entry", signal.side, size.shares, quote, at_ns=now_ns, instrument=instrument)
     # As live: the levels that hold are those of the price that was paid.
     levels = _levels(signal, fill.price, instrument, parameters)

@@ -11,12 +11,8 @@ from hypothesis import strategies as st
 from momentum_lab.core.account_risk import RiskParameters
 from momentum_lab.core.market import Side
 from momentum_lab.core.risk import GuardParameters
-from momentum_lab.core.sizing import (
-    Size,
-    SizeReason,
-    SizingInputs,
-    size_position,
-)
+from momentum_lab.core.size import Size, SizeReason
+from momentum_lab.core.sizing import SizingInputs, size_position
 from momentum_lab.core.sizing_parameters import SizingParameters
 
 law = settings(max_examples=200, deadline=None, derandomize=True, database=None)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from momentum_lab.errors import RecordError
@@ -70,6 +70,7 @@ def take_back(store: TradeStore, number: int) -> None:
         db.execute("INSERT INTO incidents (run_id) VALUES (NULL)")
 
 
+@settings(deadline=None)
 @given(steps=st.lists(st.tuples(STEPS, st.sampled_from(QUESTIONS)), max_size=30))
 def test_a_question_is_answered_as_the_file_answers_it(
     steps: list[tuple[str, tuple[str, tuple[object, ...]]]],

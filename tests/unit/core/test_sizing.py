@@ -11,16 +11,9 @@ from momentum_lab.core.account_risk import RiskParameters
 from momentum_lab.core.kelly import kelly_of_multiples, kelly_of_wins
 from momentum_lab.core.market import Side
 from momentum_lab.core.risk import GuardParameters
-from momentum_lab.core.sizing import (
-    BudgetSource,
-    Cap,
-    Size,
-    SizeReason,
-    SizingInputs,
-    size_as_dict,
-    size_position,
-    stop_size,
-)
+from momentum_lab.core.signal import Reason
+from momentum_lab.core.size import BudgetSource, Cap, Size, SizeReason, size_as_dict
+from momentum_lab.core.sizing import SizingInputs, size_position, stop_size
 from momentum_lab.core.sizing_parameters import SizingParameters
 from momentum_lab.errors import ParameterError
 
@@ -167,6 +160,51 @@ def test_the_first_gate_that_is_closed_is_the_reason(
     found = _size(**changes)
 
     assert (found.shares, found.reason) == (0, reason)
+
+
+# what differs from BASE, from the defaults; both sides of what decided, and their unit
+SIDES: dict[str, tuple[dict[str, Any], dict[str, Any], tuple[Any, ...]]] = {
+    "STOP_WRONG_SIDE": ({"stop_usd": 20.5}, {}, (20.5, 20.0, "USD")),
+    "PRICE_BELOW_MIN": ({"entry_usd": 4.0, "stop_usd": 3.9}, {}, (4.0, 5.0, "USD")),
+    "SPREAD_TOO_WIDE": ({"spread_usd": 0.08}, {}, (0.08 / 19.96 * 1e4, 30.0, "bps")),
+    "MAX_CONCURRENT": ({"n_open": 6}, {}, (6, 5, "positions")),
+    "DAILY_LOSS_LIMIT": ({"day_pnl_usd": -1200.0}, {}, (1200.0, 1000.0, "USD")),
+    "NO_EDGE": ({"kelly_ratio": -0.02}, {}, (-0.02, 0.0, "ratio of equity")),
+    "RISK_BUDGET_EXHAUSTED": ({"open_risk_usd": 1100.0}, {}, (-100.0, 0.0, "USD")),
+    "BELOW_MIN_SHARES": (
+        {"recent_volume_shares": 1500.0},
+        {"lot": 100, "min_shares": 150},
+        (75.0, 200, "shares"),
+    ),
+    "BELOW_MIN_NOTIONAL": ({"equity_usd": 2000.0}, {}, (160.0, 500.0, "USD")),
+    "COST_TOO_HIGH": ({"stop_usd": 19.99}, {}, (0.6, 0.25, "ratio of risk")),
+}
+
+
+@pytest.mark.parametrize("reason", SIDES)
+def test_a_refused_size_says_both_sides_of_what_decided(reason: str) -> None:
+    changes, parameters, sides = SIDES[reason]
+    found = _size(parameters=parameters, **changes)
+    decision = found.refusal
+
+    assert decision is not None
+    assert (found.reason.value, decision.reason) == (reason, Reason.SIZE_ZERO)
+    assert [decision.observed, decision.limit] == pytest.approx(sides[:2])
+    assert decision.unit == sides[2]
+    assert reason in decision.text
+    # All that it came from stays with it.
+    assert size_as_dict(str(decision.size_json)) == json.loads(found.as_json())
+
+
+def test_a_spread_as_wide_as_two_prices_is_too_wide() -> None:
+    assert _size(spread_usd=40.0).observed == math.inf
+
+
+def test_a_size_with_shares_refuses_nothing() -> None:
+    found = _size()
+
+    assert found.refusal is None
+    assert (found.observed, found.limit, found.unit) == (None, None, "")
 
 
 def test_open_risk_leaves_less_room() -> None:

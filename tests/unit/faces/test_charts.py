@@ -11,7 +11,7 @@ import pytest
 
 from momentum_lab.faces import charts, theme
 from momentum_lab.records.run_record import RunRecord, read_run
-from tests.record_kit import RUN_ID, a_day, break_store, empty_day
+from tests.record_kit import RUN_ID, a_day, a_size, break_store, empty_day
 
 DRAWN: list[Callable[[RunRecord], go.Figure]] = [
     lambda record: charts.trade_chart(record, 1),
@@ -228,6 +228,25 @@ def test_an_entry_of_an_older_record_says_that_its_size_is_not_written(tmp_path:
     break_store(database, "UPDATE orders SET size_json = NULL")
 
     assert "was not written down" in words_of(charts.sizing_chart(record_of(database)))
+
+
+def test_a_size_of_nothing_is_shown_with_every_cap_and_what_decided(tmp_path: Path) -> None:
+    refused = a_size(equity_usd=25.0, buying_power_usd=500.0).as_json()
+    closed = a_size(spread_usd=2.0).as_json()
+    database = a_day(tmp_path)
+    for article_id, text in (("A3", refused), ("A4", closed)):
+        damage = f"UPDATE decisions SET size_json = '{text}' WHERE headline_id = '{article_id}'"  # noqa: S608 - our own words
+        break_store(database, damage)
+    of_entry, of_caps, of_gate = charts.sizing_charts(record_of(database))
+
+    assert "Why 602 shares of SPY" in words_of(of_entry)
+    words = words_of(of_caps)
+    assert "Why 0 shares of BAC" in words
+    assert "BELOW_MIN_SHARES: 0.0151 against 1 shares; bound by MAX_POSITION_PCT" in words
+    assert len(of_caps.data[0].x) == len(of_entry.data[0].x)
+    words = words_of(of_gate)
+    assert "Why 0 shares of IBM" in words
+    assert "SPREAD_TOO_WIDE, 119.954 against 30 bps" in words
 
 
 def test_every_entry_has_its_chart(day: RunRecord, nothing: RunRecord) -> None:

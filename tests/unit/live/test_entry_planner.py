@@ -13,7 +13,7 @@ from momentum_lab.core.market import NS_PER_S
 from momentum_lab.core.order import OrderEvent
 from momentum_lab.core.risk_state import RiskEvent, RiskState
 from momentum_lab.core.signal import Decision, Reason, TradeSignal
-from momentum_lab.core.sizing import Cap, size_as_dict
+from momentum_lab.core.size import Cap, size_as_dict
 from momentum_lab.errors import RecordError
 from momentum_lab.live.entry_planner import EntryPlan
 from momentum_lab.live.ibkr.candles import CandleOutcome, Candles
@@ -80,6 +80,31 @@ def test_what_is_held_leaves_less_room_for_the_next(made: Bench) -> None:
     # positions of unknown sectors share one bucket: 25 000 less 200 shares at 99.99
     assert dict(plan.size.caps)[Cap.MAX_SECTOR] == pytest.approx((25_000 - 19_998) / 100.01)
     assert plan.shares == 50
+
+
+def test_a_size_of_nothing_is_decided_and_written_with_both_sides_and_every_cap(
+    made: Bench,
+) -> None:
+    made.connector.buying_power_usd = 400.0
+    decision = refused(made)
+    key = made.headline()
+    made.store.add_decision(key, decision, at_ns=NOON, symbol="SPY")
+
+    # three shares of 100.01
+    assert [decision.observed, decision.limit] == pytest.approx([300.03, 500.0])
+    (row,) = made.store.table("decisions", made.run_id)
+    assert (row["reason"], row["observed"], row["unit"]) == ("SIZE_ZERO", decision.observed, "USD")
+    written = size_as_dict(row["size_json"])
+    assert (written["reason"], written["binding"]) == ("BELOW_MIN_NOTIONAL", "BUYING_POWER")
+    assert dict(written["caps"])["BUYING_POWER"] == pytest.approx(380 / 100.01)
+
+
+def test_a_session_that_sends_nothing_writes_the_size_that_it_would_have_sent(
+    made: Bench,
+) -> None:
+    plan = planned(made)
+
+    assert plan.shadow_of(signal()).size_json == plan.size_json
 
 
 def test_an_account_that_says_nothing_enters_nothing(made: Bench) -> None:

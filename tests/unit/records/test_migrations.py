@@ -18,7 +18,10 @@ from momentum_lab.records.run_record import check_record, read_run
 from momentum_lab.records.trade_store import TradeStore
 from tests.factories import NOON
 
-DDL = (Path(__file__).parent / "store_version_1.sql").read_text(encoding="utf-8")
+DDL = {
+    version: (Path(__file__).parent / f"store_version_{version}.sql").read_text(encoding="utf-8")
+    for version in (1, 2)
+}
 RUN = "RUN-1"
 TABLES = (
     "runs", "headlines", "decisions", "trades", "orders", "fills", "equity", "connection",
@@ -58,9 +61,25 @@ def earlier(tmp_path: Path) -> Path:
     path = tmp_path / "trades.db"
     with closing(sqlite3.connect(path)) as db:
         db.execute("PRAGMA journal_mode = WAL")
-        db.executescript(DDL)
+        db.executescript(DDL[1])
         db.executescript(ROWS.replace("NOON", str(NOON)).replace("LATER", str(NOON + 10**9)))
         db.execute("PRAGMA user_version = 1")
+        db.commit()
+    return path
+
+
+@pytest.fixture
+def of_version_2(earlier: Path, tmp_path: Path) -> Path:
+    """A file of version 2 with the same rows."""
+    path = tmp_path / "version-2.db"
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA journal_mode = WAL")
+        db.executescript(DDL[2])
+        db.execute("ATTACH ? AS earlier", [str(earlier)])
+        for table, names in columns_of(earlier).items():
+            columns = ", ".join(["rowid", *names])
+            db.execute(f"INSERT INTO {table} ({columns}) SELECT {columns} FROM earlier.{table}")  # noqa: S608 - our own words
+        db.execute("PRAGMA user_version = 2")
         db.commit()
     return path
 
@@ -100,11 +119,25 @@ def test_opening_a_store_of_version_1_keeps_every_row(earlier: Path) -> None:
     assert rows_of(earlier, columns) == before
 
 
-def test_a_migrated_file_has_the_layout_of_a_fresh_one(earlier: Path, tmp_path: Path) -> None:
-    TradeStore(earlier).close()
-    TradeStore(tmp_path / "fresh.db").close()
+def test_opening_a_store_of_version_2_keeps_every_row(of_version_2: Path) -> None:
+    columns = columns_of(of_version_2)
+    before = rows_of(of_version_2, columns)
+    assert all(before.values())
 
-    assert layout_of(earlier) == layout_of(tmp_path / "fresh.db")
+    TradeStore(of_version_2).close()
+
+    assert version_of(of_version_2) == schema.VERSION
+    assert rows_of(of_version_2, columns) == before
+
+
+def test_a_migrated_file_has_the_layout_of_a_fresh_one(
+    earlier: Path, of_version_2: Path, tmp_path: Path
+) -> None:
+    fresh = tmp_path / "fresh.db"
+    for path in (earlier, of_version_2, fresh):
+        TradeStore(path).close()
+
+    assert layout_of(earlier) == layout_of(of_version_2) == layout_of(fresh)
     with closing(sqlite3.connect(earlier)) as db:
         assert list(db.execute("PRAGMA integrity_check")) == [("ok",)]
         assert list(db.execute("PRAGMA foreign_key_check")) == []
