@@ -19,7 +19,7 @@ from momentum_lab.core.candle import MINUTE_NS, MINUTE_S, volume_unit_shares
 from momentum_lab.core.exits import ExitGate, ExitSignal, OpenPosition
 from momentum_lab.core.fills import FillModel
 from momentum_lab.core.market import EPSILON, NS_PER_S, Bar, Side
-from momentum_lab.core.position import ExitReason, Levels, exit_levels
+from momentum_lab.core.position import ExitReason, Levels
 from momentum_lab.core.ratchet import (
     Followed,
     Ratchet,
@@ -243,21 +243,11 @@ class BarFollower:
         instrument = self._connector.instrument(trade["symbol"])
         if instrument is None:
             raise DataError(f"{trade['symbol']}: no line, so no tick")
-        side, kind = Side(trade["side"]), ExitReason(trade["stop_kind"])
-        exits, stop = self._parameters.exits, trade["stop"]
-        if kind is not ExitReason.STOP_LOSS:
-            # The record holds the moved stop only; R is the distance of the first one.
-            stop = exit_levels(
-                side,
-                entry_usd=trade["entry_price"],
-                atr_usd=order["atr"],
-                instrument=instrument,
-                parameters=exits,
-            ).stop
         start = make_ratchet(
-            side,
+            Side(trade["side"]),
             entry_usd=trade["entry_price"],
-            stop_usd=stop,
+            # R is the distance of the first stop, wherever a rule has drawn it since.
+            stop_usd=trade["first_stop"],
             offset_usd=round_trip_usd(
                 trade["shares"],
                 bid=order["bid"],
@@ -266,9 +256,9 @@ class BarFollower:
                 model=_COSTS,
             ),
             instrument=instrument,
-            parameters=exits,
+            parameters=self._parameters.exits,
         )
-        return start.tightened(trade["stop"], kind)
+        return start.tightened(trade["stop"], ExitReason(trade["stop_kind"]))
 
     def _entry_order(self, trade: Row) -> Row:
         for row in self._store.table("orders", trade["run_id"]):

@@ -175,8 +175,7 @@ class Bookkeeper:
             )
             # The stop went out with the entry, for the quote before it; towards less risk only.
             stop = Side(trade["side"]).tighter(order["stop"], levels.stop)
-            if trade["stop_kind"] == ExitReason.STOP_LOSS.value:
-                self._store.set_levels(trade["trade_id"], Levels(stop, levels.target))
+            self._store.set_levels(trade["trade_id"], Levels(stop, levels.target))
         except (DataError, RecordError) as error:
             # The levels that the size was computed with stand in the trade already.
             self._on_incident("levels not set", str(error), fill.symbol)

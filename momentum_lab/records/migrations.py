@@ -147,9 +147,22 @@ def rebuild(db: sqlite3.Connection) -> None:
         db.execute(statement)
 
 
+def add_first_stops(db: sqlite3.Connection) -> None:
+    """Make the tables anew, and tell of each trade where its stop was first.
+
+    Of a stop that a rule has moved that is the one that the entry was decided with.
+    """
+    rebuild(db)
+    db.execute(
+        "UPDATE trades SET first_stop = COALESCE(CASE WHEN stop_kind != 'STOP_LOSS' THEN"
+        " (SELECT o.stop FROM orders AS o"
+        "  WHERE o.decision_id = trades.decision_id AND o.purpose = 'entry') END, stop)"
+    )
+
+
 # Version of the file -> what brings it to the next one. Where a later version computes a value
 # that is not a mere default, its step does so after `rebuild`, which may run twice.
-STEPS: Mapping[int, Step] = {1: rebuild, 2: rebuild}
+STEPS: Mapping[int, Step] = {1: rebuild, 2: add_first_stops}
 
 
 def _earlier(table: str) -> str:

@@ -225,8 +225,22 @@ class OrderStore(StoreFile):
     # --- trades ---------------------------------------------------------------------------
 
     def set_levels(self, trade_id: int, levels: Levels) -> None:
-        """Replace stop and target of a trade, once its average fill is known."""
-        self.change_trade(trade_id, stop=levels.stop, target=levels.target)
+        """Replace target and first stop of a trade, once its average fill is known.
+
+        A stop that a rule has drawn tighter stays where it is.
+        """
+        trade = self.trade(trade_id)
+        stop, kind = levels.stop, ExitReason.STOP_LOSS
+        is_moved = trade["stop_kind"] != kind.value
+        if is_moved and Side(trade["side"]).tighter(stop, trade["stop"]) == trade["stop"]:
+            stop, kind = trade["stop"], ExitReason(trade["stop_kind"])
+        self.change_trade(
+            trade_id,
+            stop=stop,
+            stop_kind=kind.value,
+            first_stop=levels.stop,
+            target=levels.target,
+        )
 
     def change_trade(self, trade_id: int, **values: object) -> None:
         """Set columns of a trade that do not follow from its fills."""
@@ -305,6 +319,7 @@ class OrderStore(StoreFile):
                 "side": order["side"],
                 "state": "OPEN",
                 "stop": order["stop"],
+                "first_stop": order["stop"],
                 "target": order["target"],
                 "opened_ns": fill["filled_ns"],
                 "shares": fill["shares"],

@@ -94,6 +94,7 @@ CREATE TABLE trades (
     net_usd REAL,
     stop_kind TEXT NOT NULL DEFAULT 'STOP_LOSS',    -- exit reason that the stop stands for now
     unprotected_ns INTEGER,             -- first fill to a working stop, NULL: none yet
+    first_stop REAL,                    -- where the stop was before a rule moved it
     CHECK ((state = 'CLOSED') = (closed_ns IS NOT NULL))
 );
 CREATE TABLE orders (

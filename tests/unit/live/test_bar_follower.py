@@ -216,6 +216,24 @@ async def test_a_stop_that_had_been_moved_is_never_taken_back(broker: Broker) ->
     assert broker.moves == [(100.57, ExitReason.TRAIL)]
 
 
+@pytest.mark.parametrize("is_moved", [False, True])
+async def test_break_even_does_not_depend_on_whether_the_stop_was_trailed_before(
+    broker: Broker, is_moved: bool
+) -> None:
+    # By two hundredths of the entry it would be 98; it left for an earlier quote, and stays at 99.
+    if is_moved:
+        broker.store.set_stop(1, 99.5, ExitReason.TRAIL)
+    broker.history = [bars()]
+    async with following(broker, stop_loss_ratio=0.02, break_even_r=1.0) as held:
+        for minute in (-1, 0, 1):
+            broker.trade(minute, 100.6, 101.2)
+        await settle()
+        assert held.followed is not None
+        assert held.followed.ratchet.risk_usd == 1.0
+
+    assert broker.moves == [(100.04, ExitReason.BREAK_EVEN)]
+
+
 async def test_history_is_asked_again_for_a_minute_that_was_not_heard(broker: Broker) -> None:
     missed = bar(100.0, 100.0, high=102.0, low=100.0, start_ns=NOON + 2 * MINUTE_NS)
     broker.history = [bars(), bars(after=(missed,))]

@@ -130,6 +130,18 @@ def test_opening_a_store_of_version_2_keeps_every_row(of_version_2: Path) -> Non
     assert rows_of(of_version_2, columns) == before
 
 
+@pytest.mark.parametrize(("kind", "first"), [("STOP_LOSS", 100.5), ("TRAIL", 101.0)])
+def test_a_trade_of_version_2_learns_where_its_stop_was_first(
+    of_version_2: Path, kind: str, first: float
+) -> None:
+    with closing(sqlite3.connect(of_version_2)) as db:
+        db.execute("UPDATE trades SET stop = 100.5, stop_kind = ?", [kind])
+        db.commit()
+
+    with closing(TradeStore(of_version_2)) as store:
+        assert store.trade(3)["first_stop"] == first
+
+
 def test_a_migrated_file_has_the_layout_of_a_fresh_one(
     earlier: Path, of_version_2: Path, tmp_path: Path
 ) -> None:
