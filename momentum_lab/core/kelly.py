@@ -5,6 +5,32 @@ Source: Kelly, "A new interpretation of information rate", 1956.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from statistics import mean, pstdev
+
+from momentum_lab.core.sizing_parameters import SizingParameters
+
+
+def measured_kelly(multiples: Sequence[float], parameters: SizingParameters) -> float | None:
+    """Return Kelly's fraction of a strategy's trades, None where it is off or there are too few.
+
+    Args:
+        multiples: net result of each closed trade in multiples of its risk.
+        parameters: what it is measured from, and of how many trades at least.
+    """
+    n_trades = len(multiples)
+    if parameters.kelly == "none" or n_trades < parameters.kelly_min_trades:
+        return None
+    if parameters.kelly == "multiples":
+        return kelly_of_multiples(mean_r=mean(multiples), sd_r=pstdev(multiples), n_trades=n_trades)
+    wins = [one for one in multiples if one > 0]
+    lost_r = -sum(one for one in multiples if one <= 0)
+    if not wins:
+        return 0.0
+    win_r = mean(wins) * (n_trades - len(wins)) / lost_r if lost_r else math.inf
+    return kelly_of_wins(n_wins=len(wins), n_trades=n_trades, win_r=win_r)
+
 
 def kelly_of_wins(
     *, n_wins: int, n_trades: int, win_r: float, prior_trades: float = 100.0
@@ -14,7 +40,7 @@ def kelly_of_wins(
     Args:
         n_wins: trades that won.
         n_trades: all, closed and out of sample; fewer than a hundred prove nothing.
-        win_r: gain of a win in multiples of the loss, > 0.
+        win_r: mean gain of a win in multiples of the mean loss, > 0.
         prior_trades: how many trades at break-even the estimate begins with.
     """
     break_even = 1 / (1 + win_r)
@@ -29,9 +55,9 @@ def kelly_of_multiples(
 
     Args:
         mean_r: mean result.
-        sd_r: its standard deviation, > 0.
+        sd_r: its standard deviation.
         n_trades: as in `kelly_of_wins`.
         prior_trades: how many trades without a result the estimate begins with.
     """
-    mean = mean_r * n_trades / (n_trades + prior_trades)
-    return mean / (sd_r**2 + mean**2)
+    shrunk_r = mean_r * n_trades / (n_trades + prior_trades)
+    return shrunk_r / (sd_r**2 + shrunk_r**2) if shrunk_r else 0.0

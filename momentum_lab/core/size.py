@@ -66,6 +66,7 @@ class Size:
         binding: the cap that decided, None where a gate did.
         budget_usd: what may be lost at the stop, None where a gate decided.
         budget_source: what set it.
+        budgets: every budget that is on, US dollars, in order of evaluation; None: not known.
         raw_shares: what the binding cap allows, before rounding.
         stop_size_usd: loss per share at the stop, with spread and tick.
         notional_usd: value of the position.
@@ -96,6 +97,7 @@ class Size:
     observed: float | None = None
     limit: float | None = None
     unit: str = ""
+    budgets: tuple[tuple[BudgetSource, float | None], ...] = ()
 
     @property
     def refusal(self) -> Decision | None:
@@ -149,8 +151,15 @@ class Shortfall:
         sides = f"{self.observed:,.6g} against {self.limit:,.6g} {self.unit}"
         return f"no size: {self.reason.value}, {sides}"
 
-    def size(self, more: str = "") -> Size:
-        """Return no shares, for this reason; `more` is the rest of the sentence."""
+    def size(
+        self, more: str = "", budgets: tuple[tuple[BudgetSource, float | None], ...] = ()
+    ) -> Size:
+        """Return no shares, for this reason.
+
+        Args:
+            more: the rest of the sentence.
+            budgets: as far as it came to them.
+        """
         return Size(
             0,
             self.reason,
@@ -158,6 +167,7 @@ class Shortfall:
             observed=self.observed,
             limit=self.limit,
             unit=self.unit,
+            budgets=budgets,
         )
 
 

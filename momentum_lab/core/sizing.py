@@ -11,7 +11,8 @@ ends. What is left of the rest is on the careful side: the stop size counts half
 tick on top of the distance, and a share of the buying power is kept back.
 
 Kelly's fraction and a target of volatility can only make a size smaller. Both are off unless
-their inputs are given: an edge that was not measured on a hundred closed trades is none.
+they are asked for; an edge that was not measured on a hundred closed trades caps nothing, and one
+that is none or negative enters nothing.
 
 Sources: fixed-fractional risk is the convention of the field; the square-root law of impact, Toth
 et al., "Anomalous price impact", Physical Review X, 2011; Kelly, "A new interpretation of
@@ -21,8 +22,9 @@ information rate", 1956, used in quarters as MacLean, Thorp and Ziemba advise, 2
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 from momentum_lab.core.account_risk import RiskParameters
 from momentum_lab.core.fills import FillModel
@@ -39,6 +41,7 @@ _GAP_RATIO = 0.10
 _ATR_SIGMAS = 1.6
 _S_PER_MIN = 60
 _COSTS = FillModel()
+T = TypeVar("T", BudgetSource, Cap)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +66,7 @@ class SizingInputs:
         recent_volume_shares: volume of the last five complete minutes.
         sigma_daily_ratio: standard deviation of a day's return, > 0.
         sigma_hold_ratio: standard deviation of the return over the planned time, > 0.
-        kelly_ratio: fraction of equity at risk by Kelly's criterion, None: no such cap.
+        kelly_ratio: fraction of equity at risk by Kelly's criterion; None: not measured.
         is_shortable: whether shares can be borrowed.
         is_killed: the brake is on.
         is_halted: trading stands still.
@@ -151,17 +154,16 @@ def size_position(
     closed = _gate(inputs, risk, guards)
     if closed is not None:
         return closed.size()
-    budget_usd, source = _budget(inputs, parameters, risk)
+    budgets = tuple(_budgets(inputs, parameters, risk))
+    budget_source, budget_usd = _least(budgets)
     if budget_usd <= EPSILON:
         exhausted = Shortfall(SizeReason.RISK_BUDGET_EXHAUSTED, budget_usd, 0.0, "USD")
-        return exhausted.size(f" left by {source.value}")
+        return exhausted.size(f" left by {budget_source.value}", budgets)
     stop_usd = stop_size(
         inputs.entry_usd, inputs.stop_usd, spread_usd=inputs.spread_usd, tick_usd=inputs.tick_usd
     )
     caps = tuple(_caps(inputs, parameters, risk, raw=budget_usd / stop_usd))
-    binding, raw = min(
-        ((cap, shares) for cap, shares in caps if shares is not None), key=lambda pair: pair[1]
-    )
+    binding, raw = _least(caps)
     shares = math.floor(max(0.0, raw) / parameters.lot + EPSILON) * parameters.lot
     cost_ratio = _cost_ratio(shares, inputs.spread_usd, stop_usd)
     too_small = _below_minimum(raw, shares, shares * inputs.entry_usd, cost_ratio, parameters)
@@ -169,8 +171,9 @@ def size_position(
     if too_small is not None:
         shares = 0
     words += f"{shares} shares, bound by {binding.value} ({raw:.1f})"
-    words += f"; {budget_usd:,.2f} USD of {source.value} at {stop_usd:.4f} USD a share"
-    not_known = [cap.value for cap, allowed in caps if allowed is None]
+    words += f"; {budget_usd:,.2f} USD of {budget_source.value} at {stop_usd:.4f} USD a share"
+    not_known = [source.value for source, allowed in budgets if allowed is None]
+    not_known += [cap.value for cap, allowed in caps if allowed is None]
     if not_known:
         words += f"; not known: {', '.join(not_known)}"
     notional_usd = shares * inputs.entry_usd
@@ -180,7 +183,7 @@ def size_position(
         text=words,
         binding=binding,
         budget_usd=budget_usd,
-        budget_source=source,
+        budget_source=budget_source,
         raw_shares=raw,
         stop_size_usd=stop_usd,
         notional_usd=notional_usd,
@@ -191,6 +194,7 @@ def size_position(
         observed=too_small.observed if too_small else None,
         limit=too_small.limit if too_small else None,
         unit=too_small.unit if too_small else "",
+        budgets=budgets,
     )
 
 
@@ -265,25 +269,28 @@ def _gates_of_numbers(
     )
 
 
-def _budget(
+def _budgets(
     inputs: SizingInputs, parameters: SizingParameters, risk: RiskParameters
-) -> tuple[float, BudgetSource]:
-    """Return what may be lost at the stop, and what says so; ties go to the earlier."""
-    equity_usd = inputs.equity_usd
+) -> Iterator[tuple[BudgetSource, float | None]]:
+    """Yield every budget of risk that is on, US dollars, in the order in which ties are broken."""
+    equity_usd, kelly = inputs.equity_usd, inputs.kelly_ratio
     multiple = parameters.short_risk_multiple if inputs.side is Side.SELL else 1.0
-    sources = [(BudgetSource.RISK_PCT, equity_usd * parameters.risk_ratio * multiple)]
-    if inputs.kelly_ratio is not None:
-        kelly_usd = equity_usd * parameters.kelly_fraction * max(0.0, inputs.kelly_ratio)
-        sources.append((BudgetSource.KELLY, kelly_usd))
-    sources += [
-        (BudgetSource.DAY_LOSS_ROOM, inputs.day_room_usd(risk) - inputs.open_risk_usd),
-        (
-            BudgetSource.OPEN_RISK_ROOM,
-            equity_usd * risk.max_open_risk_ratio - inputs.open_risk_usd,
-        ),
-    ]
-    source, budget_usd = min(sources, key=lambda pair: pair[1])
-    return budget_usd, source
+    yield BudgetSource.RISK_PCT, equity_usd * parameters.risk_ratio * multiple
+    if kelly is not None:
+        yield BudgetSource.KELLY, equity_usd * parameters.kelly_fraction * max(0.0, kelly)
+    elif parameters.kelly != "none":
+        yield BudgetSource.KELLY, None
+    yield BudgetSource.DAY_LOSS_ROOM, inputs.day_room_usd(risk) - inputs.open_risk_usd
+    yield (
+        BudgetSource.OPEN_RISK_ROOM,
+        equity_usd * risk.max_open_risk_ratio - inputs.open_risk_usd,
+    )
+
+
+def _least(limits: Iterable[tuple[T, float | None]]) -> tuple[T, float]:
+    """Return the smallest of the limits that are known; ties go to the earlier."""
+    known = ((name, value) for name, value in limits if value is not None)
+    return min(known, key=lambda pair: pair[1])
 
 
 def _caps(

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import typing
 from dataclasses import dataclass
+from typing import Literal
 
+from momentum_lab.core.shock import check_choice
 from momentum_lab.core.tunable import check_tunables, tunable
+
+# What Kelly's fraction is measured from: nothing, wins and losses, or every trade's result.
+KellyKind = Literal["none", "wins", "multiples"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +118,20 @@ class SizingParameters:
         step=0.05,
         meaning="part of Kelly's fraction, where one was measured",
     )
+    kelly_min_trades: int = tunable(
+        100,
+        unit="trades",
+        low=100,
+        high=100_000,
+        step=50,
+        meaning="closed trades of the strategy below which no fraction is measured",
+    )
     short_risk_multiple: float = tunable(
         1.0, unit="x", low=0.05, high=1, step=0.05, meaning="budget of a short against a long's"
     )
+    kelly: KellyKind = "none"
 
     def __post_init__(self) -> None:
-        """Refuse values outside their declared range."""
+        """Refuse values outside their declared range or set."""
         check_tunables(self, prefix="sizing.")
+        check_choice("sizing.kelly", self.kelly, typing.get_args(KellyKind))

@@ -56,7 +56,7 @@ def _chart(record: RunRecord, row: Row, what: str) -> go.Figure:
     if not size["caps"]:
         return theme.empty_chart(title, size["text"])
     caps = [(str(name), shares) for name, shares in size["caps"]]
-    figure = theme.new_figure(title, _subtitle(what, size), height=190 + 40 * len(caps))
+    figure = theme.new_figure(title, _subtitle(what, size), height=210 + 40 * len(caps))
     low = _low(caps, size["shares"])
     places = list(range(len(caps), 0, -1))
     shown = [max(shares, low) if shares is not None else low for _, shares in caps]
@@ -93,13 +93,22 @@ def _chart(record: RunRecord, row: Row, what: str) -> go.Figure:
         tickformat=",",
         showgrid=True,
     )
-    figure.update_layout(margin={"l": 330})
+    figure.update_layout(margin={"l": 330, "b": 104})
     theme.add_footnote(
         figure,
         "The shortest bar decides; what is not known leaves its cap out."
-        f" {theme.source_of(record.run)}",
+        f" {theme.source_of(record.run)}{_budgets(size)}",
     )
     return figure
+
+
+def _budgets(size: dict[str, Any]) -> str:
+    """Return the budgets of risk of which the smallest was taken."""
+    known = [
+        f"{name} {'not known' if usd is None else theme.money(usd)}"
+        for name, usd in size.get("budgets", ())
+    ]
+    return f"<br>Of these budgets the smallest: {', '.join(known)}." if known else ""
 
 
 def _subtitle(what: str, size: dict[str, Any]) -> str:

@@ -255,6 +255,7 @@ class EntryPlanner:
                 sigma_hold_ratio=sigma_of_atr(
                     signal.atr, price_usd=price, hold_s=self._parameters.exits.time_stop_s
                 ),
+                kelly_ratio=self._desk.kelly_ratio(self._clock.now_ns()),
             ),
             self._parameters.sizing,
             risk=self._parameters.risk,

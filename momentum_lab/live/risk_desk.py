@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from momentum_lab.calendars import day_start_ns
 from momentum_lab.clock import Clock, now_or_none
 from momentum_lab.core.account_risk import RiskSnapshot
+from momentum_lab.core.kelly import measured_kelly
 from momentum_lab.core.market import NS_PER_S, Quote, Side
 from momentum_lab.core.risk_state import RiskEvent, RiskState, advance_risk
 from momentum_lab.core.signal import Decision, Reason, passed
@@ -77,6 +78,7 @@ class RiskDesk:
         self._of_run = run_id if clock.is_replay else ""
         self._brake: _Brake | None = None
         self._start_equity: tuple[int, float] | None = None
+        self._kelly: tuple[int, float | None] | None = None
 
     # --- the brake -------------------------------------------------------------------------
 
@@ -190,8 +192,24 @@ class RiskDesk:
             ),
         )
 
+    def kelly_ratio(self, now_ns: int) -> float | None:
+        """Return Kelly's fraction of the trades that had closed before today.
+
+        None: it is off, or there were too few. Measured once a day.
+        """
+        sizing, day_ns = self._parameters.sizing, day_start_ns(now_ns)
+        if sizing.kelly == "none":
+            return None
+        if self._kelly is None or self._kelly[0] != day_ns:
+            multiples = risk_queries.multiples_before(
+                self._store.rows, Scope(self._of_run, day_ns), strategy=self._parameters.strategy
+            )
+            self._kelly = (day_ns, measured_kelly(multiples, sizing))
+        return self._kelly[1]
+
     def read_ahead(self, now_ns: int) -> None:
-        """Ask the record what `snapshot` will ask; it remembers the answers while they are true."""
+        """Ask the record what an entry will ask; it remembers the answers while they are true."""
+        self.kelly_ratio(now_ns)
         scope = Scope(self._of_run, day_start_ns(now_ns))
         self._closed(scope, now_ns)
         self._entries(scope, "", now_ns)

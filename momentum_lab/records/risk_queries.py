@@ -97,6 +97,25 @@ def closed_since(query: Query, scope: Scope, since_ns: int) -> list[Row]:
     )
 
 
+def multiples_before(query: Query, scope: Scope, *, strategy: str) -> list[float]:
+    """Return what each trade of a strategy brought that closed before the day, oldest first.
+
+    In multiples of what its stop would have lost, after costs. A replayed day counts in its own run
+    only: the same day twice is no second trade.
+    """
+    rows = query(
+        "SELECT r_multiple FROM trade_view JOIN runs USING (run_id)"
+        " WHERE state = 'CLOSED' AND closed_ns < ? AND r_multiple IS NOT NULL AND strategy = ?"
+        " AND CASE WHEN ? = '' THEN mode != 'replay' ELSE run_id = ? END"
+        " ORDER BY closed_ns, trade_id",
+        scope.day_ns,
+        strategy,
+        scope.run_id,
+        scope.run_id,
+    )
+    return [float(row["r_multiple"]) for row in rows]
+
+
 def first_equity_usd(query: Query, scope: Scope) -> float | None:
     """Return the day's first recorded net liquidation, None before it."""
     rows = query(

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from momentum_lab.core.account_risk import RiskParameters
-from momentum_lab.core.kelly import kelly_of_multiples, kelly_of_wins
 from momentum_lab.core.market import Side
 from momentum_lab.core.risk import GuardParameters
 from momentum_lab.core.signal import Reason
@@ -232,6 +231,20 @@ def test_a_kelly_fraction_never_raises_the_risk() -> None:
     assert _size(kelly_ratio=0.9).budget_source is BudgetSource.RISK_PCT
 
 
+def test_every_budget_is_told_and_a_fraction_that_is_not_measured_is_named() -> None:
+    told = {"RISK_PCT": 250.0, "DAY_LOSS_ROOM": 1000.0, "OPEN_RISK_ROOM": 1000.0}
+
+    assert dict(_size().budgets) == told
+    assert dict(_size(kelly_ratio=0.006).budgets) == pytest.approx({**told, "KELLY": 150.0})
+    unmeasured = _size(parameters={"kelly": "wins"})
+    assert dict(unmeasured.budgets) == {**told, "KELLY": None}
+    assert (unmeasured.shares, unmeasured.budget_source) == (403, BudgetSource.RISK_PCT)
+    assert "not known: KELLY" in unmeasured.text
+    assert dict(_size(open_risk_usd=1100.0).budgets)[BudgetSource.OPEN_RISK_ROOM] == pytest.approx(
+        -100.0
+    )
+
+
 def test_a_short_may_have_a_smaller_budget() -> None:
     assert _size(parameters={"short_risk_multiple": 0.5}, **SHORT).shares == 135
 
@@ -314,12 +327,6 @@ def test_a_size_is_written_with_every_field_and_every_cap() -> None:
     assert dict(written["caps"])["RISK"] == pytest.approx(403.226, rel=1e-5)
     assert (written["binding"], written["reason"]) == ("RISK", "OK")
     assert json.loads(found.as_json())["shares"] == 403
-
-
-def test_a_kelly_fraction_is_shrunk_towards_no_edge() -> None:
-    assert kelly_of_wins(n_wins=66, n_trades=120, win_r=1.1) == pytest.approx(0.076859504)
-    assert kelly_of_wins(n_wins=10, n_trades=12, win_r=2.0) == pytest.approx(0.080357143)
-    assert kelly_of_multiples(mean_r=0.12, sd_r=1.1, n_trades=150) == pytest.approx(0.059250286)
 
 
 @pytest.mark.parametrize(

@@ -203,6 +203,7 @@ def test_a_size_is_shown_with_every_cap_and_the_one_that_bound_it(day: RunRecord
     assert "short, bound by MAX_POSITION_PCT" in words
     assert "$9,980.00 of RISK_PCT at $0.275 a share" in words
     assert "<b>602 shares</b>" in words
+    assert "budgets the smallest: RISK_PCT $9,980.00, DAY_LOSS_ROOM $9,980.00, OPEN" in words
     (bars,) = figure.data
     dark = [
         data[0]

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from statistics import mean, pstdev
 
 import anyio
 import pytest
 
 from momentum_lab.core.account_risk import RiskParameters
+from momentum_lab.core.kelly import kelly_of_multiples
 from momentum_lab.core.market import NS_PER_S
 from momentum_lab.core.order import OrderEvent
 from momentum_lab.core.risk_state import RiskEvent, RiskState
 from momentum_lab.core.signal import Decision, Reason, TradeSignal
-from momentum_lab.core.size import Cap, size_as_dict
+from momentum_lab.core.size import BudgetSource, Cap, size_as_dict
+from momentum_lab.core.sizing_parameters import SizingParameters
 from momentum_lab.errors import RecordError
 from momentum_lab.live.entry_planner import EntryPlan
 from momentum_lab.live.ibkr.candles import CandleOutcome, Candles
 from momentum_lab.records.ledger import Row
 from tests.factories import NOON, bar
-from tests.planner_kit import Bench, ToldReplayClock, bench, signal
+from tests.planner_kit import Bench, ToldClock, ToldReplayClock, bench, signal
 
 DAY_S = 86_400
 
@@ -105,6 +109,35 @@ def test_a_session_that_sends_nothing_writes_the_size_that_it_would_have_sent(
     plan = planned(made)
 
     assert plan.shadow_of(signal()).size_json == plan.size_json
+
+
+def test_an_edge_that_a_hundred_trades_show_caps_the_next_days_sizes(tmp_path: Path) -> None:
+    sizing = SizingParameters(kelly="multiples", max_position_ratio=1.0)
+    multiples = []
+    with bench(tmp_path, sizing=sizing, strategy="s") as made:
+        for number in range(100):
+            if number == 99:
+                made.wait(DAY_S)
+                assert (BudgetSource.KELLY, None) in planned(made).size.budgets
+            price = 101.05 if number % 2 else 99.0
+            made.enter("IBM")
+            made.leave(number + 1, price=price)
+            # of 100 shares whose stop lies a dollar away; two dollars are costs
+            multiples.append((price - 100.0) - 0.02)
+        assert (BudgetSource.KELLY, None) in planned(made).size.budgets
+        made.wait(DAY_S)
+        plan = planned(made)
+        # A strategy of another name, and a replayed day, have an edge of their own to show.
+        for strategy, clock in (("another", ToldClock()), ("s", ToldReplayClock())):
+            parameters = replace(made.parameters, strategy=strategy)
+            other = Bench(made.store, parameters, run_id=f"run of {strategy}", clock=clock)
+            other.wait(203 * DAY_S)
+            assert (BudgetSource.KELLY, None) in planned(other).size.budgets
+            other.close()
+
+    expected = kelly_of_multiples(mean_r=mean(multiples), sd_r=pstdev(multiples), n_trades=100)
+    assert plan.size.budget_source is BudgetSource.KELLY
+    assert plan.size.budget_usd == pytest.approx(0.25 * expected * 100_000)
 
 
 def test_an_account_that_says_nothing_enters_nothing(made: Bench) -> None:
