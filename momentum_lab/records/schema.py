@@ -10,8 +10,10 @@ The views answer the evening's questions in one place, for every reader of the f
   corrected only the last revision counts; a revision is the fourth part of an execution's id.
 - `slippage`: each order with a fill against the price of its signal and the middle of the quote
   when it was decided. Positive is worse for us. The signal price of a protective order is its own
-  stop or limit.
-- `trade_view`: each trade with the facts of its entry and of the order that closed it. Its R
+  stop or limit, that of a client's exit by price the level of the trade. A protective order rests
+  until a market that no quote of ours shows triggers it: it has no quote at arrival.
+- `trade_view`: each trade with the facts of its entry and of the order that closed it, the quote
+  only where that was an exit of the client's. Its R
   multiple is the net profit over what the stop of the entry's decision would have lost from the
   average fill. Its day is New York's, by the rule of daylight time that has held since 2007 (from
   the second Sunday of March, 07:00 UTC, to the first Sunday of November, 06:00 UTC), because
@@ -237,15 +239,20 @@ FROM (
         o.created_ns,
         f.first_filled_ns,
         f.last_filled_ns,
-        COALESCE(o.signal_price, o.stop_price, o.limit_price) AS signal_price_usd,
-        o.bid AS arrival_bid_usd,
-        o.ask AS arrival_ask_usd,
-        (o.bid + o.ask) / 2 AS arrival_mid_usd,
+        COALESCE(o.signal_price, o.stop_price, o.limit_price, CASE
+            WHEN o.purpose = 'exit' AND o.exit_reason = 'TAKE_PROFIT' THEN t.target
+            WHEN o.purpose = 'exit' AND o.exit_reason IN ('STOP_LOSS', 'BREAK_EVEN', 'TRAIL')
+            THEN t.stop
+        END) AS signal_price_usd,
+        a.bid AS arrival_bid_usd,
+        a.ask AS arrival_ask_usd,
+        (a.bid + a.ask) / 2 AS arrival_mid_usd,
         f.price_usd AS fill_price_usd,
         f.commission_usd
     FROM orders AS o
     JOIN order_fills AS f USING (order_ref)
-    LEFT JOIN trades AS t ON t.decision_id = o.decision_id
+    LEFT JOIN orders AS a ON a.order_ref = o.order_ref AND a.purpose IN ('entry', 'exit')
+    LEFT JOIN trades AS t ON t.decision_id = o.decision_id OR t.trade_id = o.trade_id
 );
 CREATE VIEW trade_view AS
 SELECT
@@ -282,9 +289,9 @@ SELECT
     t.stop AS stop_usd,
     t.target AS target_usd,
     x.order_ref AS exit_order_ref,
-    x.bid AS exit_bid_usd,
-    x.ask AS exit_ask_usd,
-    (x.bid + x.ask) / 2 AS exit_mid_usd,
+    CASE WHEN x.purpose = 'exit' THEN x.bid END AS exit_bid_usd,
+    CASE WHEN x.purpose = 'exit' THEN x.ask END AS exit_ask_usd,
+    CASE WHEN x.purpose = 'exit' THEN (x.bid + x.ask) / 2 END AS exit_mid_usd,
     t.exit_price AS exit_price_usd,
     t.exit_reason,
     t.gross_usd,

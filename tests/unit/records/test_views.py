@@ -59,9 +59,41 @@ def test_slippage_is_positive_where_it_costs(day: sqlite3.Connection) -> None:
     assert entry["signal_slippage_bps"] == pytest.approx(0.01 / 165.73 * 1e4)
     assert entry["arrival_slippage_usd"] == pytest.approx(0.015 * SHARES)
     assert entry["commission_usd"] == 3.01
-    assert leave["signal_slippage_usd"] is None
+    # Left by the client at its stop, 165.97.
+    assert leave["signal_slippage_usd"] == pytest.approx(0.01 * SHARES)
     assert leave["arrival_slippage_usd"] == pytest.approx(0.015 * SHARES)
     assert (entry["trade_id"], leave["trade_id"]) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("reason", "signal_usd"),
+    [("TAKE_PROFIT", 162.40), ("TRAIL", 165.97), ("BREAK_EVEN", 165.97), ("TIME_STOP", None)],
+)
+def test_an_exit_by_price_is_measured_against_the_level_that_asked_for_it(
+    day: sqlite3.Connection, reason: str, signal_usd: float | None
+) -> None:
+    day.execute("UPDATE orders SET exit_reason = ? WHERE purpose = 'exit'", [reason])
+
+    row = one(day, "SELECT * FROM slippage WHERE purpose = 'exit'")
+
+    assert (row["signal_price_usd"], row["arrival_mid_usd"]) == (signal_usd, 165.965)
+
+
+def test_a_protective_order_arrives_at_no_quote_that_is_known(day: sqlite3.Connection) -> None:
+    day.execute(
+        "UPDATE orders SET purpose = 'stop', decision_id = (SELECT decision_id FROM trades),"
+        " trade_id = NULL, stop_price = 165.97, bid = 165.73, ask = 165.74"
+        " WHERE order_ref = 'ml-t1x1'"
+    )
+
+    row = one(day, "SELECT * FROM slippage WHERE purpose = 'stop'")
+
+    quote = ("arrival_bid_usd", "arrival_ask_usd", "arrival_mid_usd", "arrival_slippage_bps")
+    assert [row[name] for name in quote] == [None] * 4
+    assert row["signal_slippage_usd"] == pytest.approx(0.01 * SHARES)
+    trade = one(day, "SELECT * FROM trade_view")
+    assert (trade["exit_reason"], trade["exit_order_ref"]) == ("STOP_LOSS", "ml-t1x1")
+    assert [trade[f"exit_{name}_usd"] for name in ("bid", "ask", "mid")] == [None] * 3
 
 
 def test_a_day_sums_its_closed_trades(day: sqlite3.Connection) -> None:
