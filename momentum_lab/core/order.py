@@ -186,8 +186,8 @@ def _table() -> Mapping[tuple[OrderState, OrderEvent], OrderState]:
     table[_S.PARTIAL, _E.CANCEL] = _S.CANCELLED
     table[_S.PARTIAL, _E.REJECT] = _S.CANCELLED
     table[_S.PARTIAL, _E.SILENCE] = _S.UNKNOWN
-    # Filled in part, and no longer at the broker: the remainder is gone.
-    table[_S.PARTIAL, _E.NOT_FOUND] = _S.CANCELLED
+    # Of the remainder only the broker's lists have spoken, and a list may lack something.
+    table[_S.PARTIAL, _E.NOT_FOUND] = _S.ABSENT
     # Reports are repeated and reordered; a final state stays.
     for state in _FINAL:
         for event in (_E.ACKNOWLEDGE, _E.CANCEL, _E.REJECT, _E.SILENCE, _E.NOT_FOUND):
@@ -208,7 +208,6 @@ ORDER_TABLE = _table()
 _WITH_FILLS = {
     _S.WORKING: _S.PARTIAL,
     _S.REJECTED: _S.CANCELLED,
-    _S.ABSENT: _S.CANCELLED,
 }
 
 
@@ -224,6 +223,6 @@ def advance_order(state: OrderState, event: OrderEvent) -> OrderState:
 def with_fills(state: OrderState) -> OrderState:
     """Return the state of an order some of which was executed, whatever is reported of it.
 
-    It cannot have been refused, or never have arrived: its remainder has ended.
+    It was not refused: its remainder has ended.
     """
     return _WITH_FILLS.get(state, state)

@@ -194,7 +194,7 @@ def states_page() -> str:
         "An execution is counted in whatever state the order was believed to be. `FILLED`,",
         "`CANCELLED`, `REJECTED` and `ABSENT` are final: later reports other than executions leave",
         "them as they are, and are left out of the picture. What was executed in part is never",
-        "`WORKING`, `REJECTED` or `ABSENT`: it is `PARTIAL`, and `CANCELLED` once it has ended.",
+        "`WORKING` or `REJECTED`: it is `PARTIAL`, and `CANCELLED` once the rest is refused.",
         "",
         *_diagram(ORDER_TABLE, start=OrderState.INTENT),
         "",

@@ -23,7 +23,7 @@ from momentum_lab.records.trade_store import TradeStore
 _log = logging.getLogger(__name__)
 
 _ALARMING = (DifferenceKind.CLOSED_ELSEWHERE, DifferenceKind.UNKNOWN_ORDER)
-# An order that was settled as never sent is looked for once more, this much later.
+# An order that was settled as gone is looked for once more, this much later.
 _LOOK_AGAIN_S = 30.0
 # A position that our executions do not make waits this long for one that is told late.
 _EXPLAINED_WITHIN_S = 2.0

@@ -50,7 +50,7 @@ class DifferenceKind(str, Enum):
 ACTIONS: Mapping[DifferenceKind, str] = {
     DifferenceKind.MISSED_EXECUTION: "booked",
     DifferenceKind.ORDER_ENDED: "settled by the broker's list",
-    DifferenceKind.ORDER_ABSENT: "settled as never sent; not sent again",
+    DifferenceKind.ORDER_ABSENT: "settled as gone; not sent again",
     DifferenceKind.ORDER_REVIVED: "watched again; cancelled where it protects nothing",
     DifferenceKind.UNKNOWN_ORDER: "reported; not touched",
     DifferenceKind.CLOSED_ELSEWHERE: "booked as an inferred fill; its resting orders are cancelled",
@@ -222,10 +222,8 @@ def _settle_orders(
         else:
             books.forget_missing(report.order_ref)
         books.book_order(report)
-        state = store.order_state(report.order_ref)
-        if state.is_final:
-            was_sent = state is not OrderState.ABSENT
-            kind = DifferenceKind.ORDER_ENDED if was_sent else DifferenceKind.ORDER_ABSENT
+        if store.order_state(report.order_ref).is_final:
+            kind = DifferenceKind.ORDER_ABSENT if is_absent else DifferenceKind.ORDER_ENDED
             text = f"{order['purpose']} order was {order['state']}: {report.message}"
             found.append(Difference(kind, 0, 0.0, 0.0, report.order_ref, text))
     working = {order["order_ref"] for order in store.unsettled_orders()}

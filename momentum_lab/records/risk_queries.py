@@ -13,10 +13,8 @@ from momentum_lab.records import schema
 from momentum_lab.records.ledger import Query, Row
 
 _MINUTE_NS = 60 * NS_PER_S
-# The broker has not answered yet, or never heard of it: neither a refusal nor an acceptance.
-_SAYS_NOTHING = frozenset(
-    {OrderState.INTENT, OrderState.SENT, OrderState.UNKNOWN, OrderState.ABSENT}
-)
+# The broker has not answered yet: neither a refusal nor an acceptance.
+_SAYS_NOTHING = frozenset({OrderState.INTENT, OrderState.SENT, OrderState.UNKNOWN})
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +36,7 @@ class DayEntries:
     """The entries of a day.
 
     Attributes:
-        n_day: that left for the broker.
+        n_day: that left for the broker, or of which something was executed.
         n_minute: of these, in the last sixty seconds.
         n_symbol: of these, in one symbol.
         n_rejects: how many of the last were refused in a row.
@@ -66,12 +64,13 @@ def entries_of_day(
     """
     left = query(
         "SELECT created_ns, symbol, state FROM orders WHERE purpose = 'entry'"
-        " AND created_ns >= ? AND state != ? AND (? = '' OR run_id = ?)"
+        " AND created_ns >= ? AND (? = '' OR run_id = ?) AND (state != ? OR EXISTS"
+        " (SELECT 1 FROM fills WHERE fills.order_ref = orders.order_ref))"
         " ORDER BY created_ns DESC, rowid DESC",
         scope.day_ns,
+        scope.run_id,
+        scope.run_id,
         OrderState.ABSENT.value,
-        scope.run_id,
-        scope.run_id,
     )
     working = query(
         f"SELECT * FROM orders WHERE purpose = 'entry' AND {schema.UNSETTLED}"  # noqa: S608 - our own words

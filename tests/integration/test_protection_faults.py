@@ -691,7 +691,7 @@ def trade_by_hand(gateway: Gateway, side: Side, shares: int, *, order_id: int = 
 
 def own_violations(found: OrderDesk) -> list[str]:
     """What was broken, but for what somebody else has placed."""
-    theirs = ("foreign order", "execution not recorded")
+    theirs = ("foreign order", "execution not recorded", "cash differs")
     return [words for words in found.judge.violations if not words.startswith(theirs)]
 
 

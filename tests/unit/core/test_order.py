@@ -87,10 +87,10 @@ def test_a_rejection_may_follow_an_acceptance() -> None:
     assert _after(E.SEND, E.ACKNOWLEDGE, E.REJECT) is S.REJECTED
 
 
-def test_what_was_filled_in_part_is_cancelled_and_not_rejected() -> None:
+def test_what_was_filled_in_part_is_not_rejected() -> None:
     assert _after(E.SEND, E.FILL_PART, E.REJECT) is S.CANCELLED
     assert _after(E.SEND, E.FILL_PART, E.CANCEL) is S.CANCELLED
-    assert _after(E.SEND, E.FILL_PART, E.NOT_FOUND) is S.CANCELLED
+    assert _after(E.SEND, E.FILL_PART, E.NOT_FOUND) is S.ABSENT
 
 
 @pytest.mark.parametrize("state", [S.INTENT, S.SENT, S.WORKING, S.PARTIAL, S.UNKNOWN])

@@ -205,7 +205,7 @@ def test_a_fill_after_a_cancel_is_counted(store: TradeStore) -> None:
 
 
 @pytest.mark.parametrize("reports", list(permutations(LATE_REPORTS, 3)), ids=str)
-def test_what_was_filled_in_part_was_neither_refused_nor_never_sent(
+def test_what_was_filled_in_part_was_not_refused(
     store: TradeStore, reports: tuple[OrderEvent, ...]
 ) -> None:
     intent = enter(store)
@@ -214,8 +214,7 @@ def test_what_was_filled_in_part_was_neither_refused_nor_never_sent(
     for event in reports:
         state = store.advance_order(intent.order_ref, event)
         assert state in (OrderState.PARTIAL, OrderState.UNKNOWN)
-    for event in (OrderEvent.NOT_FOUND, OrderEvent.REJECT):
-        assert store.advance_order(intent.order_ref, event) is OrderState.CANCELLED
+    assert store.advance_order(intent.order_ref, OrderEvent.REJECT) is OrderState.CANCELLED
 
 
 @pytest.mark.parametrize("end", [OrderEvent.REJECT, OrderEvent.NOT_FOUND])
@@ -438,4 +437,19 @@ def test_what_is_asked_before_each_entry_reads_no_table_whole(store: TradeStore)
     explained("SELECT * FROM orders WHERE decision_id = ?", 1)
 
     scans = [plan for plan in plans if plan.startswith("SCAN") and "INDEX" not in plan]
-    assert (len(plans), scans) == (5, [])
+    assert (len(plans), scans) == (7, [])
+
+
+def test_an_entry_that_is_gone_and_has_filled_in_part_counts(store: TradeStore) -> None:
+    scope = risk_queries.Scope("", NOON - 1)
+    for number, shares in ((1, 0.0), (2, 40.0)):
+        intent = enter(store, number)
+        store.advance_order(intent.order_ref, OrderEvent.SEND, order_id=number)
+        if shares:
+            store.book_fill(replace(fill(intent, "e1"), shares=shares))
+        store.advance_order(intent.order_ref, OrderEvent.SILENCE)
+        assert store.advance_order(intent.order_ref, OrderEvent.NOT_FOUND) is OrderState.ABSENT
+    found = risk_queries.entries_of_day(
+        store.rows, scope, now_ns=NOON, symbol="SPY", rejects_since_ns=0
+    )
+    assert (found.n_day, found.n_minute, found.n_symbol, found.n_rejects) == (1, 1, 1, 0)
