@@ -38,9 +38,14 @@ class OpenPosition:
     flat_by_ns: int | None = None
     stop_kind: ExitReason = ExitReason.STOP_LOSS
 
-    def time_stop_ns(self, parameters: ExitParameters) -> int:
+    def timed_from_ns(self, quote: Quote | None) -> int:
+        """Return from when the time stop counts: the entry, or the end of a halt after it."""
+        resumed_ns = quote.resumed_ns if quote is not None else None
+        return max(self.entry_ns, resumed_ns or 0)
+
+    def time_stop_ns(self, quote: Quote | None, parameters: ExitParameters) -> int:
         """Return the instant of the time stop."""
-        return self.entry_ns + int(parameters.time_stop_s * NS_PER_S)
+        return self.timed_from_ns(quote) + int(parameters.time_stop_s * NS_PER_S)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +90,9 @@ def decide_exit(
         return ExitSignal(
             ExitReason.FLAT_BY_CLOSE, now_ns / NS_PER_S, position.flat_by_ns / NS_PER_S, "s"
         )
-    due_ns = position.time_stop_ns(parameters)
+    due_ns = position.time_stop_ns(quote, parameters)
     if now_ns >= due_ns:
-        held_s = (now_ns - position.entry_ns) / NS_PER_S
+        held_s = (now_ns - position.timed_from_ns(quote)) / NS_PER_S
         return ExitSignal(ExitReason.TIME_STOP, held_s, parameters.time_stop_s, "s")
     return pending
 

@@ -177,6 +177,7 @@ class Quote:
         ask_size: shares at the ask, None while unknown.
         last: price of the last trade, None while unknown.
         halted: True once the broker said that trading is halted.
+        resumed_ns: when the last halt that the line told of ended, None without one.
         data_type: live, or what the broker sends instead.
         bid_at_ns: arrival of the newest word on the bid, None where it is not kept.
         ask_at_ns: the same of the ask.
@@ -192,6 +193,7 @@ class Quote:
     ask_size: float | None = None
     last: float | None = None
     halted: bool = False
+    resumed_ns: int | None = None
     data_type: DataType = DataType.LIVE
     bid_at_ns: int | None = None
     ask_at_ns: int | None = None

@@ -29,6 +29,14 @@ class GuardParameters:
     spread_max_bps: float = tunable(
         30.0, unit="bps", low=0.1, high=1000, step=1, meaning="widest spread at an entry"
     )
+    after_halt_s: float = tunable(
+        300.0,
+        unit="s",
+        low=0,
+        high=3600,
+        step=30,
+        meaning="no entry for this long after trading in the symbol has resumed",
+    )
     entries_after_open_s: float = tunable(
         900.0,
         unit="s",
@@ -115,14 +123,30 @@ def refuse_quote(
     if quote.mid is None or quote.spread is None:
         return passed(Reason.QUOTE_NOT_TRADABLE, "no bid or no ask has been heard")
     spread_bps = quote.spread / quote.mid * 1e4
-    if spread_bps <= parameters.spread_max_bps + EPSILON:
+    if spread_bps > parameters.spread_max_bps + EPSILON:
+        return passed(
+            Reason.SPREAD_TOO_WIDE,
+            f"the spread is {rounded_up(spread_bps)} bps,"
+            f" {parameters.spread_max_bps:g} are allowed",
+            observed=spread_bps,
+            limit=parameters.spread_max_bps,
+            unit="bps",
+        )
+    return _refuse_after_halt(quote, now_ns, parameters)
+
+
+def _refuse_after_halt(quote: Quote, now_ns: int, parameters: GuardParameters) -> Decision | None:
+    if quote.resumed_ns is None:
+        return None
+    traded_s = (now_ns - quote.resumed_ns) / NS_PER_S
+    if traded_s >= parameters.after_halt_s:
         return None
     return passed(
-        Reason.SPREAD_TOO_WIDE,
-        f"the spread is {rounded_up(spread_bps)} bps, {parameters.spread_max_bps:g} are allowed",
-        observed=spread_bps,
-        limit=parameters.spread_max_bps,
-        unit="bps",
+        Reason.AFTER_HALT,
+        f"trading has resumed {traded_s:.0f} s ago, {parameters.after_halt_s:g} s are waited for",
+        observed=traded_s,
+        limit=parameters.after_halt_s,
+        unit="s",
     )
 
 

@@ -191,7 +191,7 @@ class PositionManager:
                 self._value(held, total, position.side, stream.quote)
                 due = flipped or self._due(trade_id, position, stream.quote, held)
                 if due is None:
-                    await stream.wait(until_ns=self._next_ns(position, held))
+                    await stream.wait(until_ns=self._next_ns(position, stream.quote, held))
                 elif not await self._execution.close(trade_id, due.reason, stream.quote):
                     await self._pause()
 
@@ -265,12 +265,12 @@ class PositionManager:
         admitted = held.gate.admits(due, now_ns=now_ns, is_protected=is_protected, parameters=exits)
         return due if admitted else None
 
-    def _next_ns(self, position: OpenPosition, held: Held) -> int:
+    def _next_ns(self, position: OpenPosition, quote: Quote | None, held: Held) -> int:
         """Return the next instant at which time alone makes an exit due, or lets it out."""
         now_ns, exits = self._clock.now_ns(), self._parameters.exits
         max_quote_age_s = self._parameters.guards.quote_max_age_s
         instants = (
-            position.time_stop_ns(exits),
+            position.time_stop_ns(quote, exits),
             position.flat_by_ns,
             held.gate.opens_ns(max_quote_age_s=max_quote_age_s, parameters=exits),
         )

@@ -217,7 +217,8 @@ def _leave(
 ) -> tuple[ExitReason, int, Quote]:
     """Return why, when and at which quote a position is left."""
     opened = _position(episode, entry, parameters)
-    due_ns = opened.time_stop_ns(parameters.exits)
+    # Captured quotes do not say that trading was halted.
+    due_ns = opened.time_stop_ns(None, parameters.exits)
     if opened.flat_by_ns is not None:
         due_ns = min(due_ns, opened.flat_by_ns)
     bars = _BarWatch(episode, entry, parameters) if parameters.exits.follow_bars else None

@@ -375,6 +375,8 @@ def test_a_halt_whose_end_is_not_told_is_over_with_the_first_trade_after_it(
         await anyio.sleep(30)
         assert line.quote is not None
         assert not line.quote.halted
+        assert (await found.enter()).reason is Reason.AFTER_HALT
+        await anyio.sleep(300)
         assert (await found.enter()).outcome is Outcome.ENTER
 
     trade_one_day(tape, tmp_path, scenario)

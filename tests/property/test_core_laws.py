@@ -699,7 +699,7 @@ def test_a_time_exit_needs_no_quote_and_is_never_missed(
     if position.flat_by_ns is not None and now_ns >= position.flat_by_ns:
         assert found is not None
         assert found.reason is ExitReason.FLAT_BY_CLOSE
-    elif now_ns >= position.time_stop_ns(parameters):
+    elif now_ns >= position.time_stop_ns(None, parameters):
         assert found is not None
         assert found.reason is ExitReason.TIME_STOP
     else:

@@ -81,6 +81,7 @@ class Line:
     _ask_at_ns: int = 0
     _last_at_ns: int = 0
     _halted_ns: int | None = None
+    _resumed_ns: int | None = None
     _suspicion: str = ""
     # Put together when somebody looks, as the quote is.
     _trades: list[Trade] = field(default_factory=list)
@@ -132,7 +133,10 @@ class Line:
 
         The broker does not always tell the end: then the first trade that is made after it does.
         """
-        self._halted_ns = at_ns if halted else None
+        if halted:
+            self._halted_ns = at_ns
+        elif self._halted_ns is not None:
+            self._halted_ns, self._resumed_ns = None, at_ns
         self.wake()
 
     def hear_data_type(self, kind: DataType) -> None:
@@ -144,7 +148,7 @@ class Line:
         """Take in one trade."""
         self._trades.append(trade)
         if self._halted_ns is not None and trade.at_ns >= self._halted_ns + _LATE_PRINT_NS:
-            self._halted_ns = None
+            self._halted_ns, self._resumed_ns = None, trade.at_ns
         if len(self._trades) >= _MOST_TRADES:
             self._fold()
 
@@ -212,7 +216,8 @@ class Line:
         self._candles = LiveCandles()
         self.bid = self.ask = self.last = self.bid_size = self.ask_size = None
         self.at_ns = self._bid_at_ns = self._ask_at_ns = self._last_at_ns = 0
-        self._halted_ns, self.data_type, self._suspicion = None, DataType.UNKNOWN, ""
+        self._halted_ns = self._resumed_ns = None
+        self.data_type, self._suspicion = DataType.UNKNOWN, ""
         self._quote = None
 
     def _fold(self) -> None:
@@ -229,6 +234,7 @@ class Line:
             ask_size=self.ask_size,
             last=self.last,
             halted=self._halted_ns is not None,
+            resumed_ns=self._resumed_ns,
             data_type=self.data_type,
             bid_at_ns=self._bid_at_ns,
             ask_at_ns=self._ask_at_ns,

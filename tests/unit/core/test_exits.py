@@ -129,7 +129,21 @@ def test_a_time_exit_fires_although_the_quote_is_stale() -> None:
 
 
 def test_the_instant_of_the_time_stop_is_known_in_advance() -> None:
-    assert LONG.time_stop_ns(PARAMETERS) == NOON + 600 * NS_PER_S
+    assert LONG.time_stop_ns(None, PARAMETERS) == NOON + 600 * NS_PER_S
+
+
+def test_the_time_stop_begins_anew_after_a_halt() -> None:
+    def resumed(after_s: float) -> Quote:
+        seen = _two_sided(100.0, 100.1)
+        return replace(seen, resumed_ns=NOON + int(after_s * NS_PER_S), at_ns=NOON)
+
+    assert _reason(LONG, resumed(300), after_s=899) is None
+    found = _exit(LONG, resumed(300), after_s=901)
+    assert found is not None
+    assert (found.reason, found.observed) == (ExitReason.TIME_STOP, 601.0)
+    assert LONG.time_stop_ns(resumed(300), PARAMETERS) == NOON + 900 * NS_PER_S
+    # What was over before the entry is no reason to stay longer.
+    assert _reason(LONG, resumed(-300), after_s=600) is ExitReason.TIME_STOP
 
 
 def test_a_stop_that_was_moved_tells_what_moved_it() -> None:

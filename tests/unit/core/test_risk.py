@@ -97,6 +97,19 @@ def test_a_quote_that_is_not_traded_says_both_sides_of_what_decided(
     assert words in refusal.text
 
 
+@pytest.mark.parametrize(("traded_s", "is_refused"), [(0, True), (299, True), (300, False)])
+def test_nothing_is_entered_shortly_after_a_halt(traded_s: float, is_refused: bool) -> None:
+    resumed = replace(quote(), resumed_ns=NOON - int(traded_s * NS_PER_S))
+
+    refusal = refuse_quote(resumed, now_ns=NOON, parameters=GUARDS)
+
+    if not is_refused:
+        assert refusal is None
+        return
+    assert refusal is not None
+    assert (refusal.reason, refusal.observed, refusal.limit) == (Reason.AFTER_HALT, traded_s, 300.0)
+
+
 def test_an_order_meets_the_far_side() -> None:
     shown = quote(mid=100, spread=0.02)
     assert far_side(shown, Side.BUY) == shown.ask
