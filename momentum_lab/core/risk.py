@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from momentum_lab.core.market import EPSILON, NS_PER_S, Quote, Side, rounded_up
 from momentum_lab.core.signal import Decision, Reason, passed
 from momentum_lab.core.tunable import check_tunables, tunable
+from momentum_lab.errors import ParameterError
 
 _S_PER_MIN = 60
 
@@ -51,7 +52,7 @@ class GuardParameters:
         low=0,
         high=23400,
         step=60,
-        meaning="no entry later than this before the close",
+        meaning="no entry later than this before the close; more than flat_before_close_s",
     )
     flat_before_close_s: float = tunable(
         300.0,
@@ -59,12 +60,17 @@ class GuardParameters:
         low=0,
         high=23400,
         step=30,
-        meaning="positions are closed this before the close",
+        meaning="positions are closed this before the close; 0: not before it",
     )
 
     def __post_init__(self) -> None:
-        """Refuse values outside their declared range."""
+        """Refuse values outside their declared range, and entries that are left at once."""
         check_tunables(self, prefix="guards.")
+        if 0 < self.flat_before_close_s >= self.entries_before_close_s:
+            raise ParameterError(
+                "guards.entries_before_close_s: expected more than guards.flat_before_close_s"
+                f" ({self.flat_before_close_s:g} s), found {self.entries_before_close_s:g} s"
+            )
 
 
 def refuse_time(

@@ -123,3 +123,21 @@ def test_flat_by_the_close_is_counted_from_the_bell() -> None:
 def test_a_guard_out_of_range_is_refused() -> None:
     with pytest.raises(ParameterError, match=r"guards\.spread_max_bps"):
         GuardParameters(spread_max_bps=0)
+
+
+@pytest.mark.parametrize(("entries_s", "flat_s"), [(60, 600), (300, 300), (0, 300)])
+def test_an_entry_that_would_be_left_at_once_is_refused_as_a_contradiction(
+    entries_s: float, flat_s: float
+) -> None:
+    message = (
+        rf"guards\.entries_before_close_s: expected more than guards\.flat_before_close_s"
+        rf" \({flat_s} s\), found {entries_s} s"
+    )
+    with pytest.raises(ParameterError, match=message):
+        GuardParameters(entries_before_close_s=entries_s, flat_before_close_s=flat_s)
+
+
+def test_who_leaves_nothing_before_the_close_may_enter_until_then() -> None:
+    found = GuardParameters(entries_before_close_s=0, flat_before_close_s=0)
+
+    assert flat_by_ns(FULL_DAY[1], found) == FULL_DAY[1]

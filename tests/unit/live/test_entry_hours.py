@@ -24,7 +24,9 @@ from momentum_lab.records.trade_store import TradeStore
 
 ZONE = ZoneInfo("America/New_York")
 # Entries up to the bell, so that only the windows themselves refuse.
-OPEN_ALL_DAY = GuardParameters(entries_after_open_s=0, entries_before_close_s=0)
+OPEN_ALL_DAY = GuardParameters(
+    entries_after_open_s=0, entries_before_close_s=0, flat_before_close_s=0
+)
 
 
 def at(text: str) -> int:

@@ -147,7 +147,7 @@ def test_a_near_target_is_taken(episodes: tuple[Episode, ...]) -> None:
 
 
 def test_a_position_is_flat_before_the_close(episodes: tuple[Episode, ...]) -> None:
-    late = demo("guards", flat_before_close_s=7000.0, entries_before_close_s=0.0)
+    late = demo("guards", flat_before_close_s=7000.0, entries_before_close_s=7100.0)
 
     row = fomc_row(episodes, replace(late, exits=replace(late.exits, stop_loss_ratio=WIDE)))
 
