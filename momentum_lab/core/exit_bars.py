@@ -52,7 +52,7 @@ class BarCosts:
 
 @dataclass(frozen=True, slots=True)
 class BarEntry:
-    """A position that is entered at the open of the first bar.
+    """A position that is entered at the open of the first bar with volume.
 
     Attributes:
         side: direction of the entry.
@@ -132,10 +132,10 @@ def leave_by_bars(
     instrument: Instrument,
     parameters: ExitParameters,
 ) -> BarExit:
-    """Return how a position entered at the open of the first bar ends.
+    """Return how a position entered at the open of the first bar that trades ends.
 
     Args:
-        bars: in time order, one length; the first is the bar of the entry.
+        bars: in time order, one length; the entry waits in the first ones while nothing trades.
         ranges_usd: ATR up to and with each bar; NaN where it is not known.
         entry: side, levels and what else may end it.
         costs: of the fills.
@@ -143,11 +143,16 @@ def leave_by_bars(
         parameters: time stop, break-even, chandelier, decay of volume.
 
     Raises:
-        DataError: no bars, not one ATR per bar, or a stop that is not behind the entry.
+        DataError: no bar with volume, not one ATR per bar, or a stop that is not behind the entry.
     """
-    if not bars or len(bars) != len(ranges_usd):
+    if len(bars) != len(ranges_usd):
         raise DataError(f"expected one ATR per bar, found {len(bars)} and {len(ranges_usd)}")
-    entry_usd = bars[0].open + entry.side.sign * costs.market_usd
+    # Nothing is traded in a bar without volume: no order fills there, and no level moves.
+    traded = [index for index, bar in enumerate(bars) if bar.volume > 0]
+    if not traded:
+        raise DataError(f"expected a bar with volume, found {len(bars)} bars without")
+    first = bars[traded[0]]
+    entry_usd = first.open + entry.side.sign * costs.market_usd
     ratchet = make_ratchet(
         entry.side,
         entry_usd=entry_usd,
@@ -156,12 +161,10 @@ def leave_by_bars(
         instrument=instrument,
         parameters=parameters,
     )
-    walk = _Walk(entry, costs, ratchet, VolumeDecay(), bars[0].start_ns)
-    for index, bar in enumerate(bars):
-        # Nothing is traded in a bar without volume, and its prices are no prices.
-        if bar.volume <= 0:
-            continue
-        leave = walk.leave(bar, is_first=index == 0)
+    walk = _Walk(entry, costs, ratchet, VolumeDecay(), first.start_ns)
+    for index in traded:
+        bar = bars[index]
+        leave = walk.leave(bar, is_first=bar is first)
         if leave is not None:
             return walk.result(index, leave)
         walk.update(bar, ranges_usd[index])

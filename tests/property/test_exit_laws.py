@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from momentum_lab.core.candle import MINUTE_NS
@@ -77,7 +77,9 @@ def _bars(made: list[tuple[int, int, int, int, int]]) -> tuple[Bar, ...]:
 @st.composite
 def paths(draw: st.DrawFn) -> Path:
     bars = _bars(draw(st.lists(steps, min_size=1, max_size=25)))
-    side, first = draw(sides), bars[0].open
+    traded = [bar for bar in bars if bar.volume]
+    assume(traded)
+    side, first = draw(sides), traded[0].open
     stop = first - side.sign * draw(st.integers(5, 100)) / 100
     target = first + side.sign * draw(st.integers(5, 200)) / 100
     entry = BarEntry(
@@ -103,10 +105,28 @@ def test_a_fill_is_never_better_than_the_range_of_its_bar(path: Path) -> None:
 
 @law
 @given(paths())
+def test_a_bar_without_volume_fills_nothing_neither_entry_nor_exit(path: Path) -> None:
+    found = path.leave()
+    alone = replace(path, bars=tuple(bar for bar in path.bars if bar.volume)).leave()
+
+    assert (alone.entry_usd, alone.mfe_r, alone.mae_r) == (
+        found.entry_usd,
+        found.mfe_r,
+        found.mae_r,
+    )
+    assert alone.reason is found.reason
+    if found.reason is not None:
+        assert replace(alone, index=found.index) == found
+        assert path.bars[found.index].volume > 0
+
+
+@law
+@given(paths())
 def test_an_exit_stays_the_same_whatever_comes_after_its_bar(path: Path) -> None:
     whole = path.leave()
 
-    for n_bars in range(1, len(path.bars) + 1):
+    first = next(number for number, one in enumerate(path.bars) if one.volume)
+    for n_bars in range(first + 1, len(path.bars) + 1):
         cut = path.leave(n_bars)
         if whole.reason is not None and whole.index < n_bars:
             assert cut == whole

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -233,6 +234,46 @@ def test_a_size_does_not_rise_where_there_is_less_room(
     changes: dict[str, Any] = {name: value * factor}
 
     _both_sized(inputs, replace(inputs, **changes), parameters)
+
+
+@law
+@given(_tradable(), wide_open, st.floats(0.0, 0.004))
+def test_a_size_does_not_rise_with_what_was_lost_today(
+    inputs: SizingInputs, parameters: SizingParameters, lost_ratio: float
+) -> None:
+    day_pnl_usd = inputs.day_pnl_usd - lost_ratio * inputs.equity_usd
+
+    _both_sized(inputs, replace(inputs, day_pnl_usd=day_pnl_usd), parameters)
+
+
+@law
+@given(_tradable(), wide_open, st.floats(0.6, 4.0))
+def test_the_value_that_is_bought_does_not_change_with_the_scale_of_prices(
+    inputs: SizingInputs, drawn: SizingParameters, scale: float
+) -> None:
+    # Shares of a tenth of the price are traded ten times as often, and no cap counts shares.
+    parameters = replace(drawn, max_shares=10_000_000)
+    scaled = replace(
+        inputs,
+        entry_usd=inputs.entry_usd * scale,
+        stop_usd=inputs.stop_usd * scale,
+        spread_usd=inputs.spread_usd * scale,
+        tick_usd=inputs.tick_usd * scale,
+        adv_shares=None if inputs.adv_shares is None else inputs.adv_shares / scale,
+        recent_volume_shares=None
+        if inputs.recent_volume_shares is None
+        else inputs.recent_volume_shares / scale,
+    )
+
+    one, two = _size(inputs, parameters), _size(scaled, parameters)
+    assert (one.raw_shares is None) == (two.raw_shares is None)
+    if one.raw_shares is not None and two.raw_shares is not None:
+        value_usd = one.raw_shares * inputs.entry_usd
+        assert two.raw_shares * scaled.entry_usd == pytest.approx(value_usd, rel=1e-9, abs=1e-6)
+    if one.reason is two.reason is SizeReason.OK:
+        # Whole shares are rounded to at most one less.
+        least_usd = max(inputs.entry_usd, scaled.entry_usd)
+        assert abs(two.notional_usd - one.notional_usd) <= least_usd * SLACK
 
 
 @law

@@ -192,6 +192,8 @@ def test_a_bar_without_volume_fills_nothing() -> None:
 
 def test_an_impossible_question_is_refused() -> None:
     with pytest.raises(DataError, match="one ATR per bar"):
+        _leave(_made(B), WIDE, ranges=[])
+    with pytest.raises(DataError, match="a bar with volume, found 0 bars"):
         _leave([], WIDE)
     with pytest.raises(DataError, match="not behind"):
         _leave(_made(B), BarEntry(Side.SELL, Levels(9.5, 9.0)))
