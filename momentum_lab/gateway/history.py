@@ -242,7 +242,7 @@ def _start(
         grid_ns = seconds * NS_PER_S
         return start_ns if seconds >= DAY_S else -(-start_ns // grid_ns) * grid_ns
     if unit == "D":
-        return _days_back(line, number, end_ns=end_ns, hours=hours)
+        return _days_back(line, number, end_ns=end_ns, hours=hours, rth=rth)
     return max(0, hours.instant(_calendar_back(hours.day(end_ns), duration), time(0)))
 
 
@@ -261,10 +261,13 @@ def _days_in(first_of_month: date) -> int:
     return ((first_of_month + timedelta(days=31)).replace(day=1) - first_of_month).days
 
 
-def _days_back(line: Line, n_days: int, *, end_ns: int, hours: Hours) -> int:
-    """Start of the n-th last date on which anything happened: empty dates do not count."""
-    n_rows, n_quotes = line.n_known(end_ns), line.quotes.n_known(end_ns)
-    days = np.unique(np.concatenate((line.day[:n_rows], line.quotes.day[:n_quotes])))
+def _days_back(line: Line, n_days: int, *, end_ns: int, hours: Hours, rth: bool) -> int:
+    """Start of the n-th last date on which anything happened in the hours asked for."""
+    known: list[Array] = []
+    for track in (line, line.quotes):
+        own = slice(track.n_known(end_ns))
+        known.append(track.day[own][track.is_regular[own]] if rth else track.day[own])
+    days = np.unique(np.concatenate(known))
     if not len(days):
         return end_ns
     day = date(1970, 1, 1) + timedelta(days=int(days[max(0, len(days) - n_days)]))

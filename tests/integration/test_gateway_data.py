@@ -24,7 +24,7 @@ from tests.gateway_client import (
     spy,
     standing_gateway,
 )
-from tests.gateway_factories import NOON, news, second_tape, seconds
+from tests.gateway_factories import DAY_NS, NOON, OPEN, news, second, second_tape, seconds
 
 pytestmark = pytest.mark.anyio
 
@@ -191,6 +191,21 @@ async def test_bars_are_kept_up_to_date(tmp_path: Path) -> None:
         ib.cancelHistoricalData(bars)
         await play(gateway, 5, ib)
         assert len(news_bars) == 32
+
+
+async def test_regular_bars_asked_for_before_the_bell_run_on_into_the_session(
+    tmp_path: Path,
+) -> None:
+    rows = [second(OPEN - DAY_NS, 95.0), second(OPEN - 3 * NS_PER_S, 98.0), second(OPEN, 100.0)]
+    tape = second_tape(rows, start_ns=OPEN - MINUTE_NS)
+    async with standing_gateway(tape, tmp_path) as gateway, connected(gateway.port) as ib:
+        await play(gateway, 58)
+        bars = await ib.reqHistoricalDataAsync(
+            spy(), "", "1 D", "1 min", "TRADES", True, 2, keepUpToDate=True
+        )
+        assert [bar.close for bar in bars] == [95.0]
+        await play(gateway, 4, ib)
+        assert [bar.close for bar in bars] == [95.0, 100.0]
 
 
 async def test_a_provider_tape_tells_every_headline_of_its_provider(tmp_path: Path) -> None:

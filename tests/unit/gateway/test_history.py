@@ -127,6 +127,16 @@ def test_days_count_dates_with_trades() -> None:
     assert [bar.close for bar in ask(market, bar_size="1 day", duration="3 D")] == [90, 95, 100]
 
 
+def test_before_the_bell_a_regular_day_is_the_last_session() -> None:
+    yesterday, early = seconds([95.0, 96.0], start_ns=OPEN - DAY_NS), OPEN - MINUTE_NS
+    rows = [*yesterday, second(early, 98.0), second(OPEN, 100.0)]
+    market = Market(second_tape(rows, start_ns=early), start_ns=OPEN)
+    assert [bar.close for bar in ask(market, duration="1 D")] == [96.0]
+    assert [bar.close for bar in ask(market, duration="1 D", use_rth=False)] == [98.0]
+    list(market.advance(OPEN + NS_PER_S))
+    assert [bar.close for bar in ask(market, duration="1 D")] == [100.0]
+
+
 def test_a_duration_in_seconds_reaches_over_the_night() -> None:
     rows = [second(CLOSE - DAY_NS - MINUTE_NS, 95.0), second(OPEN, 100.0)]
     market = Market(second_tape(rows, start_ns=OPEN), start_ns=OPEN + MINUTE_NS)
