@@ -23,7 +23,7 @@ import numpy as np
 
 from momentum_lab.core.market import NS_PER_S
 from momentum_lab.gateway.hours import Hours, find_zone
-from momentum_lab.gateway.line import DAY_S, Array, Line, QuoteTrack
+from momentum_lab.gateway.line import DAY_S, EPOCH, Array, Line, QuoteTrack
 from momentum_lab.gateway.refusal import HISTORY, RefusedError, invalid
 
 WEEK_S, MONTH_S = 7 * DAY_S, 30 * DAY_S
@@ -270,7 +270,7 @@ def _days_back(line: Line, n_days: int, *, end_ns: int, hours: Hours, rth: bool)
     days = np.unique(np.concatenate(known))
     if not len(days):
         return end_ns
-    day = date(1970, 1, 1) + timedelta(days=int(days[max(0, len(days) - n_days)]))
+    day = EPOCH + timedelta(days=int(days[max(0, len(days) - n_days)]))
     return hours.instant(day, time(0))
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from datetime import date, time
 from itertools import repeat
 from typing import Any, NamedTuple
 
@@ -25,6 +26,7 @@ from momentum_lab.records.tape import Tape
 
 Array = np.ndarray[Any, Any]
 DAY_S = 86_400
+EPOCH = date(1970, 1, 1)
 _CHUNK_ROWS = 1_024
 # Two readers may be at work: live lines, and those that are told a quarter of an hour later.
 _MAX_CHUNKS = 2
@@ -50,6 +52,16 @@ class BestQuote(NamedTuple):
 
 
 NO_QUOTE = BestQuote(0.0, 0.0, 0, 0)
+
+
+class DayPrices(NamedTuple):
+    """Opening and closing price of a local date, US dollars; None where they are not known.
+
+    They are those of the regular session where anything traded in it.
+    """
+
+    open: float | None
+    close: float | None
 
 
 class QuoteTrack:
@@ -152,7 +164,7 @@ class Line:
         self.is_told = np.ones(len(self.start_ns), dtype=bool)
         self.hours = hours
         self._modelled: dict[float, BestQuote] = {}
-        self._totals = self._day_totals()
+        self._dates, self._totals = self._day_totals()
         self._chunks: dict[int, list[Trade]] = {}
 
     @property
@@ -175,7 +187,7 @@ class Line:
 
     def recount(self) -> None:
         """Count the day's totals anew, after rows were hidden."""
-        self._totals = self._day_totals()
+        self._dates, self._totals = self._day_totals()
         self._chunks.clear()
 
     def has_quote_between(self, after_ns: int, until_ns: int) -> bool:
@@ -236,7 +248,22 @@ class Line:
         early = self._untraded(now_ns)
         if early is None or self.hours.day(early.at_ns) != today:
             return None
-        return early._replace(previous_close=found.price)
+        return early._replace(previous_close=self.before(now_ns).close)
+
+    def before(self, now_ns: int) -> DayPrices:
+        """Return the prices of the last date with trades before the date of `now_ns`.
+
+        Without any trade on the tape the last middle before that date stands for the close.
+        """
+        today = self.hours.day(now_ns)
+        place = int(np.searchsorted(self._dates.index, (today - EPOCH).days)) - 1
+        if place >= 0:
+            opened, closed = self._dates.iloc[place]
+            return DayPrices(float(opened), float(closed))
+        middle = None
+        if not len(self.start_ns):
+            middle = self.quotes.last_middle(self.hours.instant(today, time(0)) - 1)
+        return DayPrices(None, None if middle is None else middle[1])
 
     def _quoted(self, trade: Trade, now_ns: int) -> Trade:
         if not len(self.quotes):
@@ -278,7 +305,8 @@ class Line:
         columns = (self.end_ns, self.close, self.high, self.low, self.volume)
         at_ns, price, *others = (column[own].tolist() for column in columns)
         totals = {name: column[own].tolist() for name, column in self._totals.items()}
-        previous = [None if math.isnan(price) else price for price in totals["previous_close"]]
+        for name in ("open", "previous_close"):
+            totals[name] = [None if math.isnan(price) else price for price in totals[name]]
         if len(self.quotes):
             quotes = self.quotes.at_each(self.end_ns[own])
         else:
@@ -288,7 +316,7 @@ class Line:
             *(at_ns, price, *others),
             *zip(*quotes, strict=True),
             *(totals[name] for name in ("volume", "open", "high", "low", "vwap")),
-            previous,
+            totals["previous_close"],
             self.exchange[own],
             self.conditions[own],
             (self.start_ns[own] == self.end_ns[own]).tolist(),
@@ -296,7 +324,8 @@ class Line:
         )
         return [Trade(*row) for row in rows]
 
-    def _day_totals(self) -> Mapping[str, Array]:
+    def _day_totals(self) -> tuple[pd.DataFrame, Mapping[str, Array]]:
+        """Return open and close of each date, and the running totals of each row."""
         frame = pd.DataFrame(
             {
                 "open": self.open,
@@ -312,15 +341,22 @@ class Line:
         frame.loc[~self.is_told, ["open", "high", "low", "close"]] = np.nan
         days = frame.groupby(self.day)
         volume, paid = days["volume"].cumsum(), days["paid"].cumsum()
-        last_of_day = days["close"].last().shift(1)
-        return {
+        ends = {"open": "first", "close": "last"}
+        regular = frame[self.is_regular].groupby(self.day[self.is_regular]).agg(ends)
+        dates = regular.combine_first(days.agg(ends))
+        own, before = (table.reindex(self.day) for table in (dates, dates.shift(1)))
+        # A date that has a regular session opens with it, and until then has the open of before.
+        n_regular = pd.Series(self.is_regular).groupby(self.day).cumsum().to_numpy()
+        has_opened = (n_regular > 0) | ~np.isin(self.day, regular.index)
+        totals = {
             "volume": volume.to_numpy("int64"),
-            "open": days["open"].transform("first").to_numpy("float64"),
+            "open": np.where(has_opened, own["open"], before["open"]),
             "high": days["high"].cummax().to_numpy("float64"),
             "low": days["low"].cummin().to_numpy("float64"),
             "vwap": (paid / volume).fillna(frame["close"]).to_numpy("float64"),
-            "previous_close": last_of_day.reindex(self.day).to_numpy("float64"),
+            "previous_close": before["close"].to_numpy("float64"),
         }
+        return dates.dropna(), totals
 
 
 def with_quote(trade: Trade, quote: BestQuote | QuoteChange) -> Trade:

@@ -3,8 +3,9 @@
 A tape's bar is known at its end, a single trade or quote at its instant. Nothing later than
 `now_ns` can be asked for.
 
-Day totals (volume, high, low, VWAP) run over a local date. Before the first trade of a date there
-is no quote unless the tape has one, only yesterday's close.
+Day totals (volume, high, low, VWAP) run over a local date; open and close are those of its regular
+session. Before the first trade of a date there is no quote unless the tape has one, only
+yesterday's open and close.
 
 While a symbol is halted its quotes are gone and nothing of it trades. What the tape would have
 traded in a halt that it does not know itself has never happened: it is not told, does not fill, and
@@ -90,6 +91,10 @@ class Market:
     def today(self, symbol: str) -> Trade | None:
         """Return the last known trade of the current local date: its quote may be traded on."""
         return self._in_halt(self.lines[symbol].today(self.now_ns), symbol)
+
+    def previous_close(self, symbol: str) -> float | None:
+        """Return the closing price of the last date before today, None where none is known."""
+        return self.lines[symbol].before(self.now_ns).close
 
     def quote(self, symbol: str) -> BestQuote:
         """Return the best bid and ask of now."""

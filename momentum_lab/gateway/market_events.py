@@ -22,8 +22,11 @@ class Trade(NamedTuple):
         bid: best bid, 0 where there is none; `ask` likewise.
         bid_size: shares shown at the bid; `ask_size` at the ask.
         day_volume: shares of the local date so far, this bar included.
-        day_open: first price of the date; `day_high`, `day_low`, `day_vwap` so far.
-        previous_close: last price of the date before, None on the tape's first date.
+        day_open: first price of the regular session, before it that of the date before; None
+            before the tape's first.
+        day_high: of the local date so far; `day_low`, `day_vwap` likewise.
+        previous_close: last price of the regular session of the date before, None on the tape's
+            first date.
         exchange: where it was traded, "" where the tape does not say.
         conditions: its sale conditions, as the tape spells them.
         is_single: whether it is one trade of the tape, no bar.
@@ -41,7 +44,7 @@ class Trade(NamedTuple):
     bid_size: int
     ask_size: int
     day_volume: int
-    day_open: float
+    day_open: float | None
     day_high: float
     day_low: float
     day_vwap: float

@@ -15,7 +15,7 @@ import re
 from dataclasses import dataclass
 from typing import Final, Literal, TypeVar
 
-from momentum_lab.gateway.line import with_quote
+from momentum_lab.gateway.line import DayPrices, with_quote
 from momentum_lab.gateway.market_events import STANDSTILLS, HaltChange, QuoteChange, Trade
 from momentum_lab.gateway.refusal import invalid
 from momentum_lab.gateway.voice import Message, Voice, by_message
@@ -144,9 +144,10 @@ class QuoteLine:
         self._limit_mask = 0
         self._in_lots = volume_ticks == "lots"
         self._sent: dict[int, float] = {}
-        # The whole quote, and high, low and open that were told last: most trades change neither.
+        # The whole quote, and high, low, open and close that were told last: most trades change
+        # neither.
         self._quoted: tuple[float, float, int, int] | None = None
-        self._day: tuple[float, float, float] | None = None
+        self._day: tuple[float, float, float | None, float | None] | None = None
         self._second: int | None = None
 
     @property
@@ -156,19 +157,19 @@ class QuoteLine:
 
     # -- what is told -----------------------------------------------------------------------
 
-    def opening(self, today: Trade | None, latest: Trade | None, *, halt: int = 0) -> list[Message]:
-        """Return the first ticks: the date's state, or yesterday's close where it has none."""
+    def opening(
+        self, today: Trade | None, latest: Trade | None, before: DayPrices, *, halt: int = 0
+    ) -> list[Message]:
+        """Return the first ticks: the date's state, and what it has of the date before it."""
         self._limit_mask = _PAST_LIMIT if halt == LIMIT_STATE else 0
         found: list[Message] = []
-        if today is None:
-            if latest is not None:
-                found.append(self._unsized(_PLAIN, CLOSE, latest.price))
-                if self.data_type in (FROZEN, DELAYED_FROZEN):
-                    found += self._quote(latest, _PLAIN)
-        else:
+        if today is not None:
             found += self.tell(today, _PLAIN)
-            if today.previous_close is not None:
-                found.append(self._unsized(_PLAIN, CLOSE, today.previous_close))
+        elif latest is not None and self.data_type in (FROZEN, DELAYED_FROZEN):
+            found += self._quote(latest, _PLAIN)
+        for tick_type, price in ((OPEN, before.open), (CLOSE, before.close)):
+            if tick_type not in self._sent:
+                self._if_changed(found, _PLAIN, tick_type, price)
         found.append(_PLAIN.generic(self.req_id, HALTED, halt if halt in STANDSTILLS else 0))
         return self._spelled(found)
 
@@ -223,10 +224,10 @@ class QuoteLine:
         found = self._quote(trade, voice)
         found.append(voice.price(req_id, LAST, trade.price, trade.size, self._limit_mask))
         found.append(voice.size(req_id, VOLUME, self._volume(trade.day_volume)))
-        day = trade.day_high, trade.day_low, trade.day_open
+        day = trade.day_high, trade.day_low, trade.day_open, trade.previous_close
         if day != self._day:
             self._day = day
-            for tick_type, price in zip((HIGH, LOW, OPEN), day, strict=True):
+            for tick_type, price in zip((HIGH, LOW, OPEN, CLOSE), day, strict=True):
                 self._if_changed(found, voice, tick_type, price)
         if generics.has_rt_volume:
             found.append(voice.text(req_id, RT_VOLUME, self._rt_text(trade)))
@@ -268,8 +269,10 @@ class QuoteLine:
         if self._is_new(size_type, size):
             found.append(voice.size(self.req_id, size_type, size))
 
-    def _if_changed(self, found: list[T], voice: Voice[T], tick_type: int, price: float) -> None:
-        if self._is_new(tick_type, price):
+    def _if_changed(
+        self, found: list[T], voice: Voice[T], tick_type: int, price: float | None
+    ) -> None:
+        if price is not None and self._is_new(tick_type, price):
             found.append(self._unsized(voice, tick_type, price))
 
     def _is_new(self, tick_type: int, value: float) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 import anyio.to_thread
 import pytest
-from ib_insync import IB, Contract, NewsTick, Stock
+from ib_insync import IB, Contract, NewsTick, Stock, util
 
 from momentum_lab.core.market import NS_PER_S
 from momentum_lab.gateway.limits import Limits
@@ -100,6 +100,23 @@ async def test_quotes_follow_the_tape(tmp_path: Path) -> None:
         assert (ticker.volume, ticker.rtVolume) == (244, 244)
         assert ticker.rtTime is not None
         assert 0 < NOON + 2 * NS_PER_S - ticker.rtTime.timestamp() * NS_PER_S <= NS_PER_S
+
+
+async def test_a_line_that_stays_open_hears_the_new_days_close_and_open(tmp_path: Path) -> None:
+    rows = [
+        *(second(OPEN - DAY_NS, 95.0), second(NOON - DAY_NS, 96.0)),
+        *(second(OPEN - 2 * NS_PER_S, 98.0), second(OPEN, 100.0)),
+    ]
+    tape = second_tape(rows, start_ns=NOON - DAY_NS)
+    async with standing_gateway(tape, tmp_path) as gateway, connected(gateway.port) as ib:
+        ticker = ib.reqMktData(spy())
+        await play(gateway, 1, ib)
+        assert (ticker.last, ticker.open, util.isNan(ticker.close)) == (96.0, 95.0, True)
+        gateway.hub.step_to(OPEN - NS_PER_S)
+        await settle(ib)
+        assert (ticker.last, ticker.open, ticker.close) == (98.0, 95.0, 96.0)
+        await play(gateway, 2, ib)
+        assert (ticker.last, ticker.open, ticker.close) == (100.0, 100.0, 96.0)
 
 
 async def test_a_cancelled_line_is_silent(tmp_path: Path) -> None:

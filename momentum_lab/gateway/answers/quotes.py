@@ -119,13 +119,15 @@ def _open_line(session: Session, line: QuoteLine, stock: Instrument) -> None:
         bbo_exchange=BBO_EXCHANGE,
         snapshot_permissions=3,
     )
+    known, then_ns = market.lines[line.symbol], market.now_ns
     if line.is_delayed:
-        then_ns, known = market.now_ns - DELAY_NS, market.lines[line.symbol]
+        then_ns -= DELAY_NS
         today, latest = known.today(then_ns), known.latest(then_ns)
         line.told_ns = today.at_ns if today is not None else 0
     else:
         today, latest = market.today(line.symbol), market.latest(line.symbol)
-    session.send_all(line.opening(today, latest, halt=market.halts.get(line.symbol, 0)))
+    halt = market.halts.get(line.symbol, 0)
+    session.send_all(line.opening(today, latest, known.before(then_ns), halt=halt))
     session.send_all(line.shortable(is_easy=line.symbol not in hub.settings.rules.hard_to_borrow))
 
 

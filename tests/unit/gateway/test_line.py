@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from momentum_lab.core.market import NS_PER_S
 from momentum_lab.gateway.line import NO_QUOTE, BestQuote
 from momentum_lab.gateway.market import Market
 from momentum_lab.gateway.market_events import HaltChange, QuoteChange, Trade
@@ -10,8 +11,18 @@ from momentum_lab.records.tape_ticks import (
     LIMIT_STATE,
     TRADING,
 )
-from tests.gateway_factories import CLOSE, DAY_NS, at, second, second_tape, seconds, tick_tape
+from tests.gateway_factories import (
+    CLOSE,
+    DAY_NS,
+    OPEN,
+    at,
+    second,
+    second_tape,
+    seconds,
+    tick_tape,
+)
 
+MINUTE_NS = 60 * NS_PER_S
 QUOTES = ((0.0, 99.98, 100.02, 300, 500), (2.5, 99.99, 100.01, 100, 200))
 TRADES = ((1.0, 100.02, 100), (1.0, 100.01, 50), (3.25, 99.99, 200))
 
@@ -92,6 +103,39 @@ def test_bars_of_the_day_before_and_ticks_of_today_are_one_line() -> None:
     today = market.today("SPY")
     assert today is not None
     assert (today.previous_close, today.day_volume, today.day_open) == (90.0, 150, 100.02)
+
+
+def test_open_and_close_of_a_date_are_those_of_its_regular_session() -> None:
+    yesterday = [(OPEN, 90.0), (CLOSE - MINUTE_NS, 95.0), (CLOSE + MINUTE_NS, 97.0)]
+    today = [(OPEN - MINUTE_NS, 98.0), (OPEN, 100.0), (CLOSE, 103.0)]
+    rows = [second(ns - DAY_NS, price) for ns, price in yesterday]
+    rows += [second(ns, price) for ns, price in today]
+    line = Market(second_tape(rows)).lines["SPY"]
+    told = [line.trade(index) for index in range(len(rows))]
+    assert [trade.day_open for trade in told] == [90.0, 90.0, 90.0, 90.0, 100.0, 100.0]
+    assert [trade.previous_close for trade in told] == [None] * 3 + [95.0] * 3
+    assert line.before(OPEN) == (90.0, 95.0)
+    assert line.before(OPEN + DAY_NS) == (100.0, 100.0)
+    assert line.before(OPEN - DAY_NS) == (None, None)
+
+
+def test_before_the_first_session_there_is_no_open() -> None:
+    rows = [second(OPEN - MINUTE_NS, 98.0), second(OPEN, 100.0)]
+    line = Market(second_tape(rows)).lines["SPY"]
+    assert [line.trade(index).day_open for index in range(2)] == [None, 100.0]
+
+
+def test_dates_without_a_session_open_and_close_with_their_trades() -> None:
+    rows = [second(OPEN - 4 * DAY_NS, 90.0), second(CLOSE - 4 * DAY_NS, 92.0), second(OPEN, 99.0)]
+    line = Market(second_tape(rows)).lines["SPY"]
+    assert [line.trade(index).day_open for index in range(3)] == [90.0, 90.0, 99.0]
+    assert line.before(OPEN) == (90.0, 92.0)
+
+
+def test_of_a_tape_of_quotes_the_last_middle_of_before_is_the_close() -> None:
+    quotes = ((-86_400.0, 97.0, 99.0, 1, 1), *QUOTES)
+    market = Market(tick_tape(quotes=quotes))
+    assert market.lines["SPY"].before(at(3)) == (None, 98.0)
 
 
 def test_the_tapes_own_halt_takes_the_quote_away_and_gives_it_back() -> None:

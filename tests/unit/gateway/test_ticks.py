@@ -5,12 +5,14 @@ from typing import Any
 
 import pytest
 
+from momentum_lab.gateway.line import DayPrices
 from momentum_lab.gateway.market_events import Trade
 from momentum_lab.gateway.refusal import RefusedError
 from momentum_lab.gateway.ticks import Generics, QuoteLine, VolumeUnit, parse_generics
 from momentum_lab.gateway.voice import Message, by_message
 from tests.gateway_factories import NOON
 
+BEFORE = DayPrices(95.0, 97.0)
 MESSAGES = by_message(lambda _: None)
 
 
@@ -48,13 +50,22 @@ def by_type(messages: Iterable[Message]) -> dict[int, Any]:
 
 
 def test_the_opening_ticks_tell_the_state_of_the_day() -> None:
-    found = by_type(line().opening(trade(), trade()))
+    found = by_type(line().opening(trade(), trade(), BEFORE))
     assert (found[1], found[2], found[4]) == (99.99, 100.0, 100.0)
     assert (found[6], found[7], found[9], found[14], found[49]) == (101.0, 98.0, 97.0, 99.0, 0)
 
 
-def test_before_the_first_trade_of_the_day_only_the_old_close_is_known() -> None:
-    assert by_type(line().opening(None, trade(97.0))) == {9: 97.0, 49: 0}
+def test_before_the_first_trade_of_the_day_only_open_and_close_of_before_are_known() -> None:
+    assert by_type(line().opening(None, trade(96.5), BEFORE)) == {9: 97.0, 14: 95.0, 49: 0}
+    assert by_type(line().opening(None, None, DayPrices(None, None))) == {49: 0}
+
+
+def test_the_first_trade_of_a_day_tells_the_new_close() -> None:
+    found = line()
+    found.opening(trade(), trade(), BEFORE)
+    told = by_type(found.tell(trade()._replace(previous_close=100.0), MESSAGES))
+    assert (told[9], 14 in told) == (100.0, False)
+    assert 9 not in by_type(found.tell(trade()._replace(previous_close=100.0), MESSAGES))
 
 
 def test_volume_is_told_in_whole_lots_by_default() -> None:
