@@ -131,12 +131,24 @@ def pnl(account: Account, req_id: int) -> dict[str, Any]:
 
 def pnl_single(account: Account, req_id: int, symbol: str) -> dict[str, Any]:
     """Return the fields of pnlSingle."""
-    values = portfolio(account, account.ledger.position(symbol))
+    held = account.ledger.position(symbol)
+    values = portfolio(account, held)
     return {
         "req_id": req_id,
         "position": values["position"],
-        "daily_pnl": values["unrealized_pnl"] + values["realized_pnl"],
+        "daily_pnl": round(values["market_value"] - _paid_usd(account, held), 6),
         "unrealized_pnl": values["unrealized_pnl"],
         "realized_pnl": values["realized_pnl"],
         "market_value": values["market_value"],
     }
+
+
+def _paid_usd(account: Account, held: Position) -> float:
+    """Return what a position cost today: its value as the day began, and the fills since."""
+    fills = [item for item in account.executions_today() if item.symbol == held.symbol]
+    began = held.quantity - sum(item.side.sign * item.shares for item in fills)
+    close_usd = account.market.previous_close(held.symbol)
+    began_usd = began * (held.average_usd if close_usd is None else close_usd)
+    return began_usd + sum(
+        item.side.sign * item.shares * item.price_usd + item.commission_usd for item in fills
+    )

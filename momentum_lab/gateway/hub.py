@@ -342,7 +342,8 @@ class Hub:
         if today != self._day:
             self._day = today
             self.exchange.on_day()
-            self.account.ledger.opening_usd = self.account.value().equity
+            ledger = self.account.ledger
+            ledger.opening_usd = ledger.value(self.market.previous_close).equity
         due_ns = self._account_told_ns + ACCOUNT_EVERY_NS
         if self.exchange.is_busy and self.market.now_ns >= due_ns:
             tell_account(self)

@@ -1,0 +1,58 @@
+"""Account, positions and profits of the paper gateway, heard by the unmodified library."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import anyio
+import pytest
+from ib_insync import IB, Contract, MarketOrder, Stock
+
+from momentum_lab.core.market import NS_PER_S
+from tests.gateway_client import LIMIT_S, connected, play, settle, spy, standing_gateway
+from tests.gateway_factories import CLOSE, DAY_NS, NOON, OPEN, second, second_tape, seconds
+
+pytestmark = pytest.mark.anyio
+
+ACCOUNT = "DU1234567"
+IBM = Stock("IBM", "SMART", "USD")
+
+
+async def trade(ib: IB, contract: Contract, side: str, quantity: int) -> None:
+    order = ib.placeOrder(contract, MarketOrder(side, quantity, tif="DAY"))
+    with anyio.fail_after(LIMIT_S):
+        while not order.isDone():
+            await order.statusEvent
+
+
+async def test_profits_of_a_day_are_counted_from_the_last_regular_close(tmp_path: Path) -> None:
+    rows = [
+        *seconds([100.0] * 5, start_ns=NOON - DAY_NS, volume=4_000),
+        *seconds([50.0] * 5, start_ns=NOON - DAY_NS, volume=4_000, symbol="IBM"),
+        second(CLOSE - DAY_NS - NS_PER_S, 110.0),
+        second(CLOSE - DAY_NS + NS_PER_S, 117.0),
+        *seconds([111.0] * 9, start_ns=OPEN, volume=4_000),
+        *seconds([48.0] * 9, start_ns=OPEN, volume=4_000, symbol="IBM"),
+    ]
+    tape = second_tape(rows, start_ns=NOON - DAY_NS)
+    async with standing_gateway(tape, tmp_path) as gateway, connected(gateway.port) as ib:
+        await ib.qualifyContractsAsync(IBM)
+        await play(gateway, 2, ib)
+        await trade(ib, spy(), "BUY", 100)
+        await trade(ib, IBM, "SELL", 40)
+        gateway.hub.step_to(OPEN - NS_PER_S)
+        whole = ib.reqPnL(ACCOUNT)
+        singles = [ib.reqPnLSingle(ACCOUNT, "", con_id) for con_id in (756733, IBM.conId)]
+        await settle(ib)
+        # The late trade at 117 counts: the regular session has closed at 110.
+        assert [single.dailyPnL for single in singles] == [700.0, 0.0]
+        assert whole.dailyPnL == 700.0
+
+        await play(gateway, 3, ib)
+        assert [single.dailyPnL for single in singles] == [100.0, 80.0]
+        await trade(ib, spy(), "SELL", 60)
+        await trade(ib, IBM, "SELL", 10)
+        await play(gateway, 3, ib)
+        assert singles[0].dailyPnL < 100.0
+        assert singles[1].dailyPnL < 80.0
+        assert whole.dailyPnL == pytest.approx(sum(single.dailyPnL for single in singles))
