@@ -118,11 +118,12 @@ def _fits_stock(instrument: Instrument, contract: Mapping[str, Any]) -> bool:
         and symbol == instrument.symbol
         and contract["currency"] in ("", instrument.currency)
         and contract["exchange"] in ("", *VALID_EXCHANGES.split(","), "ISLAND")
-        and _is_listed_on(instrument, contract["primary_exchange"])
+        and is_listed_on(instrument, contract["primary_exchange"])
     )
 
 
-def _is_listed_on(instrument: Instrument, exchange: str) -> bool:
+def is_listed_on(instrument: Instrument, exchange: str) -> bool:
+    """Return whether a stock's own exchange is the one named; no name means any."""
     if exchange in NASDAQ_ALIASES:
         return instrument.primary_exchange in NASDAQ_ALIASES
     return exchange in ("", instrument.primary_exchange)

@@ -16,15 +16,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta, timezone
+from datetime import date, datetime, time, timedelta
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from momentum_lab.core.market import NS_PER_S
-from momentum_lab.gateway.hours import Hours, find_zone
+from momentum_lab.gateway.hours import Hours
 from momentum_lab.gateway.line import DAY_S, EPOCH, Array, Line, QuoteTrack
-from momentum_lab.gateway.refusal import HISTORY, RefusedError, invalid
+from momentum_lab.gateway.refusal import BAD_DATE, HISTORY, RefusedError, invalid
 
 WEEK_S, MONTH_S = 7 * DAY_S, 30 * DAY_S
 BAR_SECONDS: Mapping[str, int] = {
@@ -58,6 +58,12 @@ _LIMITS: Mapping[str, tuple[int, str, str, int]] = {
     "M": (12, "months", "years", 30),
     "Y": (68, "years", "nothing longer", 60),
 }
+_DATE = re.compile(r"^\d{8}$")
+_BAD_DATE_CAUSE = (
+    "Error validating request.-'bM' : cause - End Date/Time: The date, time, or time-zone entered "
+    "is invalid. The correct format is yyyymmdd hh:mm:ss xx/xxxx where yyyymmdd and xx/xxxx are "
+    "optional, or yyyymmdd-hh:mm:ss in UTC: "
+)
 _MOST_SECONDS_OF_SECOND_BARS = 2_000
 _MONTHS_OF_YEAR = 12
 
@@ -170,19 +176,23 @@ def parse_duration(text: str, *, bar_seconds: int) -> Duration:
 def parse_end(text: str, *, hours: Hours, now_ns: int) -> int:
     """Return the end of a query, never later than now.
 
-    Spellings: empty (now), "20131009 14:00:00 US/Eastern", "20131009-18:00:00" (UTC),
-    "20131009 14:00:00" (the tape's zone), "20131009" (end of that day).
+    Spellings: empty (now), "20131009" (end of that day), and those of `Hours.moment`.
 
     Raises:
         RefusedError: none of these.
     """
-    if not text.strip():
+    text = text.strip()
+    if not text:
         return now_ns
     try:
-        asked_s = round(_moment(text.strip(), hours).timestamp())
+        if _DATE.match(text):
+            day = datetime.strptime(text, "%Y%m%d").date()  # noqa: DTZ007 - a date has no zone
+            asked_ns = hours.instant(day + timedelta(days=1), time(0))
+        else:
+            asked_ns = round(hours.moment(text, now_ns=now_ns).timestamp()) * NS_PER_S
     except (ValueError, OverflowError) as error:
-        raise invalid(f"Invalid end date/time format: {text}") from error
-    return min(now_ns, max(0, asked_s) * NS_PER_S)
+        raise RefusedError(BAD_DATE, f"{_BAD_DATE_CAUSE}{text}") from error
+    return min(now_ns, max(0, asked_ns))
 
 
 def bars(line: Line, query: HistoryQuery, *, now_ns: int) -> list[HistoryBar]:
@@ -210,24 +220,6 @@ def time_text(start_ns: int, query: HistoryQuery, *, hours: Hours, with_zone: bo
     if query.with_epoch:
         return str(start_ns // NS_PER_S)
     return hours.text(start_ns, with_zone=with_zone)
-
-
-def _moment(text: str, hours: Hours) -> datetime:
-    parts = text.split()
-    if len(parts) == 3:  # noqa: PLR2004 - date, time, zone
-        parsed = datetime.strptime(" ".join(parts[:2]), "%Y%m%d %H:%M:%S")  # noqa: DTZ007
-        return parsed.replace(tzinfo=find_zone(parts[2]))
-    if "-" in text:
-        parsed = datetime.strptime(text, "%Y%m%d-%H:%M:%S")  # noqa: DTZ007 - zone follows
-        return parsed.replace(tzinfo=timezone.utc)
-    if len(parts) == 1:
-        return _local(text, "%Y%m%d", hours) + timedelta(days=1)
-    return _local(" ".join(parts), "%Y%m%d %H:%M:%S", hours)
-
-
-def _local(text: str, layout: str, hours: Hours) -> datetime:
-    parsed = datetime.strptime(text, layout)  # noqa: DTZ007 - the zone is the next line's
-    return parsed.replace(tzinfo=find_zone(hours.zone_name))
 
 
 def _start(

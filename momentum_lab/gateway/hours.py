@@ -7,6 +7,7 @@ included; trading hours are 04:00 to 20:00, on a half day to 17:00. Other zones 
 
 from __future__ import annotations
 
+import re
 from datetime import date, datetime, time, timedelta, timezone
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -22,6 +23,8 @@ NEW_YORK_ZONES = frozenset({"America/New_York", "US/Eastern"})
 _SATURDAY = 5
 # A walk back through sessions ends here even if a client asks for more.
 _MAX_DAYS_BACK = 366 * 10
+
+_MOMENT = re.compile(r"^(?:(\d{8})(-|\s+))?(\d{2}:\d{2}:\d{2})(?:\s+(\S+))?$")
 
 Session = tuple[int, int]
 
@@ -73,6 +76,24 @@ class Hours:
     def instant(self, day: date, at: time) -> int:
         """Return the instant of a local date and time, UTC epoch nanoseconds."""
         return round(datetime.combine(day, at, tzinfo=self._zone).timestamp()) * NS_PER_S
+
+    def moment(self, text: str, *, now_ns: int) -> datetime:
+        """Read a date and time as clients write them: "20131009 14:00:00 US/Eastern".
+
+        Without a zone it is local, or UTC where a dash joins the two; without a date it is today.
+
+        Raises:
+            ValueError: it is none, or in a zone that there is not.
+        """
+        match = _MOMENT.match(text.strip())
+        if match is None:
+            raise ValueError(f"no date and time: {text!r}")
+        day, dash, clock, zone_name = match.groups()
+        parsed = datetime.strptime(  # noqa: DTZ007 - the zone is the next line's
+            f"{day or self.local(now_ns).strftime('%Y%m%d')} {clock}", "%Y%m%d %H:%M:%S"
+        )
+        zone = find_zone(zone_name or ("UTC" if dash == "-" else self.zone_name))
+        return parsed.replace(tzinfo=zone)
 
     def text(self, at_ns: int, *, with_zone: bool = True) -> str:
         """Return the instant as TWS writes it.

@@ -10,6 +10,7 @@ CANCELLED = 202
 VALIDATION = 321
 DUPLICATE_ID = 322
 HISTORY = 162
+BAD_DATE = 10314
 
 
 class RefusedError(BrokerError):

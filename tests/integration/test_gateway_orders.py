@@ -279,7 +279,10 @@ async def test_executions_can_be_filtered(tmp_path: Path) -> None:
         assert await sides(side="SELL") == ["SLD"]
         assert await sides(symbol="IBM") == []
         assert await sides(clientId=7) == []
-        assert await sides(time="20131009-12:00:03") == ["SLD"]
+        assert await sides(time="20131009-16:00:03") == ["SLD"]
+        assert await sides(time="20131009 12:00:03") == ["SLD"]
+        assert await sides(exchange="ARCA", side="BUY") == ["BOT"]
+        assert await sides(exchange="NYSE") == []
 
 
 async def position_of(ib: IB) -> float:
@@ -367,6 +370,17 @@ async def test_client_0_hears_of_the_orders_of_all_and_only_their_owner_cancels_
     assert (5, "Submitted") in heard
     assert (trade.order.orderId, 10147) in codes
     assert trade.orderStatus.status == "Submitted"
+
+
+async def test_a_dash_before_the_time_of_an_order_means_utc(tmp_path: Path) -> None:
+    async with standing_gateway(TAPE, tmp_path) as gateway, connected(gateway.port) as ib:
+        for text in ("20131009-16:01:00", "20131009 12:01:00", "12:01:00"):
+            terms = {"tif": "GTD", "goodTillDate": text, "goodAfterTime": text}
+            ib.placeOrder(spy(), LimitOrder("BUY", 10, 50.0, **terms))
+        await settle(ib)
+        tickets = [order.ticket for order in gateway.hub.exchange.live_orders()]
+    until_ns = NOON + 60 * NS_PER_S
+    assert [(t.good_after_ns, t.good_till_ns) for t in tickets] == [(until_ns, until_ns)] * 3
 
 
 async def test_an_order_ends_at_its_time_however_far_the_market_moves_at_once(

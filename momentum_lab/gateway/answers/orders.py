@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from momentum_lab.core.market import NS_PER_S, Side
 from momentum_lab.gateway import messages
+from momentum_lab.gateway.catalog import is_listed_on
 from momentum_lab.gateway.checks import rejected
-from momentum_lab.gateway.hours import Hours, find_zone
+from momentum_lab.gateway.market import Market
 from momentum_lab.gateway.orders import Execution, Order, Ticket
 from momentum_lab.gateway.refusal import RefusedError, invalid
 from momentum_lab.gateway.voice import Message
 from momentum_lab.gateway.wire import Request
 
 if TYPE_CHECKING:
+    from momentum_lab.gateway.hub import Hub
     from momentum_lab.gateway.session import Session
 
 _SIDES = {"BUY": Side.BUY, "SELL": Side.SELL, "SSHORT": Side.SELL}
@@ -24,8 +24,6 @@ _TOLD_SIDES = {"BUY": Side.BUY, "BOT": Side.BUY, "SELL": Side.SELL, "SLD": Side.
 _NOT_DEFAULT_CLIENT = 327
 # What calendars can add days to, before and after, in every zone.
 _YEARS = range(1970, 2200)
-_TIME = re.compile(r"^(\d{8})[- ]+(\d{2}:\d{2}:\d{2})(?:\s+(\S+))?$")
-
 
 # What would change an order's execution and cannot be played: field -> what it asks for.
 _NOT_PLAYED: Mapping[str, str] = {
@@ -56,7 +54,7 @@ def _place_order(session: Session, request: Request) -> None:
         # Some clients spell out that there is none.
         if request[name] and request[name] != "None":
             raise invalid(f"this gateway plays no {what} ({name})")
-    hours = session.hub.market.hours
+    market = session.hub.market
     ticket = Ticket(
         client_id=session.client_id or 0,
         order_id=request["order_id"],
@@ -78,8 +76,8 @@ def _place_order(session: Session, request: Request) -> None:
         oca_group=request["oca_group"],
         oca_type=request["oca_type"],
         all_or_none=request["all_or_none"],
-        good_after_ns=_instant(request["good_after_time"], hours, "good after time"),
-        good_till_ns=_instant(request["good_till_date"], hours, "good till date"),
+        good_after_ns=_instant(request["good_after_time"], market, "good after time"),
+        good_till_ns=_instant(request["good_till_date"], market, "good till date"),
         transmit=request["transmit"],
         what_if=request["what_if"],
     )
@@ -127,11 +125,11 @@ def _completed_orders(session: Session, _request: Request) -> None:
 
 def _executions(session: Session, request: Request) -> None:
     hub, req_id = session.hub, request["req_id"]
-    since_ns = _instant(request["time"], hub.market.hours, "execution filter time")
+    since_ns = _instant(request["time"], hub.market, "execution filter time")
     found = [
         item
         for item in hub.account.executions_today()
-        if item.at_ns >= since_ns and _is_asked_for(item, request.values, hub.account.code)
+        if item.at_ns >= since_ns and _is_asked_for(item, request.values, hub)
     ]
     told: list[Message] = [
         ("execDetails", messages.execution(hub, item, version=session.version, req_id=req_id))
@@ -142,32 +140,28 @@ def _executions(session: Session, request: Request) -> None:
     session.answer(told)
 
 
-def _is_asked_for(item: Execution, wanted: Mapping[str, Any], account: str) -> bool:
+def _is_asked_for(item: Execution, wanted: Mapping[str, Any], hub: Hub) -> bool:
     return (
         wanted["client_id"] in (0, item.client_id)
-        and wanted["account"] in ("", account)
+        and wanted["account"] in ("", hub.account.code)
         and wanted["symbol"] in ("", item.symbol)
         and wanted["sec_type"] in ("", "STK")
+        and is_listed_on(hub.catalog.instruments[item.symbol], wanted["exchange"])
         and (not wanted["side"] or _TOLD_SIDES.get(wanted["side"]) is item.side)
     )
 
 
-def _instant(text: str, hours: Hours, what: str) -> int:
-    """Return a date and time in the tape's zone, or in the one it names; 0 for an empty text."""
+def _instant(text: str, market: Market, what: str) -> int:
+    """Return a date and time as an instant; 0 for an empty text."""
     if not text.strip():
         return 0
-    match = _TIME.match(text.strip())
-    if match is None:
-        raise invalid(f"Invalid {what}: {text}")
-    date, clock, zone = match.groups()
     try:
-        moment = datetime.strptime(f"{date} {clock}", "%Y%m%d %H:%M:%S")  # noqa: DTZ007
-        local = moment.replace(tzinfo=find_zone(zone or hours.zone_name))
+        moment = market.hours.moment(text, now_ns=market.now_ns)
     except ValueError as error:
         raise invalid(f"Invalid {what}: {text}") from error
     if moment.year not in _YEARS:
         raise invalid(f"Invalid {what}: {text}")
-    return round(local.timestamp()) * NS_PER_S
+    return round(moment.timestamp()) * NS_PER_S
 
 
 ANSWERS: Mapping[str, Callable[[Session, Request], None]] = {

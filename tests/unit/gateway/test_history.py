@@ -82,6 +82,7 @@ def test_an_end_in_the_past_cuts_there() -> None:
         ("20131009 15:58:00 UTC", NOON - 2 * MINUTE_NS),
         ("20131009-15:58:00", NOON - 2 * MINUTE_NS),
         ("20131009 11:58:00", NOON - 2 * MINUTE_NS),
+        ("11:58:00", NOON - 2 * MINUTE_NS),
         ("20131008", NOON - 12 * 60 * MINUTE_NS),
         ("20131010", NOON),
     ],
@@ -98,15 +99,19 @@ def test_the_end_is_read_in_every_spelling(text: str, end_ns: int) -> None:
         {"duration": "0 S"},
         {"duration": "99999999 D"},
         {"what_to_show": "OPTION_IMPLIED_VOLATILITY"},
-        {"end_date_time": "yesterday"},
-        {"end_date_time": "99991231"},
-        {"end_date_time": "20131009 11:58:00 Mars/Olympus"},
     ],
 )
 def test_nonsense_is_refused(wrong: Mapping[str, Any]) -> None:
     with pytest.raises(RefusedError) as refusal:
         ask(at(NOON), **wrong)
     assert refusal.value.code == 321
+
+
+@pytest.mark.parametrize("text", ["yesterday", "99991231", "20131009 11:58:00 Mars/Olympus"])
+def test_an_end_that_cannot_be_read_is_refused(text: str) -> None:
+    with pytest.raises(RefusedError) as refusal:
+        ask(at(NOON), end_date_time=text)
+    assert refusal.value.code == 10314
 
 
 @pytest.mark.parametrize(

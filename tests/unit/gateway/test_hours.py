@@ -85,3 +85,26 @@ def test_another_zone_knows_weekdays() -> None:
         instant("2013-11-28T07:00:00"),
     )
     assert hours.session(date(2013, 11, 30)) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "utc"),
+    [
+        ("20131009 14:00:00 US/Eastern", "2013-10-09T18:00:00"),
+        ("20131009-14:00:00 US/Eastern", "2013-10-09T18:00:00"),
+        ("20131009-14:00:00", "2013-10-09T14:00:00"),
+        (" 20131009  14:00:00", "2013-10-09T18:00:00"),
+        ("14:00:00", "2013-10-09T18:00:00"),
+        ("14:00:00 UTC", "2013-10-09T14:00:00"),
+    ],
+)
+def test_a_moment_is_read_in_every_spelling(text: str, utc: str) -> None:
+    assert HOURS.moment(text, now_ns=NOON).timestamp() * NS_PER_S == instant(utc)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "20131009", "20131009 14:00", "-14:00:00", "20131309 14:00:00"]
+)
+def test_what_is_no_moment_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="time"):
+        HOURS.moment(text, now_ns=NOON)
