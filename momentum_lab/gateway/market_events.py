@@ -54,6 +54,11 @@ class Trade(NamedTuple):
     is_single: bool = False
     is_traded: bool = True
 
+    @property
+    def stamp_ns(self) -> int:
+        """Return when clients are told that it was: a bar's end is the start of the next one."""
+        return self.at_ns if self.is_single or not self.is_traded else self.at_ns - 1
+
 
 class QuoteChange(NamedTuple):
     """The best bid and ask changed without a trade.

@@ -1,8 +1,8 @@
 """Streams beside the quotes: tick by tick, depth of the market, real-time bars.
 
 Tick by tick nothing is sampled: every trade and every change of the quote is told. Where a tape
-holds bars, each bar is told as one trade at its last price. The book that a tape knows has one row
-on each side: the best bid and ask.
+holds bars, each bar is told as one trade at its last price, stamped inside it. The book that a tape
+knows has one row on each side: the best bid and ask.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class TickByTick:
         if isinstance(event, QuoteChange) or not event.is_traded:
             return []
         last = voice.last if self.kind == LAST else voice.all_last
-        time_s = event.at_ns // NS_PER_S
+        time_s = event.stamp_ns // NS_PER_S
         size, place = event.size, event.exchange
         return [last(self.req_id, time_s, event.price, size, mask, place, event.conditions)]
 
@@ -54,7 +54,8 @@ class TickByTick:
         """Return what an event tells of the quote; nothing where trades are followed."""
         if self.kind in (LAST, ALL_LAST) or not (event.bid > 0 and event.ask > 0):
             return []
-        time_s = event.at_ns // NS_PER_S
+        at_ns = event.at_ns if isinstance(event, QuoteChange) else event.stamp_ns
+        time_s = at_ns // NS_PER_S
         bid, ask, bid_size, ask_size = event.bid, event.ask, event.bid_size, event.ask_size
         if self.kind == MID_POINT:
             middle = round((bid + ask) / 2, 10)

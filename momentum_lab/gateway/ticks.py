@@ -235,7 +235,7 @@ class QuoteLine:
             found.append(voice.text(req_id, RT_TRADES, self._rt_text(trade)))
         if generics.has_mark:
             self._if_changed(found, voice, MARK, trade.price)
-        second = trade.at_ns // NS_PER_S
+        second = trade.stamp_ns // NS_PER_S
         if second != self._second:
             self._second = second
             found.append(voice.text(req_id, LAST_TIME, str(second)))
@@ -296,10 +296,8 @@ class QuoteLine:
 
     def _rt_text(self, trade: Trade) -> str:
         size = trade.size / LOT_SHARES if self._in_lots else float(trade.size)
-        # The stamp of a bar lies inside it: at its end it would be counted to the next minute.
-        stamp_ms = (trade.at_ns if trade.is_single else trade.at_ns - 1) // NS_PER_MS
         return (
-            f"{trade.price:.10g};{size:.10g};{stamp_ms};"
+            f"{trade.price:.10g};{size:.10g};{trade.stamp_ns // NS_PER_MS};"
             f"{self._volume(trade.day_volume)};{trade.day_vwap:.8f};false"
         )
 

@@ -135,8 +135,8 @@ async def test_a_bar_is_told_as_one_trade_tick_by_tick(tmp_path: Path) -> None:
         ib.reqTickByTickData(spy(), "Last")
         await play(gateway, 2, ib)
     assert [(kind, t - NOON_S, price, size) for kind, t, price, size, *_ in last] == [
-        (1, 1, 100.0, 4_000.0),
-        (1, 2, 100.01, 4_000.0),
+        (1, 0, 100.0, 4_000.0),
+        (1, 1, 100.01, 4_000.0),
     ]
 
 

@@ -80,6 +80,12 @@ def test_rt_volume_is_stamped_inside_the_second_it_tells_of() -> None:
     assert text == f"100;250;{NOON // 1_000_000 - 1};12345;99.50000000;false"
 
 
+def test_the_time_of_the_last_trade_is_inside_its_bar_or_that_of_the_single_trade() -> None:
+    noon_s = NOON // 1_000_000_000
+    assert by_type(line().tell(trade(), MESSAGES))[45] == str(noon_s - 1)
+    assert by_type(line().tell(trade()._replace(is_single=True), MESSAGES))[45] == str(noon_s)
+
+
 def test_rt_volume_comes_only_if_asked_for() -> None:
     assert 48 not in by_type(line(rt_volume=False).tell(trade(), MESSAGES))
 
