@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from momentum_lab.gateway import account_messages, messages
-from momentum_lab.gateway.history import bars
+from momentum_lab.gateway.history_bars import bars
 from momentum_lab.gateway.orders import (
     AccountChanged,
     CommissionCharged,

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from momentum_lab.core.market import Side
 from momentum_lab.gateway.catalog import contract_of
-from momentum_lab.gateway.history import HistoryBar, HistoryQuery, time_text
+from momentum_lab.gateway.history import HistoryQuery, time_text
+from momentum_lab.gateway.history_bars import HistoryBar
 from momentum_lab.gateway.orders import (
     CANCELLED,
     INACTIVE,

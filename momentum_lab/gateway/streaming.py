@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from momentum_lab.core.market import NS_PER_S
-from momentum_lab.gateway.history import HistoryBar, bars
+from momentum_lab.gateway.history_bars import HistoryBar, bars
 from momentum_lab.gateway.market_events import HaltChange, QuoteChange, Trade
 from momentum_lab.gateway.streams import PAST_LIMIT, REAL_TIME_S, RealTimeBars
 from momentum_lab.gateway.ticks import FROZEN, LIVE, QuoteLine

@@ -7,7 +7,8 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol, TypeVar
 
-from momentum_lab.gateway.history import HistoryBar, HistoryQuery
+from momentum_lab.gateway.history import HistoryQuery
+from momentum_lab.gateway.history_bars import HistoryBar
 from momentum_lab.gateway.streams import Depth, RealTimeBars, TickByTick
 from momentum_lab.gateway.ticks import LIVE, NewsLine, QuoteLine
 

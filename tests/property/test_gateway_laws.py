@@ -17,7 +17,8 @@ from momentum_lab.core.market import NS_PER_S, Side
 from momentum_lab.gateway import state
 from momentum_lab.gateway.checks import Rules
 from momentum_lab.gateway.exchange import Exchange
-from momentum_lab.gateway.history import BAR_SECONDS, bars, parse_query
+from momentum_lab.gateway.history import BAR_SECONDS, parse_query
+from momentum_lab.gateway.history_bars import bars
 from momentum_lab.gateway.market import Market
 from momentum_lab.gateway.market_events import HaltChange, Trade
 from momentum_lab.gateway.orders import (

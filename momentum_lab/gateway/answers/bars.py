@@ -10,7 +10,8 @@ from momentum_lab.core.market import NS_PER_S
 from momentum_lab.gateway import messages
 from momentum_lab.gateway.answers.allowance import check_history
 from momentum_lab.gateway.answers.past import send_schedule
-from momentum_lab.gateway.history import KEPT_KINDS, SCHEDULE, bars, no_data, parse_query
+from momentum_lab.gateway.history import KEPT_KINDS, SCHEDULE, no_data, parse_query
+from momentum_lab.gateway.history_bars import bars
 from momentum_lab.gateway.refusal import RefusedError, invalid
 from momentum_lab.gateway.subscriptions import KeptBars
 from momentum_lab.gateway.wire import Request

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from momentum_lab.core.market import NS_PER_S
-from momentum_lab.gateway.history import HistoryBar, bars, parse_end, parse_query, time_text
+from momentum_lab.gateway.history import parse_end, parse_query, time_text
+from momentum_lab.gateway.history_bars import HistoryBar, bars
 from momentum_lab.gateway.hours import Hours
 from momentum_lab.gateway.market import Market
 from momentum_lab.gateway.refusal import RefusedError

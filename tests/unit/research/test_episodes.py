@@ -7,7 +7,8 @@ import pytest
 
 from momentum_lab.core.candle import MINUTE_NS
 from momentum_lab.core.market import NS_PER_S
-from momentum_lab.gateway.history import bars, parse_query
+from momentum_lab.gateway.history import parse_query
+from momentum_lab.gateway.history_bars import bars
 from momentum_lab.gateway.hours import Hours
 from momentum_lab.gateway.market import Market
 from momentum_lab.gateway.market_events import MarketEvent, Trade
