@@ -5,23 +5,25 @@ tape counts once it has ended, so no answer ever shows the future. Volumes are s
 protocol 175 on), the bar count is the number of rows in it.
 
 BID, ASK and MIDPOINT bars are made of the tape's quotes, each beginning with the quote that holds
-at its start; where the tape has none they are the spread model applied to the trade prices.
-Intervals in which nothing happened give no bar of any kind. Bars begin on the grid of the local
-day; in the regular session the first one begins with the session. A week's or month's bar carries
-the date of its first session on the tape.
+at its start; where the tape has none they are the spread model applied to the trade prices. A quote
+that stands still goes on giving bars to the end of its date's session, while an interval without
+trades gives no bar of trades. Bars begin on the grid of the local day; in the regular session the
+first one begins with the session. A week's or month's bar carries the date of its first session on
+the tape.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from momentum_lab.core.market import NS_PER_S
 from momentum_lab.gateway.history import MONTH_S, QUOTE_KINDS, WEEK_S, HistoryQuery
 from momentum_lab.gateway.hours import Hours
-from momentum_lab.gateway.line import DAY_S, Array, Line, QuoteTrack
+from momentum_lab.gateway.line import DAY_S, EPOCH, Array, Line, QuoteTrack, groups
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,18 +44,86 @@ def bars(line: Line, query: HistoryQuery, *, now_ns: int) -> list[HistoryBar]:
     """Return the bars of a query in time order; none of them knows anything after `now_ns`."""
     until_ns = min(query.end_ns, now_ns)
     if query.what in QUOTE_KINDS and len(line.quotes):
-        return list(_quote_bars(line.quotes, query, until_ns=until_ns, hours=line.hours))
-    rows = np.arange(
-        int(np.searchsorted(line.start_ns, query.start_ns, side="left")), line.n_known(until_ns)
-    )
-    wanted = line.is_told[rows]
-    if query.is_regular:
-        wanted &= line.is_regular[rows]
-    rows = rows[wanted]
+        return list(_quote_bars(line, query, until_ns=until_ns))
+    masks = [line.is_told, line.is_regular] if query.is_regular else [line.is_told]
+    n_known = line.n_known(until_ns)
+    rows = _places(line.start_ns, line.day, masks, query, n_known=n_known, hours=line.hours)
     if not len(rows):
         return []
+    found = _trade_bars(line, rows, query)
+    if query.what in QUOTE_KINDS:
+        standing = ((bar, partial(flat_bar, bar.close)) for bar in found)
+        found = _carried(standing, query, until_ns=until_ns, line=line)
     reshape = _reshaper(line, query.what)
-    return [reshape(bar) for bar in _trade_bars(line, rows, query)]
+    return [reshape(bar) for bar in found]
+
+
+def flat_bar(price: float, start_ns: int) -> HistoryBar:
+    """Return the bar of an interval without trades."""
+    return HistoryBar(start_ns, price, price, price, price, volume=0, vwap=price, n_bars=0)
+
+
+def _places(
+    began_ns: Array,
+    day: Array,
+    masks: Sequence[Array],
+    query: HistoryQuery,
+    *,
+    n_known: int,
+    hours: Hours,
+) -> Array:
+    """Return which rows or quotes the bars of a query are made of.
+
+    Of bars that a standing quote makes also the last one before the query, if it is of its date.
+    """
+    since = first = int(np.searchsorted(began_ns, query.start_ns, side="left"))
+    if query.what in QUOTE_KINDS and query.seconds < DAY_S:
+        first_day = (hours.day(query.start_ns) - EPOCH).days
+        since = int(np.searchsorted(day, first_day, side="left"))
+    places = np.arange(since, n_known)
+    for mask in masks:
+        places = places[mask[places]]
+    n_before = int(np.searchsorted(places, first))
+    return places[max(0, n_before - 1) :]
+
+
+def _carried(
+    found: Iterable[tuple[HistoryBar, Callable[[int], HistoryBar]]],
+    query: HistoryQuery,
+    *,
+    until_ns: int,
+    line: Line,
+) -> Iterator[HistoryBar]:
+    """Yield bars of quotes, and between them those of intervals in which the quote stood still.
+
+    Args:
+        found: each bar with what makes a later one, by its start, of the quote at its end.
+        query: what was asked for; bars that begin before it are left out.
+        until_ns: where they end.
+        line: of what.
+    """
+    pairs = list(found)
+    ends_ns = [*(bar.start_ns for bar, _ in pairs[1:]), until_ns]
+    for (bar, later), end_ns in zip(pairs, ends_ns, strict=True):
+        if bar.start_ns >= query.start_ns:
+            yield bar
+        for start_ns in _starts_after(bar.start_ns, query, line=line):
+            if start_ns >= end_ns:
+                break
+            if start_ns >= query.start_ns:
+                yield later(start_ns)
+
+
+def _starts_after(start_ns: int, query: HistoryQuery, *, line: Line) -> Iterable[int]:
+    """Return where the bars after one begin, to the end of the session of its date."""
+    # A tape without extended hours knows no other session than the regular one.
+    regular = query.is_regular or not line.has_extended_hours
+    session = line.hours.session(line.hours.day(start_ns), regular=regular)
+    if query.seconds >= DAY_S or session is None:
+        return ()
+    step_ns = query.seconds * NS_PER_S
+    first_ns = start_ns - line.hours.second_of_day(start_ns) % query.seconds * NS_PER_S + step_ns
+    return range(first_ns, session[1], step_ns)
 
 
 def _keys(day: Array, second_of_day: Array, seconds: int) -> Array:
@@ -69,12 +139,6 @@ def _keys(day: Array, second_of_day: Array, seconds: int) -> Array:
     return keys
 
 
-def _groups(keys: Array) -> tuple[Array, Array]:
-    """Return the first and the last place of each run of equal keys."""
-    first = np.flatnonzero(np.concatenate(([True], keys[1:] != keys[:-1])))
-    return first, np.concatenate((first[1:], [len(keys)])) - 1
-
-
 def _bar_start(at_ns: int, second_of_day: int, query: HistoryQuery, *, hours: Hours) -> int:
     """Return the start of the bar that an instant falls into."""
     if query.seconds >= DAY_S:
@@ -85,7 +149,7 @@ def _bar_start(at_ns: int, second_of_day: int, query: HistoryQuery, *, hours: Ho
 
 
 def _trade_bars(line: Line, rows: Array, query: HistoryQuery) -> Iterator[HistoryBar]:
-    first, last = _groups(_keys(line.day[rows], line.second_of_day[rows], query.seconds))
+    first, last = groups(_keys(line.day[rows], line.second_of_day[rows], query.seconds))
     begins, ends = rows[first], rows[last]
     columns = (
         line.start_ns[begins],
@@ -114,25 +178,29 @@ def _trade_bars(line: Line, rows: Array, query: HistoryQuery) -> Iterator[Histor
         )
 
 
-def _quote_bars(
-    quotes: QuoteTrack, query: HistoryQuery, *, until_ns: int, hours: Hours
-) -> Iterator[HistoryBar]:
-    usable = {"BID": quotes.bid > 0, "ASK": quotes.ask > 0}.get(query.what, quotes.is_two_sided)
-    if query.is_regular:
-        usable = usable & quotes.is_regular
-    places = np.flatnonzero(usable[: quotes.n_known(until_ns)])
-    keys = _keys(quotes.day[places], quotes.second_of_day[places], query.seconds)
+def _quote_bars(line: Line, query: HistoryQuery, *, until_ns: int) -> Iterator[HistoryBar]:
+    quotes, what = line.quotes, query.what
+    usable = {"BID": quotes.bid > 0, "ASK": quotes.ask > 0}.get(what, quotes.is_two_sided)
+    masks = [usable, quotes.is_regular] if query.is_regular else [usable]
+    n_known = quotes.n_known(until_ns)
+    places = _places(quotes.at_ns, quotes.day, masks, query, n_known=n_known, hours=line.hours)
     if not len(places):
-        return
-    for a, b in zip(*_groups(keys), strict=True):
-        at_ns = int(quotes.at_ns[places[a]])
-        start_ns = _bar_start(at_ns, int(quotes.second_of_day[places[a]]), query, hours=hours)
-        if start_ns < query.start_ns:
-            continue
-        holds = a > 0 and quotes.day[places[a - 1]] == quotes.day[places[a]]
-        own = places[a - 1 if holds else a : b + 1]
+        return iter(())
+
+    def made(own: Array, start_ns: int) -> HistoryBar:
         end_ns = min(until_ns, start_ns + query.seconds * NS_PER_S)
-        yield _quote_bar(quotes, own, query.what, start_ns=start_ns, end_ns=end_ns)
+        return _quote_bar(quotes, own, what, start_ns=start_ns, end_ns=end_ns)
+
+    def found() -> Iterator[tuple[HistoryBar, Callable[[int], HistoryBar]]]:
+        keys = _keys(quotes.day[places], quotes.second_of_day[places], query.seconds)
+        for a, b in zip(*groups(keys), strict=True):
+            at_ns, second = (int(of[places[a]]) for of in (quotes.at_ns, quotes.second_of_day))
+            start_ns = _bar_start(at_ns, second, query, hours=line.hours)
+            holds = a > 0 and quotes.day[places[a - 1]] == quotes.day[places[a]]
+            bar = made(places[a - 1 if holds else a : b + 1], start_ns)
+            yield bar, partial(made, places[b : b + 1])
+
+    return _carried(found(), query, until_ns=until_ns, line=line)
 
 
 def _quote_bar(

@@ -73,6 +73,11 @@ class Hours:
         self._day_cache = (*bounds, found)
         return found
 
+    def second_of_day(self, at_ns: int) -> int:
+        """Return the local time in seconds."""
+        local = self.local(at_ns)
+        return (local.hour * 60 + local.minute) * 60 + local.second
+
     def instant(self, day: date, at: time) -> int:
         """Return the instant of a local date and time, UTC epoch nanoseconds."""
         return round(datetime.combine(day, at, tzinfo=self._zone).timestamp()) * NS_PER_S

@@ -64,6 +64,21 @@ class DayPrices(NamedTuple):
     close: float | None
 
 
+class _Dates(NamedTuple):
+    """The dates of which anything was told, as arrays.
+
+    Attributes:
+        day: days since 1970.
+        open, close: float64, US dollars, as of `DayPrices`.
+        first_row: where the regular session begins among the rows, 0 without one.
+    """
+
+    day: Array
+    open: Array
+    close: Array
+    first_row: Array
+
+
 class QuoteTrack:
     """The quotes of one symbol.
 
@@ -142,6 +157,7 @@ class Line:
         day: int64, local date of the start as days since 1970.
         second_of_day: int64, local time of the start.
         is_regular: bool, whether the row lies in a regular session.
+        has_extended_hours: whether any row or quote lies outside the regular sessions.
         is_told: bool, False for rows that fell into a halt which the tape did not know.
     """
 
@@ -161,16 +177,13 @@ class Line:
         self.conditions = rows["conditions"].astype(str).tolist()
         self.day, self.second_of_day = _local_clock(self.start_ns, hours.zone_name)
         self.is_regular = _in_sessions(self.start_ns, self.day, hours)
+        self.has_extended_hours = not (self.is_regular.all() and self.quotes.is_regular.all())
         self.is_told = np.ones(len(self.start_ns), dtype=bool)
         self.hours = hours
         self._modelled: dict[float, BestQuote] = {}
-        self._dates, self._totals = self._day_totals()
+        self._dates = self._dates_of()
+        self._totals = self._day_totals()
         self._chunks: dict[int, list[Trade]] = {}
-
-    @property
-    def has_extended_hours(self) -> bool:
-        """Whether any row lies outside the regular sessions."""
-        return bool((~self.is_regular).any())
 
     def n_known(self, now_ns: int) -> int:
         """Return how many rows have ended by `now_ns`."""
@@ -187,7 +200,8 @@ class Line:
 
     def recount(self) -> None:
         """Count the day's totals anew, after rows were hidden."""
-        self._dates, self._totals = self._day_totals()
+        self._dates = self._dates_of()
+        self._totals = self._day_totals()
         self._chunks.clear()
 
     def has_quote_between(self, after_ns: int, until_ns: int) -> bool:
@@ -256,10 +270,9 @@ class Line:
         Without any trade on the tape the last middle before that date stands for the close.
         """
         today = self.hours.day(now_ns)
-        place = int(np.searchsorted(self._dates.index, (today - EPOCH).days)) - 1
+        place = int(np.searchsorted(self._dates.day, (today - EPOCH).days)) - 1
         if place >= 0:
-            opened, closed = self._dates.iloc[place]
-            return DayPrices(float(opened), float(closed))
+            return DayPrices(float(self._dates.open[place]), float(self._dates.close[place]))
         middle = None
         if not len(self.start_ns):
             middle = self.quotes.last_middle(self.hours.instant(today, time(0)) - 1)
@@ -324,11 +337,9 @@ class Line:
         )
         return [Trade(*row) for row in rows]
 
-    def _day_totals(self) -> tuple[pd.DataFrame, Mapping[str, Array]]:
-        """Return open and close of each date, and the running totals of each row."""
+    def _day_totals(self) -> Mapping[str, Array]:
         frame = pd.DataFrame(
             {
-                "open": self.open,
                 "high": self.high,
                 "low": self.low,
                 "close": self.close,
@@ -338,25 +349,46 @@ class Line:
         )
         # What nobody was told of counts for nothing, wherever it stands.
         frame.loc[~self.is_told, ["volume", "paid"]] = 0
-        frame.loc[~self.is_told, ["open", "high", "low", "close"]] = np.nan
+        frame.loc[~self.is_told, ["high", "low", "close"]] = np.nan
         days = frame.groupby(self.day)
         volume, paid = days["volume"].cumsum(), days["paid"].cumsum()
-        ends = {"open": "first", "close": "last"}
-        regular = frame[self.is_regular].groupby(self.day[self.is_regular]).agg(ends)
-        dates = regular.combine_first(days.agg(ends))
-        own, before = (table.reindex(self.day) for table in (dates, dates.shift(1)))
+        dates = self._dates
+        own = np.searchsorted(dates.day, self.day)
         # A date that has a regular session opens with it, and until then has the open of before.
-        n_regular = pd.Series(self.is_regular).groupby(self.day).cumsum().to_numpy()
-        has_opened = (n_regular > 0) | ~np.isin(self.day, regular.index)
-        totals = {
+        has_opened = np.arange(len(self.day)) >= np.append(dates.first_row, 0)[own]
+        unknown = [math.nan]
+        opened, closed = (np.concatenate((unknown, of)) for of in (dates.open, dates.close))
+        return {
             "volume": volume.to_numpy("int64"),
-            "open": np.where(has_opened, own["open"], before["open"]),
+            "open": np.where(has_opened, np.append(dates.open, unknown)[own], opened[own]),
             "high": days["high"].cummax().to_numpy("float64"),
             "low": days["low"].cummin().to_numpy("float64"),
             "vwap": (paid / volume).fillna(frame["close"]).to_numpy("float64"),
-            "previous_close": before["close"].to_numpy("float64"),
+            "previous_close": closed[own],
         }
-        return dates.dropna(), totals
+
+    def _dates_of(self) -> _Dates:
+        day = np.unique(self.day[self.is_told])
+        opened, closed = np.empty((2, len(day)))
+        first_row = np.zeros(len(day), dtype="int64")
+        for has_session, rows in (
+            (False, np.flatnonzero(self.is_told)),
+            (True, np.flatnonzero(self.is_told & self.is_regular)),
+        ):
+            first, last = (rows[places] for places in groups(self.day[rows]))
+            own = np.searchsorted(day, self.day[first])
+            opened[own], closed[own] = self.open[first], self.close[last]
+            if has_session:
+                first_row[own] = first
+        return _Dates(day, opened, closed, first_row)
+
+
+def groups(keys: Array) -> tuple[Array, Array]:
+    """Return the first and the last place of each run of equal keys."""
+    ends = np.flatnonzero(keys[1:] != keys[:-1])
+    if not len(keys):
+        return ends, ends
+    return np.concatenate(([0], ends + 1)), np.concatenate((ends, [len(keys) - 1]))
 
 
 def with_quote(trade: Trade, quote: BestQuote | QuoteChange) -> Trade:

@@ -12,7 +12,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from momentum_lab.core.market import NS_PER_S
-from momentum_lab.gateway.history_bars import HistoryBar, bars
+from momentum_lab.gateway.history import QUOTE_KINDS
+from momentum_lab.gateway.history_bars import HistoryBar, bars, flat_bar
 from momentum_lab.gateway.market_events import HaltChange, QuoteChange, Trade
 from momentum_lab.gateway.streams import PAST_LIMIT, REAL_TIME_S, RealTimeBars
 from momentum_lab.gateway.ticks import FROZEN, LIVE, QuoteLine
@@ -136,17 +137,12 @@ class Streaming:
             )
 
     def _empty_bar(self, wanted: RealTimeBars, start_ns: int) -> HistoryBar | None:
-        """Return the bar of five seconds in which nothing happened: the last price, no volume."""
+        """Return the bar of five seconds without trades, None before the first of the date."""
         market = self._hub.market
-        line = market.lines[wanted.symbol]
-        if market.today(wanted.symbol) is None:
+        if wanted.query.what in QUOTE_KINDS or market.today(wanted.symbol) is None:
             return None
+        line = market.lines[wanted.symbol]
         day = replace(wanted.query, start_ns=0, end_ns=start_ns, seconds=REAL_TIME_S)
         recent = replace(day, start_ns=start_ns - 3600 * NS_PER_S)
         past = bars(line, recent, now_ns=start_ns) or bars(line, day, now_ns=start_ns)
-        if not past:
-            return None
-        price, volume = past[-1].close, min(past[-1].volume, 0)
-        # Volume, average and count of what is not traded are all -1.
-        vwap = price if volume == 0 else past[-1].vwap
-        return HistoryBar(start_ns, price, price, price, price, volume, vwap, volume)
+        return flat_bar(past[-1].close, start_ns) if past else None

@@ -305,5 +305,46 @@ def test_bid_and_ask_together_are_averages_over_time() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("what", "stood"),
+    [
+        ("BID", (103.0, 103.0, 103.0, 103.0)),
+        ("MIDPOINT", (101.0, 101.0, 101.0, 101.0)),
+        ("BID_ASK", (100.0, 102.0, 100.0, 102.0)),
+    ],
+)
+def test_a_quote_that_stands_still_goes_on_giving_bars(what: str, stood: tuple[float, ...]) -> None:
+    market = Market(tick_tape(quotes=QUOTES))
+    list(market.advance(NOON + 250 * NS_PER_S))
+    whole = ask(market, what_to_show=what, duration="1 D")
+    assert [bar.start_ns for bar in whole] == [NOON + n * MINUTE_NS for n in range(5)]
+    late = ask(market, what_to_show=what, duration="120 S")
+    assert late == whole[-2:]
+    assert [(bar.open, bar.high, bar.low, bar.close, bar.volume) for bar in late] == [
+        (*stood, -1),
+        (*stood, -1),
+    ]
+
+
+def test_a_modelled_quote_stands_still_between_trades() -> None:
+    rows = [second(NOON, 100.0), second(NOON + 130 * NS_PER_S, 101.0)]
+    market = Market(second_tape(rows), start_ns=NOON + 200 * NS_PER_S)
+    middles = ask(market, what_to_show="MIDPOINT", duration="1 D")
+    assert [bar.close for bar in middles] == [99.995, 99.995, 100.995, 100.995]
+    assert middles[-1:] == ask(market, what_to_show="MIDPOINT", duration="60 S")
+    assert [bar.close for bar in ask(market, duration="1 D")] == [100.0, 101.0]
+
+
+@pytest.mark.parametrize("rth", [True, False])
+def test_a_quote_stands_still_until_the_end_of_its_session(rth: bool) -> None:
+    rows = [second(CLOSE - DAY_NS - 3 * MINUTE_NS, 95.0), second(OPEN + 2 * MINUTE_NS, 100.0)]
+    market = Market(second_tape(rows), start_ns=OPEN + 4 * MINUTE_NS)
+    found = ask(market, what_to_show="ASK", duration="2 D", use_rth=rth)
+    assert [bar.start_ns for bar in found] == [
+        *(CLOSE - DAY_NS - n * MINUTE_NS for n in (3, 2, 1)),
+        *(OPEN + n * MINUTE_NS for n in (2, 3)),
+    ]
+
+
 def test_a_tape_of_quotes_has_no_bars_of_trades() -> None:
     assert quoted("TRADES") == []
