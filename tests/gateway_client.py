@@ -76,6 +76,19 @@ def errors_of(ib: IB) -> list[tuple[int, int]]:
     return found
 
 
+def heard(ib: IB, name: str) -> list[tuple[Any, ...]]:
+    """Collect what one callback of the client is told from now on, without the request id."""
+    found: list[tuple[Any, ...]] = []
+    original = getattr(ib.wrapper, name)
+
+    def both(*values: Any) -> None:
+        found.append(values[1:])
+        original(*values)
+
+    setattr(ib.wrapper, name, both)
+    return found
+
+
 class RawClient:
     """A client that writes and reads frames itself.
 

@@ -17,6 +17,7 @@ from tests.gateway_client import (
     RawClient,
     connected,
     errors_of,
+    heard,
     news_tape,
     play,
     raw_client,
@@ -44,7 +45,7 @@ def told(tick: NewsTick) -> tuple[str, str, int]:
     return tick.providerCode, tick.articleId, tick.timeStamp
 
 
-def heard(ib: IB) -> list[NewsTick]:
+def headlines(ib: IB) -> list[NewsTick]:
     found: list[NewsTick] = []
     ib.tickNewsEvent += found.append
     return found
@@ -129,11 +130,24 @@ async def test_a_cancelled_line_is_silent(tmp_path: Path) -> None:
         assert ticker.last == 101.19
 
 
-async def test_a_snapshot_ends_by_itself(tmp_path: Path) -> None:
+@pytest.mark.parametrize("regulatory", [False, True])
+async def test_a_snapshot_ends_by_itself(tmp_path: Path, regulatory: bool) -> None:
     async with standing_gateway(TAPE, tmp_path) as gateway, connected(gateway.port) as ib:
-        (ticker,) = await ib.reqTickersAsync(spy())
-        assert ticker.last == 101.19
+        ends = heard(ib, "tickSnapshotEnd")
+        ticker = ib.reqMktData(spy(), "", not regulatory, regulatory)
+        await play(gateway, 2, ib)
+        assert (ticker.last, len(ends)) == (101.19, 1)
         assert not gateway.hub.has_streamed
+
+
+async def test_a_snapshot_has_no_generic_ticks_and_no_news(tmp_path: Path) -> None:
+    async with standing_gateway(TAPE, tmp_path) as gateway, connected(gateway.port) as ib:
+        found = errors_of(ib)
+        ib.client.reqMktData(7, spy(), "233", True, False, [])
+        ib.client.reqMktData(8, spy(), "233", False, True, [])
+        ib.client.reqMktData(9, news_tape(), "", True, False, [])
+        await settle(ib)
+    assert found == [(7, 414), (8, 414), (9, 321)]
 
 
 async def test_an_id_in_use_and_an_unknown_id_are_errors(tmp_path: Path) -> None:
@@ -227,7 +241,7 @@ async def test_regular_bars_asked_for_before_the_bell_run_on_into_the_session(
 
 async def test_a_provider_tape_tells_every_headline_of_its_provider(tmp_path: Path) -> None:
     async with standing_gateway(TAPE, tmp_path) as gateway, connected(gateway.port) as ib:
-        found = heard(ib)
+        found = headlines(ib)
         ib.reqMktData(news_tape("BRFG"), "mdoff,292")
         await play(gateway, 10, ib)
     assert [told(tick) for tick in found] == [
@@ -239,7 +253,7 @@ async def test_a_provider_tape_tells_every_headline_of_its_provider(tmp_path: Pa
 
 async def test_a_stocks_news_names_the_stock_and_starts_with_the_past(tmp_path: Path) -> None:
     async with standing_gateway(TAPE, tmp_path) as gateway, connected(gateway.port) as ib:
-        found = heard(ib)
+        found = headlines(ib)
         ib.reqMktData(spy(), "mdoff,292")
         await play(gateway, 10, ib)
         assert [tick.articleId[-1] for tick in found] == ["1", "2", "4"]

@@ -16,7 +16,7 @@ from momentum_lab.gateway.limits import Limits
 from momentum_lab.gateway.server import Gateway
 from momentum_lab.records.tape import Tape
 from momentum_lab.records.tape_ticks import HALTED_BY_VOLATILITY, LIMIT_STATE, TRADING
-from tests.gateway_client import connected, errors_of, play, settle, spy, standing_gateway
+from tests.gateway_client import connected, errors_of, heard, play, settle, spy, standing_gateway
 from tests.gateway_factories import (
     CLOSE,
     NOON,
@@ -47,19 +47,6 @@ async def desk(tape: Tape, folder: Path, **settings: Any) -> AsyncIterator[tuple
     async with standing_gateway(tape, folder, **settings) as gateway, connected(gateway.port) as ib:
         await ib.qualifyContractsAsync(spy())
         yield gateway, ib
-
-
-def heard(ib: IB, name: str) -> list[tuple[Any, ...]]:
-    """Collect the arguments of one callback of the client."""
-    found: list[tuple[Any, ...]] = []
-    original = getattr(ib.wrapper, name)
-
-    def both(*values: Any) -> None:
-        found.append(values[1:])
-        original(*values)
-
-    setattr(ib.wrapper, name, both)
-    return found
 
 
 def line(ib: IB) -> Ticker:

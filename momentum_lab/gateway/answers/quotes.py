@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from momentum_lab.gateway.session import Session
 
 ALL_SYMBOLS = "*"
-NOT_SUBSCRIBED, SHOWN_DELAYED = 354, 10167
+NOT_SUBSCRIBED, NO_SNAPSHOT, SHOWN_DELAYED = 354, 414, 10167
 
 
 def _market_data(session: Session, request: Request) -> None:
@@ -39,7 +39,7 @@ def _market_data(session: Session, request: Request) -> None:
     if generics.providers - session.hub.catalog.feeds.keys():
         # The broker's word for a news provider that the user has not subscribed to.
         raise invalid(f"Incorrect generic tick list of {request['generic_ticks']}.")
-    if request["snapshot"]:
+    if request["snapshot"] or request["regulatory_snapshot"]:
         _snapshot(session, req_id, listed, request["generic_ticks"])
         return
     if isinstance(listed, NewsFeed):
@@ -58,8 +58,11 @@ def _check_line(session: Session, req_id: int) -> None:
 
 
 def _snapshot(session: Session, req_id: int, listed: Listed, generic_ticks: str) -> None:
-    if generic_ticks or isinstance(listed, NewsFeed):
-        raise invalid("Snapshot market data subscription is not applicable to generic ticks")
+    if generic_ticks:
+        text = "Snapshot market data subscription is not applicable to generic ticks"
+        raise RefusedError(NO_SNAPSHOT, text)
+    if isinstance(listed, NewsFeed):
+        raise invalid("News cannot be had as a snapshot")
     _open_line(session, _line(session, req_id, listed, Generics()), listed)
     session.send("tickSnapshotEnd", req_id=req_id)
 
