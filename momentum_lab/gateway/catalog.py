@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from momentum_lab.core.market import Instrument
+from momentum_lab.gateway.price_steps import rules_of
 from momentum_lab.gateway.refusal import no_definition
 from momentum_lab.records.tape import Tape, TapeHeadline
 
@@ -44,11 +45,13 @@ class Catalog:
     Attributes:
         instruments: symbol -> stock.
         feeds: provider code -> news feed.
+        market_rules: price steps -> number of their rule.
     """
 
     def __init__(self, tape: Tape) -> None:
         """List the tape's instruments and providers."""
         self.instruments = dict(tape.instruments)
+        self.market_rules = rules_of(self.instruments.values())
         self.feeds = {
             code: NewsFeed(code, name, _FIRST_NEWS_CON_ID + n)
             for n, (code, name) in enumerate(sorted(tape.providers.items()))

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from momentum_lab.core.market import EPSILON, NS_PER_S
 from momentum_lab.errors import ParameterError
-from momentum_lab.gateway.matching import is_on_grid
 from momentum_lab.gateway.orders import (
     AT_CLOSE,
     LIMITED,
@@ -16,6 +15,7 @@ from momentum_lab.gateway.orders import (
     TRAILING,
     Ticket,
 )
+from momentum_lab.gateway.price_steps import is_on_grid
 from momentum_lab.gateway.refusal import REJECTED, VALIDATION, RefusedError, invalid
 
 ORDER_TYPES = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from momentum_lab.core.fills import FillModel
-from momentum_lab.core.market import EPSILON, Instrument, Side
+from momentum_lab.core.market import EPSILON, Side
 from momentum_lab.gateway.market import Market
 from momentum_lab.gateway.market_events import Trade
 from momentum_lab.gateway.orders import (
@@ -123,12 +123,6 @@ def at_close(order: Order, close_usd: float) -> bool:
     if order.ticket.order_type != "LOC" or limit_usd is None:
         return True
     return (close_usd - limit_usd) * order.ticket.side.sign <= EPSILON
-
-
-def is_on_grid(instrument: Instrument, price_usd: float) -> bool:
-    """Return whether a price is a whole number of ticks."""
-    on_grid_usd = instrument.ticks(price_usd) * instrument.tick_usd
-    return abs(on_grid_usd - price_usd) <= instrument.tick_usd / 1000
 
 
 def is_child(order: Order, parent: Order) -> bool:

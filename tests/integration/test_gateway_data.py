@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import anyio
 import anyio.to_thread
 import pytest
-from ib_insync import IB, Contract, NewsTick, Stock, util
+from ib_insync import IB, Contract, LimitOrder, NewsTick, Stock, util
 
 from momentum_lab.core.market import NS_PER_S
 from momentum_lab.gateway.limits import Limits
@@ -85,6 +86,25 @@ async def test_symbols_rules_and_news_feeds_can_be_looked_up(tmp_path: Path) -> 
     assert [(step.lowEdge, step.increment) for step in rule] == [(0.0, 0.01)]
     assert [feed.contract.symbol for feed in feeds] == ["BRFG:BRFG_ALL"]
     assert [provider.code for provider in providers] == ["BRFG", "DJNL"]
+
+
+async def test_the_market_rule_of_a_low_price_agrees_with_its_tick_and_its_orders(
+    tmp_path: Path,
+) -> None:
+    low = replace(TAPE.instruments["IBM"], tick_usd=0.0001)
+    tape = replace(TAPE, instruments={**TAPE.instruments, "IBM": low})
+    async with standing_gateway(tape, tmp_path) as gateway, connected(gateway.port) as ib:
+        contract = Stock("IBM", "SMART", "USD")
+        (details,) = await ib.reqContractDetailsAsync(contract)
+        (rule_id,) = set(details.marketRuleIds.split(","))
+        rule: Any = await ib.reqMarketRuleAsync(int(rule_id))
+        found = errors_of(ib)
+        for price in (0.5123, 1.5123):
+            ib.placeOrder(contract, LimitOrder("BUY", 1, price, tif="GTC"))
+        await settle(ib)
+    assert details.minTick == 0.0001
+    assert [(step.lowEdge, step.increment) for step in rule] == [(0.0, 0.0001), (1.0, 0.01)]
+    assert [code for _, code in found] == [110]
 
 
 async def test_quotes_follow_the_tape(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from momentum_lab.gateway.catalog import (
     NewsFeed,
 )
 from momentum_lab.gateway.checks import ORDER_TYPES
+from momentum_lab.gateway.price_steps import steps_of
 from momentum_lab.gateway.refusal import invalid, no_definition
 from momentum_lab.gateway.wire import Request
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from momentum_lab.gateway.hub import Hub
     from momentum_lab.gateway.session import Session
 
-MARKET_RULE_ID = 26
 AGGREGATE_GROUP = 1
 _N_SESSIONS_TOLD = 5
 
@@ -53,6 +53,7 @@ def _details(hub: Hub, listed: Listed, exchange: str) -> dict[str, Any]:
             "time_zone_id": hub.market.hours.zone_name,
             "stock_type": "",
         }
+    rule_id = hub.catalog.market_rules[steps_of(listed)]
     return {
         "symbol": listed.symbol,
         "exchange": exchange or "SMART",
@@ -70,7 +71,7 @@ def _details(hub: Hub, listed: Listed, exchange: str) -> dict[str, Any]:
         "trading_hours": _hours_text(hub, regular=False),
         "liquid_hours": _hours_text(hub, regular=True),
         # One rule for each exchange, in the order of valid_exchanges.
-        "market_rule_ids": ",".join([str(MARKET_RULE_ID)] * len(VALID_EXCHANGES.split(","))),
+        "market_rule_ids": ",".join([str(rule_id)] * len(VALID_EXCHANGES.split(","))),
         "stock_type": listed.stock_type,
     }
 
@@ -108,10 +109,12 @@ def _matching_symbols(session: Session, request: Request) -> None:
 
 def _market_rule(session: Session, request: Request) -> None:
     rule_id = request["market_rule_id"]
-    if rule_id != MARKET_RULE_ID:
-        raise invalid(f"Unknown market rule {rule_id}")
-    increments = [{"low_edge": 0.0, "increment": 0.01}]
-    session.send("marketRule", market_rule_id=rule_id, increments=increments)
+    for steps, number in session.hub.catalog.market_rules.items():
+        if number == rule_id:
+            increments = [{"low_edge": low, "increment": step} for low, step in steps]
+            session.send("marketRule", market_rule_id=rule_id, increments=increments)
+            return
+    raise invalid(f"Unknown market rule {rule_id}")
 
 
 def _option_parameters(session: Session, request: Request) -> None:
