@@ -15,6 +15,7 @@ from momentum_lab.gateway.orders import (
     OrderError,
     OrderShown,
     OwnedEvent,
+    Position,
     PositionChanged,
     StatusShown,
     WhatIfShown,
@@ -31,9 +32,7 @@ if TYPE_CHECKING:
 def tell_event(hub: Hub, event: ExchangeEvent) -> None:
     """Tell one event of the exchange to those it concerns."""
     if isinstance(event, PositionChanged):
-        for session in hub.sessions.values():
-            if session.subscriptions.has_positions:
-                session.send("position", **account_messages.position(hub.account, event.position))
+        _tell_position(hub, event.position)
         return
     if isinstance(event, AccountChanged):
         tell_account(hub)
@@ -43,6 +42,15 @@ def tell_event(hub: Hub, event: ExchangeEvent) -> None:
         if client_id == owner_id or (_is_public(event) and _hears_all(hub, session)):
             name, values = _message(event, hub, session.version)
             session.send(name, **values)
+
+
+def _tell_position(hub: Hub, held: Position) -> None:
+    values = account_messages.position(hub.account, held)
+    for session in hub.sessions.values():
+        if session.subscriptions.has_positions:
+            session.send("position", **values)
+        for req_id in sorted(session.subscriptions.positions_multi):
+            session.send("positionMulti", req_id=req_id, **values)
 
 
 def _is_public(event: OwnedEvent) -> bool:

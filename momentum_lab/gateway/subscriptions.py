@@ -98,6 +98,7 @@ class Subscriptions:
     multi: set[int] = field(default_factory=set)
     pnl: set[int] = field(default_factory=set)
     pnl_single: dict[int, str] = field(default_factory=dict)
+    positions_multi: set[int] = field(default_factory=set)
     has_positions: bool = False
     has_account: bool = False
     has_bulletins: bool = False

@@ -9,7 +9,7 @@ import pytest
 from ib_insync import IB, Contract, MarketOrder, Stock
 
 from momentum_lab.core.market import NS_PER_S
-from tests.gateway_client import LIMIT_S, connected, play, settle, spy, standing_gateway
+from tests.gateway_client import LIMIT_S, connected, heard, play, settle, spy, standing_gateway
 from tests.gateway_factories import CLOSE, DAY_NS, NOON, OPEN, second, second_tape, seconds
 
 pytestmark = pytest.mark.anyio
@@ -56,3 +56,21 @@ async def test_profits_of_a_day_are_counted_from_the_last_regular_close(tmp_path
         assert singles[0].dailyPnL < 100.0
         assert singles[1].dailyPnL < 80.0
         assert whole.dailyPnL == pytest.approx(sum(single.dailyPnL for single in singles))
+
+
+async def test_positions_under_a_request_id_are_told_until_they_are_cancelled(
+    tmp_path: Path,
+) -> None:
+    tape = second_tape(seconds([100.0] * 30, volume=4_000))
+    async with standing_gateway(tape, tmp_path) as gateway, connected(gateway.port) as ib:
+        told = heard(ib, "positionMulti")
+        await play(gateway, 2, ib)
+        await trade(ib, spy(), "BUY", 100)
+        for req_id in (71, 72):
+            ib.client.reqPositionsMulti(req_id, ACCOUNT, "")
+        await settle(ib)
+        assert [values[3] for values in told] == [100.0, 100.0]
+        ib.client.cancelPositionsMulti(72)
+        await trade(ib, spy(), "SELL", 40)
+        await settle(ib)
+        assert [values[3] for values in told[2:]] == [60.0]

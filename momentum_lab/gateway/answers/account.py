@@ -95,6 +95,7 @@ def _positions(session: Session, _request: Request) -> None:
 
 def _positions_multi(session: Session, request: Request) -> None:
     _check_account(session, request["account"])
+    session.subscriptions.positions_multi.add(request["req_id"])
     for held in session.hub.account.positions_today():
         values = account_messages.position(session.hub.account, held)
         session.send("positionMulti", req_id=request["req_id"], **values)
@@ -147,7 +148,7 @@ ANSWERS: Mapping[str, Callable[[Session, Request], None]] = {
     "reqPositions": _positions,
     "cancelPositions": _cancel_positions,
     "reqPositionsMulti": _positions_multi,
-    "cancelPositionsMulti": _nothing,
+    "cancelPositionsMulti": _cancel(lambda s, n: s.positions_multi.discard(n)),
     "reqPnL": _pnl,
     "cancelPnL": _cancel(lambda s, n: s.pnl.discard(n)),
     "reqPnLSingle": _pnl_single,
