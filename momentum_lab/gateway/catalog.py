@@ -60,10 +60,12 @@ class Catalog:
         self._by_con_id = {item.con_id: item for item in listed}
 
     def find(self, contract: Mapping[str, Any]) -> list[Listed]:
-        """Return everything that fits a contract; the contract id alone decides where given."""
+        """Return everything that fits a contract; beside an id only its exchange matters."""
         if contract["con_id"] > 0:
             listed = self._by_con_id.get(contract["con_id"])
-            return [] if listed is None else [listed]
+            if listed is None or not _is_traded_on(listed, contract["exchange"]):
+                return []
+            return [listed]
         if contract["sec_type"] == "NEWS":
             return [feed for feed in self.feeds.values() if _fits_feed(feed, contract)]
         return [item for item in self.instruments.values() if _fits_stock(item, contract)]
@@ -120,7 +122,7 @@ def _fits_stock(instrument: Instrument, contract: Mapping[str, Any]) -> bool:
         contract["sec_type"] in ("STK", "")
         and symbol == instrument.symbol
         and contract["currency"] in ("", instrument.currency)
-        and contract["exchange"] in ("", *VALID_EXCHANGES.split(","), "ISLAND")
+        and _is_traded_on(instrument, contract["exchange"])
         and is_listed_on(instrument, contract["primary_exchange"])
     )
 
@@ -133,4 +135,11 @@ def is_listed_on(instrument: Instrument, exchange: str) -> bool:
 
 
 def _fits_feed(feed: NewsFeed, contract: Mapping[str, Any]) -> bool:
-    return contract["exchange"] in ("", feed.provider) and contract["symbol"] in ("", feed.symbol)
+    return _is_traded_on(feed, contract["exchange"]) and contract["symbol"] in ("", feed.symbol)
+
+
+def _is_traded_on(listed: Listed, exchange: str) -> bool:
+    if isinstance(listed, NewsFeed):
+        return exchange in ("", listed.provider)
+    known = (*VALID_EXCHANGES.split(","), *NASDAQ_ALIASES, listed.primary_exchange)
+    return exchange in ("", *known)

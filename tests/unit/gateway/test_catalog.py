@@ -41,6 +41,7 @@ def test_a_stock_is_found_by_symbol_or_id(values: dict[str, object]) -> None:
         {"symbol": "SPY", "exchange": "SMART", "primary_exchange": "NYSE"},
         {"symbol": "SPY", "sec_type": "OPT", "exchange": "SMART"},
         {"con_id": 1, "symbol": "SPY"},
+        {"con_id": 756733, "exchange": "FOO"},
         {"sec_type": "NEWS", "exchange": "BRFG"},
     ],
 )
@@ -54,6 +55,8 @@ def test_a_news_feed_is_found_by_its_provider() -> None:
     (feed,) = CATALOG.find(contract(sec_type="NEWS", exchange="BRFG"))
     assert feed.symbol == "BRFG:BRFG_ALL"
     assert CATALOG.one(contract(sec_type="NEWS", symbol="BRFG:BRFG_ALL", exchange="BRFG")) == feed
+    assert CATALOG.one(contract(con_id=feed.con_id, exchange="BRFG")) == feed
+    assert CATALOG.find(contract(con_id=feed.con_id, exchange="SMART")) == []
     assert len(CATALOG.find(contract(sec_type="NEWS"))) == 2
 
 
