@@ -10,6 +10,10 @@ from momentum_lab.gateway.catalog import contract_of
 from momentum_lab.gateway.orders import Position
 from momentum_lab.gateway.voice import Message
 
+LEDGER = "$LEDGER"
+# What the whole account is counted in, and what it holds.
+LEDGER_CURRENCIES = ("BASE", "USD")
+
 
 def position(account: Account, held: Position) -> dict[str, Any]:
     """Return the fields of position."""
@@ -112,10 +116,37 @@ def account_summary(account: Account, req_id: int, tags: Iterable[str]) -> Itera
     """Yield the account values among `tags`, without an end mark; no tags means all."""
     known = account_values(account)
     for tag in tags or known:
-        if tag in known:
-            value, currency = known[tag]
-            values = {"req_id": req_id, "tag": tag, "value": value, "currency": currency}
+        if tag.startswith(LEDGER):
+            rows = _ledger_rows(account, tag)
+        else:
+            rows = [(tag, *known[tag])] if tag in known else []
+        for name, value, currency in rows:
+            values = {"req_id": req_id, "tag": name, "value": value, "currency": currency}
             yield "accountSummary", {**values, "account": account.code}
+
+
+def _ledger_rows(account: Account, tag: str) -> list[tuple[str, str, str]]:
+    """Return (name, value, currency) of a ledger: of the base currency, of all, or of one."""
+    _, _, wanted = tag.partition(":")
+    value = account.value()
+    money = {
+        "CashBalance": value.cash,
+        "TotalCashBalance": value.cash,
+        "AccruedCash": 0.0,
+        "StockMarketValue": value.position_value,
+        "NetLiquidationByCurrency": value.equity,
+        "UnrealizedPnL": value.unrealized,
+        "RealizedPnL": account.realized_today_usd(),
+        "ExchangeRate": 1.0,
+    }
+    texts = {key: f"{amount:.2f}" for key, amount in money.items()}
+    texts["AccountOrGroup"] = account.code
+    return [
+        (key, text, currency)
+        for currency in LEDGER_CURRENCIES
+        if wanted in ("ALL", currency) or (not wanted and currency == LEDGER_CURRENCIES[0])
+        for key, text in {**texts, "Currency": currency, "RealCurrency": currency}.items()
+    ]
 
 
 def pnl(account: Account, req_id: int) -> dict[str, Any]:

@@ -9,7 +9,16 @@ import pytest
 from ib_insync import IB, Contract, MarketOrder, Stock
 
 from momentum_lab.core.market import NS_PER_S
-from tests.gateway_client import LIMIT_S, connected, heard, play, settle, spy, standing_gateway
+from tests.gateway_client import (
+    LIMIT_S,
+    connected,
+    errors_of,
+    heard,
+    play,
+    settle,
+    spy,
+    standing_gateway,
+)
 from tests.gateway_factories import CLOSE, DAY_NS, NOON, OPEN, second, second_tape, seconds
 
 pytestmark = pytest.mark.anyio
@@ -74,3 +83,27 @@ async def test_positions_under_a_request_id_are_told_until_they_are_cancelled(
         await trade(ib, spy(), "SELL", 40)
         await settle(ib)
         assert [values[3] for values in told[2:]] == [60.0]
+
+
+async def test_a_ledger_is_told_of_the_currencies_asked_for(tmp_path: Path) -> None:
+    tape = second_tape(seconds([100.0] * 30))
+    async with standing_gateway(tape, tmp_path) as gateway, connected(gateway.port) as ib:
+        told = heard(ib, "accountSummary")
+        for tags in ("$LEDGER", "$LEDGER:USD", "$LEDGER:ALL", "$LEDGER:EUR"):
+            ib.client.reqAccountSummary(ib.client.getReqId(), "All", tags)
+        await settle(ib)
+    cash = [(value, currency) for _, tag, value, currency in told if tag == "CashBalance"]
+    assert cash == [("1000000.00", currency) for currency in ("BASE", "USD", "BASE", "USD")]
+    assert ("NetLiquidationByCurrency", "1000000.00") in {values[1:3] for values in told}
+
+
+async def test_values_of_an_unknown_account_are_refused(tmp_path: Path) -> None:
+    tape = second_tape(seconds([100.0] * 30, volume=4_000))
+    async with standing_gateway(tape, tmp_path) as gateway, connected(gateway.port) as ib:
+        found, told = errors_of(ib), heard(ib, "updateAccountValue")
+        for account in ("DU7654321", ACCOUNT):
+            ib.client.reqAccountUpdates(False, ACCOUNT)
+            ib.client.reqAccountUpdates(True, account)
+            await settle(ib)
+            assert bool(told) is (account == ACCOUNT)
+    assert [code for _, code in found] == [321]

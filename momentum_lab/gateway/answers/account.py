@@ -63,9 +63,11 @@ def _check_account(session: Session, account: str) -> None:
 
 
 def _account_updates(session: Session, request: Request) -> None:
-    session.subscriptions.has_account = request["subscribe"]
     if not request["subscribe"]:
+        session.subscriptions.has_account = False
         return
+    _check_account(session, request["account"])
+    session.subscriptions.has_account = True
     session.send_all(account_messages.account_updates(session.hub.account))
     session.send("accountDownloadEnd", account=session.hub.account.code)
 
