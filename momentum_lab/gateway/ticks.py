@@ -166,7 +166,7 @@ class QuoteLine:
         if today is not None:
             found += self.tell(today, _PLAIN)
         elif latest is not None and self.data_type in (FROZEN, DELAYED_FROZEN):
-            found += self._quote(latest, _PLAIN)
+            found += self.tell(latest._replace(previous_close=before.close), _PLAIN)
         for tick_type, price in ((OPEN, before.open), (CLOSE, before.close)):
             if tick_type not in self._sent:
                 self._if_changed(found, _PLAIN, tick_type, price)

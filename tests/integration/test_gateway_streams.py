@@ -267,6 +267,7 @@ async def test_frozen_data_is_the_last_quote_until_the_market_opens(tmp_path: Pa
         ticker = ib.reqMktData(spy(), "")
         await settle(ib)
         assert (ticker.marketDataType, ticker.bid, ticker.ask) == (2, 89.99, 90.0)
+        assert (ticker.last, ticker.volume, ticker.close) == (90.0, 2, 90.0)
         await play(gateway, 62, ib)
         assert (ticker.marketDataType, ticker.last) == (1, 91.0)
 
