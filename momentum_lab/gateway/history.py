@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from typing import Any, NamedTuple
@@ -90,11 +90,9 @@ def parse_query(
     seconds = BAR_SECONDS.get(_SPELLINGS.get(size, size))
     if seconds is None:
         raise invalid(f"Historical data bar size setting is invalid: {size}")
-    what = str(values["what_to_show"] or "TRADES").upper()
+    what = parse_kind(values["what_to_show"], (*WHAT_TO_SHOW, SCHEDULE))
     if what == SCHEDULE and seconds != DAY_S:
         raise invalid("Only daily bars are valid for a schedule")
-    if what not in (*WHAT_TO_SHOW, SCHEDULE):
-        raise invalid(f"Historical data requests for {what} are not supported by this gateway")
     end_text = str(values["end_date_time"] or "")
     if what == "ADJUSTED_LAST" and end_text.strip():
         raise invalid("End date not supported with adjusted last")
@@ -112,6 +110,18 @@ def parse_query(
         what=what,
         with_epoch=int(values["format_date"] or 1) == 2,  # noqa: PLR2004 - the protocol's number
     )
+
+
+def parse_kind(text: str, known: Sequence[str]) -> str:
+    """Return what is to be shown; trades where nothing is said.
+
+    Raises:
+        RefusedError: it is none of those known.
+    """
+    what = text.upper() or "TRADES"
+    if what not in known:
+        raise invalid(f"Historical data requests for {what} are not supported by this gateway")
+    return what
 
 
 class Duration(NamedTuple):

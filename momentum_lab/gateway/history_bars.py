@@ -14,7 +14,7 @@ the tape.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -43,14 +43,12 @@ class HistoryBar:
 def bars(line: Line, query: HistoryQuery, *, now_ns: int) -> list[HistoryBar]:
     """Return the bars of a query in time order; none of them knows anything after `now_ns`."""
     until_ns = min(query.end_ns, now_ns)
-    if query.what in QUOTE_KINDS and len(line.quotes):
-        return list(_quote_bars(line, query, until_ns=until_ns))
-    masks = [line.is_told, line.is_regular] if query.is_regular else [line.is_told]
-    n_known = line.n_known(until_ns)
-    rows = _places(line.start_ns, line.day, masks, query, n_known=n_known, hours=line.hours)
-    if not len(rows):
+    places = _places(line, query, until_ns=until_ns)
+    if not len(places):
         return []
-    found = _trade_bars(line, rows, query)
+    if _is_of_quotes(line, query):
+        return list(_quote_bars(line, places, query, until_ns=until_ns))
+    found = _trade_bars(line, places, query)
     if query.what in QUOTE_KINDS:
         standing = ((bar, partial(flat_bar, bar.close)) for bar in found)
         found = _carried(standing, query, until_ns=until_ns, line=line)
@@ -58,33 +56,47 @@ def bars(line: Line, query: HistoryQuery, *, now_ns: int) -> list[HistoryBar]:
     return [reshape(bar) for bar in found]
 
 
+def head_ns(line: Line, what: str, *, is_regular: bool, now_ns: int) -> int | None:
+    """Return when the first thing began that bars of a kind are made of, None without any."""
+    query = HistoryQuery(0, now_ns, DAY_S, is_regular=is_regular, what=what)
+    places = _places(line, query, until_ns=now_ns)
+    began_ns = line.quotes.at_ns if _is_of_quotes(line, query) else line.start_ns
+    return int(began_ns[places[0]]) if len(places) else None
+
+
 def flat_bar(price: float, start_ns: int) -> HistoryBar:
     """Return the bar of an interval without trades."""
     return HistoryBar(start_ns, price, price, price, price, volume=0, vwap=price, n_bars=0)
 
 
-def _places(
-    began_ns: Array,
-    day: Array,
-    masks: Sequence[Array],
-    query: HistoryQuery,
-    *,
-    n_known: int,
-    hours: Hours,
-) -> Array:
-    """Return which rows or quotes the bars of a query are made of.
+def _is_of_quotes(line: Line, query: HistoryQuery) -> bool:
+    return query.what in QUOTE_KINDS and len(line.quotes) > 0
+
+
+def _places(line: Line, query: HistoryQuery, *, until_ns: int) -> Array:
+    """Return which rows or quotes of a line the bars of a query are made of.
 
     Of bars that a standing quote makes also the last one before the query, if it is of its date.
     """
+    track: Line | QuoteTrack
+    if _is_of_quotes(line, query):
+        track = quotes = line.quotes
+        began_ns = quotes.at_ns
+        usable = {"BID": quotes.bid > 0, "ASK": quotes.ask > 0}
+        wanted = usable.get(query.what, quotes.is_two_sided)
+    else:
+        track, began_ns, wanted = line, line.start_ns, line.is_told
     since = first = int(np.searchsorted(began_ns, query.start_ns, side="left"))
     if query.what in QUOTE_KINDS and query.seconds < DAY_S:
-        first_day = (hours.day(query.start_ns) - EPOCH).days
-        since = int(np.searchsorted(day, first_day, side="left"))
-    places = np.arange(since, n_known)
-    for mask in masks:
-        places = places[mask[places]]
+        first_day = (line.hours.day(query.start_ns) - EPOCH).days
+        since = int(np.searchsorted(track.day, first_day, side="left"))
+    places = np.arange(since, track.n_known(until_ns))
+    places = places[wanted[places]]
+    if query.is_regular:
+        places = places[track.is_regular[places]]
     n_before = int(np.searchsorted(places, first))
-    return places[max(0, n_before - 1) :]
+    own: Array = places[max(0, n_before - 1) :]
+    return own
 
 
 def _carried(
@@ -178,14 +190,10 @@ def _trade_bars(line: Line, rows: Array, query: HistoryQuery) -> Iterator[Histor
         )
 
 
-def _quote_bars(line: Line, query: HistoryQuery, *, until_ns: int) -> Iterator[HistoryBar]:
+def _quote_bars(
+    line: Line, places: Array, query: HistoryQuery, *, until_ns: int
+) -> Iterator[HistoryBar]:
     quotes, what = line.quotes, query.what
-    usable = {"BID": quotes.bid > 0, "ASK": quotes.ask > 0}.get(what, quotes.is_two_sided)
-    masks = [usable, quotes.is_regular] if query.is_regular else [usable]
-    n_known = quotes.n_known(until_ns)
-    places = _places(quotes.at_ns, quotes.day, masks, query, n_known=n_known, hours=line.hours)
-    if not len(places):
-        return iter(())
 
     def made(own: Array, start_ns: int) -> HistoryBar:
         end_ns = min(until_ns, start_ns + query.seconds * NS_PER_S)

@@ -189,11 +189,6 @@ class Line:
         """Return how many rows have ended by `now_ns`."""
         return int(np.searchsorted(self.end_ns, now_ns, side="right"))
 
-    def first_ns(self) -> int | None:
-        """Return when the first row or quote begins, None without any."""
-        starts = [int(array[0]) for array in (self.start_ns, self.quotes.at_ns) if len(array)]
-        return min(starts, default=None)
-
     def hide(self, index: int) -> None:
         """Take a row out of the market: it falls into a halt."""
         self.is_told[index] = False

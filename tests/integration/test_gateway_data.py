@@ -26,7 +26,16 @@ from tests.gateway_client import (
     spy,
     standing_gateway,
 )
-from tests.gateway_factories import DAY_NS, NOON, OPEN, news, second, second_tape, seconds
+from tests.gateway_factories import (
+    DAY_NS,
+    NOON,
+    OPEN,
+    news,
+    second,
+    second_tape,
+    seconds,
+    tick_tape,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -257,6 +266,27 @@ async def test_regular_bars_asked_for_before_the_bell_run_on_into_the_session(
         assert [bar.close for bar in bars] == [95.0]
         await play(gateway, 4, ib)
         assert [bar.close for bar in bars] == [95.0, 100.0]
+
+
+async def test_the_start_of_a_history_depends_on_what_it_shows_and_when(tmp_path: Path) -> None:
+    late = tick_tape(
+        quotes=[(1.0, 99.0, 101.0, 1, 1)],
+        rows=[second(OPEN - MINUTE_NS, 98.0), second(OPEN, 100.0)],
+    )
+    async with standing_gateway(late, tmp_path) as gateway, connected(gateway.port) as ib:
+        found = errors_of(ib)
+
+        async def head(what: str, rth: bool) -> Any:
+            at: Any = await ib.reqHeadTimeStampAsync(spy(), what, rth, 2)
+            return at and round(at.timestamp()) * NS_PER_S
+
+        assert await head("TRADES", True) == OPEN
+        assert await head("TRADES", False) == OPEN - MINUTE_NS
+        assert not await head("MIDPOINT", True)
+        await play(gateway, 2)
+        assert await head("BID", True) == NOON + NS_PER_S
+        assert not await head("FOO", True)
+    assert [code for _, code in found] == [162, 321]
 
 
 async def test_a_provider_tape_tells_every_headline_of_its_provider(tmp_path: Path) -> None:

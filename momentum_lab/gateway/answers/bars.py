@@ -10,8 +10,15 @@ from momentum_lab.core.market import NS_PER_S
 from momentum_lab.gateway import messages
 from momentum_lab.gateway.answers.allowance import check_history
 from momentum_lab.gateway.answers.past import send_schedule
-from momentum_lab.gateway.history import KEPT_KINDS, SCHEDULE, no_data, parse_query
-from momentum_lab.gateway.history_bars import bars
+from momentum_lab.gateway.history import (
+    KEPT_KINDS,
+    SCHEDULE,
+    WHAT_TO_SHOW,
+    no_data,
+    parse_kind,
+    parse_query,
+)
+from momentum_lab.gateway.history_bars import bars, head_ns
 from momentum_lab.gateway.refusal import RefusedError, invalid
 from momentum_lab.gateway.subscriptions import KeptBars
 from momentum_lab.gateway.wire import Request
@@ -59,11 +66,12 @@ def _cancel_historical_data(session: Session, request: Request) -> None:
 
 def _head_timestamp(session: Session, request: Request) -> None:
     stock = session.hub.catalog.stock(request["contract"])
+    what = parse_kind(request["what_to_show"], WHAT_TO_SHOW)
     check_history(session.hub, request, symbol=stock.symbol)
     line, now_ns = session.hub.market.lines[stock.symbol], session.hub.market.now_ns
-    first_ns = line.first_ns()
-    if first_ns is None or first_ns > now_ns:
-        raise no_data(stock.symbol, request["what_to_show"])
+    first_ns = head_ns(line, what, is_regular=request["use_rth"], now_ns=now_ns)
+    if first_ns is None:
+        raise no_data(stock.symbol, what)
     first_s = first_ns // NS_PER_S
     if request["format_date"] == 2:  # noqa: PLR2004 - the protocol's number for epoch seconds
         text = str(first_s)
