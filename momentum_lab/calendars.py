@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, time, timezone
 from functools import lru_cache
 from typing import Any
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import pandas as pd
 
@@ -17,6 +17,18 @@ from momentum_lab.errors import DataError
 NEW_YORK = "America/New_York"
 _NEW_YORK = ZoneInfo(NEW_YORK)
 _HOUR_NS = 3600 * NS_PER_S
+
+
+def find_zone(name: str) -> ZoneInfo:
+    """Return the zone of an IANA name.
+
+    Raises:
+        ValueError: there is none; zoneinfo itself has three different ways to say so.
+    """
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise ValueError(f"no time zone {name!r}") from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import re
 from datetime import date, datetime, time, timedelta, timezone
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from momentum_lab.calendars import session_on_date
+from momentum_lab.calendars import find_zone, session_on_date
 from momentum_lab.core.market import NS_PER_S
 from momentum_lab.errors import DataError
 
@@ -27,18 +26,6 @@ _MAX_DAYS_BACK = 366 * 10
 _MOMENT = re.compile(r"^(?:(\d{8})(-|\s+))?(\d{2}:\d{2}:\d{2})(?:\s+(\S+))?$")
 
 Session = tuple[int, int]
-
-
-def find_zone(name: str) -> ZoneInfo:
-    """Return the zone of an IANA name.
-
-    Raises:
-        ValueError: there is none; zoneinfo itself has three different ways to say so.
-    """
-    try:
-        return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-        raise ValueError(f"no time zone {name!r}") from error
 
 
 class Hours:

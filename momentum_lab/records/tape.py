@@ -26,6 +26,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from momentum_lab.calendars import NEW_YORK, find_zone
 from momentum_lab.core.fills import SpreadModel
 from momentum_lab.core.market import NS_PER_S, Instrument
 from momentum_lab.errors import DataError, RecordError
@@ -171,7 +172,7 @@ def load_tape(folder: Path) -> Tape:
         name=str(about.get("name") or folder.name),
         start_ns=start_ns,
         end_ns=end_ns,
-        timezone=str(about.get("timezone", "America/New_York")),
+        timezone=_zone(folder, about.get("timezone", NEW_YORK)),
         instruments=instruments,
         spreads=spreads,
         providers=_words(folder, about, "providers"),
@@ -290,6 +291,15 @@ def _instruments(
                 f" found {row}: {error}"
             ) from error
     return instruments, spreads
+
+
+def _zone(folder: Path, found: object) -> str:
+    try:
+        return find_zone(str(found)).key
+    except ValueError as error:
+        raise RecordError(
+            f"{folder / 'tape.yaml'}: expected a timezone such as {NEW_YORK}, found {found!r}"
+        ) from error
 
 
 def _words(folder: Path, about: Mapping[str, Any], key: str) -> dict[str, str]:

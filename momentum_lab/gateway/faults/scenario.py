@@ -31,10 +31,10 @@ from typing import Any
 
 import yaml
 
+from momentum_lab.calendars import find_zone
 from momentum_lab.core.market import NS_PER_S
 from momentum_lab.errors import ParameterError
 from momentum_lab.gateway.faults.catalog import make_fault, nearest
-from momentum_lab.gateway.hours import find_zone
 
 EVENTS = ("connect", "subscribe", "headline", "halt", "order", "fill", "request")
 _ENTRY_KEYS = (*("fault", "with", "at", "after", "delay_s", "for_s", "every_s", "rate_per_hour"),)
