@@ -12,11 +12,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from momentum_lab.core.market import NS_PER_S
+from momentum_lab.gateway.catalog import BBO_EXCHANGE
 from momentum_lab.gateway.history import QUOTE_KINDS
 from momentum_lab.gateway.history_bars import HistoryBar, bars, flat_bar
 from momentum_lab.gateway.market_events import HaltChange, QuoteChange, Trade
 from momentum_lab.gateway.streams import PAST_LIMIT, REAL_TIME_S, RealTimeBars
 from momentum_lab.gateway.ticks import FROZEN, LIVE, QuoteLine
+from momentum_lab.gateway.voice import Message
 
 if TYPE_CHECKING:
     from momentum_lab.gateway.hub import Hub
@@ -48,6 +50,69 @@ class Streaming:
                 voice.send(ticks.hear(event, mask, voice))
             for depth in depths:
                 session.send_all(depth.hear(event))
+
+    def open(self, session: Session, line: QuoteLine) -> None:
+        """Tell what a line gets and how things stand: at its beginning."""
+        hub, symbol = self._hub, line.symbol
+        session.send("marketDataType", req_id=line.req_id, market_data_type=line.data_type)
+        session.send(
+            "tickReqParams",
+            req_id=line.req_id,
+            min_tick=hub.market.lines[symbol].instrument.tick_usd,
+            bbo_exchange=BBO_EXCHANGE,
+            snapshot_permissions=3,
+        )
+        session.send_all(self.state_of(line))
+        session.send_all(line.shortable(is_easy=symbol not in hub.settings.rules.hard_to_borrow))
+
+    def state_of(self, line: QuoteLine) -> list[Message]:
+        """Return how things stand, as a line that has told nothing yet tells it.
+
+        A trade that its client has heard, before it heard nothing any more, does not come twice.
+        """
+        market, symbol = self._hub.market, line.symbol
+        heard_ns = -1 if line.silent_ns is None else line.silent_ns
+        known, then_ns = market.lines[symbol], market.now_ns
+        if line.is_delayed:
+            heard_ns -= DELAY_NS
+            then_ns -= DELAY_NS
+            today, latest = known.today(then_ns), known.latest(then_ns)
+            line.told_ns = today.at_ns if today is not None else 0
+        else:
+            today, latest = market.today(symbol), market.latest(symbol)
+        if today is not None and today.at_ns <= heard_ns:
+            today = today._replace(is_traded=False)
+        halt = market.halts.get(symbol, 0)
+        return line.opening(today, latest, known.before(then_ns), halt=halt)
+
+    def fall_silent(self, session: Session) -> None:
+        """Take note that a client hears nothing of its lines from now on."""
+        for line in session.subscriptions.quotes.values():
+            if line.pending is not None and not session.is_congested:
+                session.flush(line)
+            line.silent_ns = self._hub.market.now_ns
+        for depth in session.subscriptions.depths.values():
+            depth.fall_silent()
+
+    def tell_anew(self, session: Session) -> None:
+        """Tell a client that hears its lines again how things stand."""
+        wanted, market = session.subscriptions, self._hub.market
+        for line in wanted.quotes.values():
+            line.forget()
+            if line.generics.has_prices and line.silent_ns is None:
+                self.open(session, line)
+            elif line.generics.has_prices:
+                session.send_all(self.state_of(line))
+            line.silent_ns = None
+        voice = session.voice
+        for ticks in wanted.ticks.values():
+            ticks.forget()
+            today = market.today(ticks.symbol)
+            voice.send([] if today is None else ticks.hear_quote(today, voice))
+        for depth in wanted.depths.values():
+            depth.forget()
+            today = market.today(depth.symbol)
+            session.send_all([] if today is None else depth.hear(today))
 
     def tell_halt(self, change: HaltChange) -> None:
         """Tell that a symbol was halted or trades again."""

@@ -64,6 +64,10 @@ class TickByTick:
             return []
         return [voice.bid_ask(self.req_id, time_s, bid, ask, bid_size, ask_size)]
 
+    def forget(self) -> None:
+        """Forget what was told: its client has not heard it."""
+        self._told = ()
+
     def _is_new(self, *state: float) -> bool:
         is_new, self._told = state != self._told, state
         return is_new
@@ -83,6 +87,16 @@ class Depth:
     is_smart: bool
     exchange: str
     _told: dict[int, tuple[float, int]] = field(default_factory=dict)
+    # The book as its client saw it last: only from there a row can be changed.
+    _seen: dict[int, tuple[float, int]] = field(default_factory=dict)
+
+    def fall_silent(self) -> None:
+        """Remember the book that its client goes on seeing."""
+        self._seen = dict(self._told)
+
+    def forget(self) -> None:
+        """Forget what was told since it fell silent."""
+        self._told = dict(self._seen)
 
     def hear(self, quote: Trade | QuoteChange) -> list[Message]:
         """Return how a quote changes the book."""

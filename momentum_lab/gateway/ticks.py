@@ -122,6 +122,7 @@ class QuoteLine:
         data_type: `LIVE`, `FROZEN`, `DELAYED` or `DELAYED_FROZEN`.
         pending: the newest state that is not told yet.
         told_ns: when the newest trade of a delayed line happened.
+        silent_ns: since when its client hears nothing of it, None where it has never heard it.
     """
 
     def __init__(
@@ -140,6 +141,7 @@ class QuoteLine:
         self.data_type = data_type
         self.pending: Trade | QuoteChange | None = None
         self.told_ns = 0
+        self.silent_ns: int | None = None
         self._slot = -1
         self._limit_mask = 0
         self._in_lots = volume_ticks == "lots"
@@ -183,6 +185,11 @@ class QuoteLine:
             _PLAIN.generic(self.req_id, SHORTABLE, score),
             _PLAIN.size(self.req_id, SHARES_TO_SHORT, shares),
         ]
+
+    def forget(self) -> None:
+        """Forget what was told: its client has not heard it."""
+        self.pending = self._quoted = self._day = self._second = None
+        self._sent.clear()
 
     def hear(self, event: Trade | QuoteChange, slot: int, voice: Voice[T]) -> list[T]:
         """Return what an event tells now; the rest of its slot waits in `pending`."""

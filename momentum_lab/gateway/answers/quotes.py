@@ -9,9 +9,8 @@ from momentum_lab.core.market import Instrument
 from momentum_lab.gateway import messages
 from momentum_lab.gateway.answers.allowance import check_lines
 from momentum_lab.gateway.broadcast import past_headlines
-from momentum_lab.gateway.catalog import BBO_EXCHANGE, Listed, NewsFeed
+from momentum_lab.gateway.catalog import Listed, NewsFeed
 from momentum_lab.gateway.refusal import DUPLICATE_ID, RefusedError, invalid
-from momentum_lab.gateway.streaming import DELAY_NS
 from momentum_lab.gateway.ticks import (
     DELAYED,
     DELAYED_FROZEN,
@@ -63,7 +62,7 @@ def _snapshot(session: Session, req_id: int, listed: Listed, generic_ticks: str)
         raise RefusedError(NO_SNAPSHOT, text)
     if isinstance(listed, NewsFeed):
         raise invalid("News cannot be had as a snapshot")
-    _open_line(session, _line(session, req_id, listed, Generics()), listed)
+    _open_line(session, _line(session, req_id, listed, Generics()))
     session.send("tickSnapshotEnd", req_id=req_id)
 
 
@@ -72,7 +71,7 @@ def _stock_line(session: Session, req_id: int, stock: Instrument, generics: Gene
     line = _line(session, req_id, stock, generics)
     session.subscriptions.quotes[req_id] = line
     if generics.has_prices:
-        _open_line(session, line, stock)
+        _open_line(session, line)
     if generics.has_news:
         news = NewsLine(req_id, stock.symbol, generics.providers)
         session.subscriptions.news[req_id] = news
@@ -109,29 +108,11 @@ def data_type_of(session: Session, symbol: str) -> int:
     return DELAYED_FROZEN if is_frozen else DELAYED
 
 
-def _open_line(session: Session, line: QuoteLine, stock: Instrument) -> None:
-    hub, market = session.hub, session.hub.market
+def _open_line(session: Session, line: QuoteLine) -> None:
     if line.is_delayed:
         text = "Requested market data is not subscribed. Displaying delayed market data."
         session.error(line.req_id, SHOWN_DELAYED, text)
-    session.send("marketDataType", req_id=line.req_id, market_data_type=line.data_type)
-    session.send(
-        "tickReqParams",
-        req_id=line.req_id,
-        min_tick=stock.tick_usd,
-        bbo_exchange=BBO_EXCHANGE,
-        snapshot_permissions=3,
-    )
-    known, then_ns = market.lines[line.symbol], market.now_ns
-    if line.is_delayed:
-        then_ns -= DELAY_NS
-        today, latest = known.today(then_ns), known.latest(then_ns)
-        line.told_ns = today.at_ns if today is not None else 0
-    else:
-        today, latest = market.today(line.symbol), market.latest(line.symbol)
-    halt = market.halts.get(line.symbol, 0)
-    session.send_all(line.opening(today, latest, known.before(then_ns), halt=halt))
-    session.send_all(line.shortable(is_easy=line.symbol not in hub.settings.rules.hard_to_borrow))
+    session.hub.streaming.open(session, line)
 
 
 def _news_feed(session: Session, req_id: int, feed: NewsFeed, generics: Generics) -> None:

@@ -13,6 +13,13 @@ if TYPE_CHECKING:
     from momentum_lab.gateway.session import Session
 
 Told = tuple[str, Mapping[str, Any]]
+# What lines of market data tell: ticks, books, and the bars that are made of them.
+MARKET_DATA = frozenset(
+    {
+        *("tickPrice", "tickSize", "tickString", "tickGeneric", "tickByTick", "tickSnapshotEnd"),
+        *("marketDepth", "marketDepthL2", "realtimeBar", "historicalDataUpdate"),
+    }
+)
 ALL_CLIENTS = -1
 
 
@@ -26,7 +33,8 @@ class Fault:
     """One thing that goes wrong; a fresh object for each time it does.
 
     `begin` and `end` act once, the filters see every message while the fault lasts. A fault that
-    is over at once has no end: `is_instant`.
+    is over at once has no end: `is_instant`. Of a fault that `swallows_quotes` the lines are told
+    anew when it is over: what they said meanwhile was not heard.
 
     Attributes:
         client_id: whom it strikes, -1 for everybody.
@@ -34,6 +42,7 @@ class Fault:
 
     name: ClassVar[str]
     is_instant: ClassVar[bool] = False
+    swallows_quotes: ClassVar[bool] = False
 
     client_id: int = tunable(
         ALL_CLIENTS, unit="id", low=-1, high=2**31 - 1, step=1, meaning="client struck, -1 for all"

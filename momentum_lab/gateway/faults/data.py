@@ -37,6 +37,7 @@ class FrozenQuotes(Fault):
     """Quotes and trades stop, while time, account and orders go on."""
 
     name: ClassVar[str] = "frozen_quotes"
+    swallows_quotes: ClassVar[bool] = True
 
     def outgoing(self, hub: Hub, session: Session, told: Told) -> list[Told]:
         """Tell no ticks."""
@@ -62,6 +63,7 @@ class DelayedData(Fault):
     """The lines turn to delayed data: another data type, other tick ids, no trades as text."""
 
     name: ClassVar[str] = "delayed_data"
+    swallows_quotes: ClassVar[bool] = True
 
     def begin(self, hub: Hub) -> None:
         """Warn on every line and change its type."""

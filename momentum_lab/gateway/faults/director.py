@@ -151,6 +151,16 @@ class Director:
 
     # -- one fault --------------------------------------------------------------------------
 
+    def _is_silent(self, session: Session) -> bool:
+        """Return whether a client hears nothing of its lines."""
+        return any(fault.swallows_quotes and fault.strikes(session) for fault in self.active)
+
+    def _hearing(self, fault: Fault) -> list[Session]:
+        """Return the clients whose lines a fault alone swallows."""
+        if not fault.swallows_quotes:
+            return []
+        return [one for one in fault.victims(self._hub) if not self._is_silent(one)]
+
     def _next(self, entry: Entry, instants: Iterator[int]) -> None:
         at_ns = next(instants, None)
         if at_ns is not None:
@@ -158,6 +168,8 @@ class Director:
 
     def _begin(self, fault: Fault, for_s: float) -> None:
         self._write("fault begins", fault)
+        for session in self._hearing(fault):
+            self._hub.streaming.fall_silent(session)
         if not fault.is_instant:
             self.active.append(fault)
             if math.isfinite(for_s):
@@ -171,6 +183,8 @@ class Director:
         # No longer active first: what it says at its end passes.
         self.active = [one for one in self.active if one is not fault]
         fault.end(self._hub)
+        for session in self._hearing(fault):
+            self._hub.streaming.tell_anew(session)
         self._write("fault ends", fault)
 
     def _write(self, what: str, fault: Fault) -> None:

@@ -32,6 +32,7 @@ class HalfOpen(Fault):
     """Sockets stay open and new ones are accepted, but nothing is ever answered or told."""
 
     name: ClassVar[str] = "half_open"
+    swallows_quotes: ClassVar[bool] = True
 
     def begin(self, hub: Hub) -> None:
         """Answer no new connection either."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from momentum_lab.core.market import NS_PER_S
 from momentum_lab.core.tunable import tunable
-from momentum_lab.gateway.faults.base import Fault, Told
+from momentum_lab.gateway.faults.base import MARKET_DATA, Fault, Told
 
 if TYPE_CHECKING:
     from momentum_lab.gateway.hub import Hub
@@ -15,12 +15,7 @@ if TYPE_CHECKING:
 
 _MAX_S = 86_400.0
 # What comes from the broker's servers, and not from the gateway itself.
-_QUOTES = frozenset(
-    {
-        *("tickPrice", "tickSize", "tickString", "tickGeneric", "tickByTick", "tickNews"),
-        *("realtimeBar", "historicalDataUpdate", "marketDepth", "marketDepthL2"),
-    }
-)
+_QUOTES = MARKET_DATA | {"tickNews"}
 _FROM_BROKER = _QUOTES | {
     *("orderStatus", "openOrder", "execDetails", "commissionReport", "position"),
     *("updateAccountValue", "updatePortfolio", "updateAccountTime", "pnl", "pnlSingle"),
@@ -59,6 +54,7 @@ class ConnectivityLost(Fault):
     """1100: the broker cannot be reached, the sockets stay. Ends with 1102, or 1101."""
 
     name: ClassVar[str] = "1100"
+    swallows_quotes: ClassVar[bool] = True
 
     restored: int = tunable(
         RESTORED_KEPT, unit="code", low=1101, high=1102, step=1, meaning="how it ends"
@@ -130,6 +126,7 @@ class MarketDataFarmBroken(Fault):
     """2103: quotes stop, everything else goes on. Ends with 2104."""
 
     name: ClassVar[str] = "2103"
+    swallows_quotes: ClassVar[bool] = True
 
     def begin(self, hub: Hub) -> None:
         """Tell it."""

@@ -1,0 +1,125 @@
+"""Lines of market data under faults that swallow them: told anew when they are heard again."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ib_insync import IB, Ticker
+
+from momentum_lab.core.market import NS_PER_S
+from momentum_lab.gateway.server import Gateway
+from tests.gateway_client import connected, play, settle, spy, standing_gateway
+from tests.gateway_factories import tick_tape
+
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(60)]
+
+SILENCES: tuple[tuple[str, dict[str, Any]], ...] = (
+    *(("2103", {}), ("1100", {}), ("nightly_reset", {"restored": 1102}), ("half_open", {})),
+    *(("frozen_quotes", {}), ("competing_session", {}), ("delayed_data", {})),
+)
+BEFORE, AFTER = (99.99, 100.01), (104.98, 105.02)
+# Quote and trades change once, in the sixth second, and never again.
+TAPE = tick_tape(
+    trades=[(1.0, 100.0, 400), (5.0, 105.0, 300)],
+    quotes=[(0.5, *BEFORE, 500, 600), (5.0, *AFTER, 700, 800)],
+)
+
+
+@asynccontextmanager
+async def desk(folder: Path) -> AsyncIterator[tuple[Gateway, IB, Ticker]]:
+    """A gateway whose client has three lines, three seconds after noon."""
+    async with standing_gateway(TAPE, folder, hold=False) as gateway, connected(gateway.port) as ib:
+        stock = spy()
+        ticker = ib.reqMktData(stock, "233")
+        ib.reqTickByTickData(stock, "BidAsk")
+        ib.reqMktDepth(stock)
+        await play(gateway, 3, ib)
+        yield gateway, ib, ticker
+
+
+async def unheard(gateway: Gateway, ib: IB, n_seconds: float, *names: str) -> None:
+    """Let market time pass unheard, end faults in their order, and hear what that tells."""
+    gateway.hub.step_to(gateway.now_ns + round(n_seconds * NS_PER_S))
+    for name in names:
+        gateway.hub.faults.end(name)
+    await settle(ib)
+
+
+def frames_of(ib: IB) -> list[list[str]]:
+    """Collect the fields of every message from now on."""
+    found: list[list[str]] = []
+    decoder: Any = ib.client.decoder
+    decode = decoder.interpret
+
+    def both(fields: list[str]) -> None:
+        found.append(list(fields))
+        decode(fields)
+
+    decoder.interpret = both
+    return found
+
+
+def quote(ticker: Ticker) -> tuple[float, ...]:
+    return ticker.bid, ticker.ask, ticker.bidSize, ticker.askSize
+
+
+def book(ticker: Ticker) -> list[tuple[float, float]]:
+    return [(row.price, row.size) for row in (*ticker.domBids, *ticker.domAsks)]
+
+
+@pytest.mark.parametrize(("name", "parameters"), SILENCES)
+async def test_a_line_that_is_heard_again_tells_how_things_stand(
+    name: str, parameters: dict[str, Any], tmp_path: Path
+) -> None:
+    async with desk(tmp_path) as (gateway, ib, ticker):
+        assert (quote(ticker), ticker.last) == ((*BEFORE, 500, 600), 100.0)
+        gateway.inject(name, parameters)
+        told = frames_of(ib)
+        await unheard(gateway, ib, 5, name)
+        assert (quote(ticker), ticker.last) == ((*AFTER, 700, 800), 105.0)
+        assert (ticker.high, ticker.volume, ticker.marketDataType) == (105.0, 7, 1)
+        assert [fields[4:6] for fields in told if fields[0] == "99"] == [list(map(str, AFTER))]
+        assert book(ticker) == [(AFTER[0], 700), (AFTER[1], 800)]
+
+
+@pytest.mark.parametrize("name", ["2103", "1100", "frozen_quotes"])
+async def test_what_has_not_changed_is_told_again_but_no_trade_twice(
+    name: str, tmp_path: Path
+) -> None:
+    async with desk(tmp_path) as (gateway, ib, _):
+        gateway.inject(name)
+        gateway.hub.step_to(gateway.now_ns + NS_PER_S)
+        told = frames_of(ib)
+        await unheard(gateway, ib, 0, name)
+        prices = [(fields[3], float(fields[4])) for fields in told if fields[0] == "1"]
+        assert prices == [("1", BEFORE[0]), ("2", BEFORE[1])]
+        assert [fields for fields in told if fields[0] == "46"] == []
+
+
+async def test_a_line_stays_silent_until_the_last_of_its_faults_has_ended(tmp_path: Path) -> None:
+    async with desk(tmp_path) as (gateway, ib, ticker):
+        gateway.inject("2103")
+        gateway.hub.step_to(gateway.now_ns + 3 * NS_PER_S)
+        gateway.inject("frozen_quotes")
+        await unheard(gateway, ib, 1, "2103")
+        assert (quote(ticker), ticker.last) == ((*BEFORE, 500, 600), 100.0)
+        await unheard(gateway, ib, 1, "frozen_quotes")
+        # The trade came under the first of them.
+        assert (quote(ticker), ticker.last) == ((*AFTER, 700, 800), 105.0)
+
+
+async def test_lines_of_other_clients_are_told_once(tmp_path: Path) -> None:
+    async with desk(tmp_path) as (gateway, ib, _), connected(gateway.port, 2) as other:
+        mine, theirs = ib.reqMktData(spy()), other.reqMktData(spy())
+        await play(gateway, 0, ib, other)
+        gateway.inject("2103", {"client_id": 2})
+        await play(gateway, 5, ib, other)
+        assert (quote(mine)[:2], quote(theirs)[:2]) == (AFTER, BEFORE)
+        heard = mine.time
+        await unheard(gateway, other, 0, "2103")
+        await settle(ib)
+        assert (quote(theirs)[:2], mine.time) == (AFTER, heard)
