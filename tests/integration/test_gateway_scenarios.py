@@ -13,7 +13,7 @@ from typing import Any
 
 import anyio
 import pytest
-from ib_insync import IB, LimitOrder, MarketOrder, Trade
+from ib_insync import IB, ExecutionFilter, LimitOrder, MarketOrder, Trade
 
 from momentum_lab.core.market import NS_PER_S
 from momentum_lab.errors import ParameterError
@@ -89,6 +89,18 @@ def hear(ib: IB, *names: str) -> list[str]:
     for name in names:
         listen(name)
     return found
+
+
+@asynccontextmanager
+async def connected_anyhow(port: int, client_id: int) -> AsyncIterator[IB]:
+    """A client that has opened the API and asked for nothing yet."""
+    ib = IB()
+    with anyio.fail_after(LIMIT_S):
+        await ib.client.connectAsync("127.0.0.1", port, client_id, LIMIT_S)
+    try:
+        yield ib
+    finally:
+        ib.disconnect()
 
 
 async def gone(ib: IB) -> None:
@@ -236,6 +248,41 @@ async def test_1100_stops_data_keeps_order_reports_back_and_ends_with_1102(tmp_p
         assert (-1, 1102) in codes
         assert trade.orderStatus.status == "Cancelled"
         assert line(ib).time != heard
+
+
+@pytest.mark.parametrize("name", ["1100", "nightly_reset"])
+async def test_while_the_broker_is_away_no_list_says_that_there_is_nothing(
+    name: str, tmp_path: Path
+) -> None:
+    async with desk(tmp_path) as (gateway, ib):
+        ib.placeOrder(spy(), MarketOrder("BUY", 10))
+        ib.placeOrder(spy(), LimitOrder("BUY", 5, 50.0))
+        await settle(ib)
+        ends = hear(
+            ib,
+            *("positionEnd", "openOrderEnd", "execDetailsEnd", "completedOrdersEnd"),
+            *("accountDownloadEnd", "accountSummaryEnd", "historicalData", "contractDetailsEnd"),
+        )
+        begin(gateway, name)
+        async with connected_anyhow(gateway.port, 2) as other:
+            for client in (ib.client, other.client):
+                client.reqPositions()
+                client.reqAllOpenOrders()
+                client.reqExecutions(900, ExecutionFilter())
+                client.reqCompletedOrders(False)
+                client.reqAccountUpdates(True, "")
+                client.reqAccountSummary(901, "All", "NetLiquidation")
+                client.reqHistoricalData(902, spy(), "", "60 S", "1 min", "TRADES", 1, 1, False, [])
+                client.reqContractDetails(903, spy())
+            ib.placeOrder(spy(), MarketOrder("BUY", 7))
+            await play(gateway, 3, ib, other)
+            assert (ends, other.positions(), other.fills()) == ([], [], [])
+            end(gateway, name)
+            await settle(ib)
+            assert sum(fill.execution.shares for fill in ib.fills()) == 17
+            for asking in (ib, other):
+                assert [held.position for held in await asking.reqPositionsAsync()] == [17]
+            assert len(await other.reqAllOpenOrdersAsync()) == 1
 
 
 async def test_1101_loses_the_subscriptions(tmp_path: Path) -> None:

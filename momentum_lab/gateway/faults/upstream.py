@@ -19,7 +19,19 @@ _QUOTES = MARKET_DATA | {"tickNews"}
 _FROM_BROKER = _QUOTES | {
     *("orderStatus", "openOrder", "execDetails", "commissionReport", "position"),
     *("updateAccountValue", "updatePortfolio", "updateAccountTime", "pnl", "pnlSingle"),
+    *("accountSummary", "accountUpdateMulti"),
 }
+# What only the broker's servers can answer. While they are away no answer comes: an empty list
+# with its end would say that there is nothing, where nobody knows.
+_ASKED_OF_BROKER = frozenset(
+    {
+        *("reqPositions", "reqPositionsMulti", "reqAccountUpdates", "reqAccountUpdatesMulti"),
+        *("reqAccountSummary", "reqPnL", "reqPnLSingle", "reqOpenOrders", "reqAllOpenOrders"),
+        *("reqCompletedOrders", "reqExecutions", "reqContractDetails", "reqMatchingSymbols"),
+        *("reqHistoricalData", "reqHistoricalTicks", "reqHeadTimeStamp", "reqHistogramData"),
+        *("reqHistoricalNews", "reqNewsArticle"),
+    }
+)
 LOST, RESTORED_LOST, RESTORED_KEPT = 1100, 1101, 1102
 TEXTS = {
     LOST: "Connectivity between IB and Trader Workstation has been lost.",
@@ -51,7 +63,10 @@ def forget_data(session: Session) -> None:
 
 @dataclass
 class ConnectivityLost(Fault):
-    """1100: the broker cannot be reached, the sockets stay. Ends with 1102, or 1101."""
+    """1100: the broker cannot be reached, the sockets stay. Ends with 1102, or 1101.
+
+    What is asked of the broker meanwhile, lists and history, is never answered.
+    """
 
     name: ClassVar[str] = "1100"
     swallows_quotes: ClassVar[bool] = True
@@ -81,6 +96,10 @@ class ConnectivityLost(Fault):
         if name not in _QUOTES:
             hub.faults.say_at_release(session, told)
         return []
+
+    def hears(self, hub: Hub, session: Session, request: str) -> bool:
+        """Hear what the gateway does by itself, and orders, which reach the broker all the same."""
+        return not (self.strikes(session) and request in _ASKED_OF_BROKER)
 
     def end(self, hub: Hub) -> None:
         """Tell that it is over; with 1101 every subscription is gone."""
