@@ -65,13 +65,12 @@ class Streaming:
         session.send_all(self.state_of(line))
         session.send_all(line.shortable(is_easy=symbol not in hub.settings.rules.hard_to_borrow))
 
-    def state_of(self, line: QuoteLine) -> list[Message]:
+    def state_of(self, line: QuoteLine, *, heard_ns: int = -1) -> list[Message]:
         """Return how things stand, as a line that has told nothing yet tells it.
 
-        A trade that its client has heard, before it heard nothing any more, does not come twice.
+        A trade up to `heard_ns`, which its client has heard, does not come twice.
         """
         market, symbol = self._hub.market, line.symbol
-        heard_ns = -1 if line.silent_ns is None else line.silent_ns
         known, then_ns = market.lines[symbol], market.now_ns
         if line.is_delayed:
             heard_ns -= DELAY_NS
@@ -98,12 +97,14 @@ class Streaming:
         """Tell a client that hears its lines again how things stand."""
         wanted, market = session.subscriptions, self._hub.market
         for line in wanted.quotes.values():
+            heard_ns, line.silent_ns = line.silent_ns, None
             line.forget()
-            if line.generics.has_prices and line.silent_ns is None:
+            if not line.generics.has_prices:
+                continue
+            if heard_ns is None:
                 self.open(session, line)
-            elif line.generics.has_prices:
-                session.send_all(self.state_of(line))
-            line.silent_ns = None
+            else:
+                session.send_all(self.state_of(line, heard_ns=heard_ns))
         voice = session.voice
         for ticks in wanted.ticks.values():
             ticks.forget()

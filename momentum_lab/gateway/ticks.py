@@ -51,6 +51,11 @@ DELAYED_TYPES: Final = {
     "tickString": {LAST_TIME: 88},
     "tickGeneric": {HALTED: 90},
 }
+# Code and text of what is told about a line that gets delayed data where live was asked for.
+SHOWN_DELAYED: Final = (
+    10167,
+    "Requested market data is not subscribed. Displaying delayed market data.",
+)
 # Bits of a price's attributes.
 _CAN_AUTO_EXECUTE, _PAST_LIMIT = 1, 2
 _NO_PRICE = -1.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,8 @@ from ib_insync import IB, Ticker
 
 from momentum_lab.core.market import NS_PER_S
 from momentum_lab.gateway.server import Gateway
-from tests.gateway_client import connected, play, settle, spy, standing_gateway
-from tests.gateway_factories import tick_tape
+from tests.gateway_client import connected, errors_of, play, settle, spy, standing_gateway
+from tests.gateway_factories import second_tape, seconds, tick_tape
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(60)]
 
@@ -110,6 +111,53 @@ async def test_a_line_stays_silent_until_the_last_of_its_faults_has_ended(tmp_pa
         await unheard(gateway, ib, 1, "frozen_quotes")
         # The trade came under the first of them.
         assert (quote(ticker), ticker.last) == ((*AFTER, 700, 800), 105.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [("delayed_data", ([10167], 3, 100.0)), ("competing_session", ([10197], 1, None))],
+)
+async def test_a_line_that_is_opened_under_a_fault_gets_what_the_others_get(
+    name: str, told: tuple[list[int], int, float | None], tmp_path: Path
+) -> None:
+    async with desk(tmp_path) as (gateway, ib, _):
+        gateway.inject(name)
+        await settle(ib)
+        codes, frames = errors_of(ib), frames_of(ib)
+        stock = spy()
+        ticker = ib.reqMktData(stock, "233")
+        bars = ib.reqRealTimeBars(stock, 5, "TRADES", useRTH=False)
+        await settle(ib)
+        last = None if isnan(ticker.last) else ticker.last
+        assert ([code for _, code in codes], ticker.marketDataType, last) == told
+        await play(gateway, 12, ib)
+        kinds = {int(fields[3]) for fields in frames if fields[0] in ("1", "2", "45", "46")}
+        assert kinds <= {*range(66, 77), 88, 90}
+        assert (bool(kinds), len(bars)) == (name == "delayed_data", 0)
+        await unheard(gateway, ib, 0, name)
+        assert (quote(ticker), ticker.last, ticker.marketDataType) == ((*AFTER, 700, 800), 105.0, 1)
+
+
+async def test_bars_that_are_kept_up_to_date_stop_with_the_quotes(tmp_path: Path) -> None:
+    tape = second_tape(seconds([100.0 + n / 100 for n in range(60)]))
+    async with (
+        standing_gateway(tape, tmp_path, hold=False) as gateway,
+        connected(gateway.port) as ib,
+    ):
+        await play(gateway, 20, ib)
+        bars = await ib.reqHistoricalDataAsync(
+            spy(), "", "60 S", "5 secs", "TRADES", useRTH=False, keepUpToDate=True
+        )
+        for name in ("competing_session", "delayed_data", "frozen_quotes"):
+            gateway.inject(name)
+            before = (len(bars), bars[-1].close)
+            await play(gateway, 6, ib)
+            assert (len(bars), bars[-1].close) == before
+            gateway.hub.faults.end(name)
+            await play(gateway, 1, ib)
+            today = gateway.hub.market.today("SPY")
+            assert today is not None
+            assert bars[-1].close == today.price
 
 
 async def test_lines_of_other_clients_are_told_once(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from momentum_lab.gateway.ticks import (
     DELAYED_FROZEN,
     FROZEN,
     LIVE,
+    SHOWN_DELAYED,
     Generics,
     NewsLine,
     QuoteLine,
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from momentum_lab.gateway.session import Session
 
 ALL_SYMBOLS = "*"
-NOT_SUBSCRIBED, NO_SNAPSHOT, SHOWN_DELAYED = 354, 414, 10167
+NOT_SUBSCRIBED, NO_SNAPSHOT = 354, 414
 
 
 def _market_data(session: Session, request: Request) -> None:
@@ -110,8 +111,7 @@ def data_type_of(session: Session, symbol: str) -> int:
 
 def _open_line(session: Session, line: QuoteLine) -> None:
     if line.is_delayed:
-        text = "Requested market data is not subscribed. Displaying delayed market data."
-        session.error(line.req_id, SHOWN_DELAYED, text)
+        session.error(line.req_id, *SHOWN_DELAYED)
     session.hub.streaming.open(session, line)
 
 

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from momentum_lab.core.market import NS_PER_S
 from momentum_lab.core.tunable import tunable
 from momentum_lab.errors import ParameterError
-from momentum_lab.gateway.faults.base import Fault, Told, word
-from momentum_lab.gateway.ticks import DELAYED, LIVE, as_delayed
+from momentum_lab.gateway.faults.base import MARKET_DATA, Fault, Told, word
+from momentum_lab.gateway.ticks import (
+    DELAYED,
+    DELAYED_FROZEN,
+    DELAYED_TYPES,
+    FROZEN,
+    LIVE,
+    SHOWN_DELAYED,
+    QuoteLine,
+    as_delayed,
+)
 from momentum_lab.records.tape import TapeHeadline
 from momentum_lab.records.tape_ticks import HALTED_BY_VOLATILITY, LIMIT_STATE, TRADING
 
@@ -17,31 +27,22 @@ if TYPE_CHECKING:
     from momentum_lab.gateway.hub import Hub
     from momentum_lab.gateway.session import Session
 
-_QUOTES = frozenset(
-    {
-        "tickPrice",
-        "tickSize",
-        "tickString",
-        "tickGeneric",
-        "tickByTick",
-        "marketDepth",
-        "marketDepthL2",
-    }
-)
 _KINDS_OF_HALTS = "1 by regulation or for news, 2 a pause for volatility, 3 only at the band"
-COMPETING, SHOWN_DELAYED = 10197, 10167
+COMPETING = 10197
+_DELAYED_KINDS = {LIVE: DELAYED, FROZEN: DELAYED_FROZEN}
+_DELAYED_TICKS = frozenset(number for kind in DELAYED_TYPES.values() for number in kind.values())
 
 
 @dataclass
 class FrozenQuotes(Fault):
-    """Quotes and trades stop, while time, account and orders go on."""
+    """Quotes, trades and the bars of now stop, while time, account and orders go on."""
 
     name: ClassVar[str] = "frozen_quotes"
     swallows_quotes: ClassVar[bool] = True
 
     def outgoing(self, hub: Hub, session: Session, told: Told) -> list[Told]:
         """Tell no ticks."""
-        return [] if self.strikes(session) and told[0] in _QUOTES else [told]
+        return [] if self.strikes(session) and told[0] in MARKET_DATA else [told]
 
 
 @dataclass
@@ -52,40 +53,71 @@ class CompetingSession(FrozenQuotes):
 
     def begin(self, hub: Hub) -> None:
         """Tell it on every line."""
-        text = "No market data during competing live session"
         for session in self.victims(hub):
-            for req_id in session.subscriptions.quotes:
-                session.say("error", req_id=req_id, code=COMPETING, text=text)
+            for line in session.subscriptions.quotes.values():
+                session.send_all([_competing(line.req_id)])
+
+    def outgoing(self, hub: Hub, session: Session, told: Told) -> list[Told]:
+        """Tell no ticks, and it alone on a line that is opened now."""
+        name, values = told
+        if self.strikes(session) and name == "marketDataType":
+            return [_competing(values["req_id"])]
+        if self.strikes(session) and name == "tickReqParams":
+            return []
+        return super().outgoing(hub, session, told)
+
+
+def _competing(req_id: int) -> tuple[str, dict[str, Any]]:
+    text = "No market data during competing live session"
+    return "error", {"req_id": req_id, "code": COMPETING, "text": text}
 
 
 @dataclass
 class DelayedData(Fault):
-    """The lines turn to delayed data: another data type, other tick ids, no trades as text."""
+    """The lines turn to delayed data: another data type, other tick ids, no trades as text.
+
+    Tick by tick, in depth and in bars nothing comes.
+    """
 
     name: ClassVar[str] = "delayed_data"
     swallows_quotes: ClassVar[bool] = True
 
     def begin(self, hub: Hub) -> None:
-        """Warn on every line and change its type."""
-        text = "Requested market data is not subscribed. Displaying delayed market data."
-        for session in self.victims(hub):
-            for req_id in session.subscriptions.quotes:
-                session.say("error", req_id=req_id, code=SHOWN_DELAYED, text=text)
-                session.say("marketDataType", req_id=req_id, market_data_type=DELAYED)
+        """Change the type of every line, and tell its state in the other ids."""
+        for session, line in self._lines(hub):
+            line.forget()
+            session.send_all([_data_type(line), *hub.streaming.state_of(line)])
 
     def outgoing(self, hub: Hub, session: Session, told: Told) -> list[Told]:
         """Spell live ticks as delayed ones; those without such a spelling do not come."""
         name, values = told
-        if not self.strikes(session) or name not in _QUOTES:
+        if not self.strikes(session):
+            return [told]
+        if name == "marketDataType" and values["market_data_type"] in _DELAYED_KINDS:
+            code, text = SHOWN_DELAYED
+            kind = _DELAYED_KINDS[values["market_data_type"]]
+            warning = {"req_id": values["req_id"], "code": code, "text": text}
+            return [("error", warning), (name, {**values, "market_data_type": kind})]
+        is_live = name in MARKET_DATA and values.get("tick_type") not in _DELAYED_TICKS
+        if not is_live or name == "tickSnapshotEnd":
             return [told]
         delayed = as_delayed((name, dict(values)))
         return [] if delayed is None else [delayed]
 
     def end(self, hub: Hub) -> None:
         """Change the type back."""
+        for session, line in self._lines(hub):
+            session.send_all([_data_type(line)])
+
+    def _lines(self, hub: Hub) -> Iterator[tuple[Session, QuoteLine]]:
         for session in self.victims(hub):
-            for req_id in session.subscriptions.quotes:
-                session.say("marketDataType", req_id=req_id, market_data_type=LIVE)
+            for line in session.subscriptions.quotes.values():
+                if line.generics.has_prices and not line.is_delayed:
+                    yield session, line
+
+
+def _data_type(line: QuoteLine) -> tuple[str, dict[str, Any]]:
+    return "marketDataType", {"req_id": line.req_id, "market_data_type": line.data_type}
 
 
 @dataclass
