@@ -11,7 +11,7 @@ import logging
 import math
 import socket
 import struct
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -135,9 +135,9 @@ class Session:
         """Queue one message; it leaves at the end of this turn of the event loop."""
         self.send_all(((name, values),))
 
-    def say(self, name: str, /, **values: Any) -> None:
-        """Queue one message past all faults."""
-        self._queue([self._wire.send(name, **values)])
+    def say_all(self, messages: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
+        """Queue messages past all faults."""
+        self._queue(self._wire.encoder.encode_all(messages))
 
     def send_raw(self, data: bytes) -> None:
         """Queue bytes that need not be a message."""

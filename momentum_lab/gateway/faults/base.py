@@ -38,6 +38,7 @@ class Fault:
 
     Attributes:
         client_id: whom it strikes, -1 for everybody.
+        number: how many had begun before it: a message passes faults in this order.
     """
 
     name: ClassVar[str]
@@ -47,6 +48,7 @@ class Fault:
     client_id: int = tunable(
         ALL_CLIENTS, unit="id", low=-1, high=2**31 - 1, step=1, meaning="client struck, -1 for all"
     )
+    number: int = field(default=0, init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Refuse parameters out of range.

@@ -254,7 +254,7 @@ class LateHeadlines(Fault):
         """Hold it back."""
         if not self.strikes(session) or told[0] != "tickNews":
             return [told]
-        hub.faults.say_later(session, told, delay_s=self.delay_s)
+        hub.faults.say_later(self, session, told, delay_s=self.delay_s)
         return []
 
 

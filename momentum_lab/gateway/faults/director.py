@@ -7,9 +7,9 @@ import itertools
 import math
 import random
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from momentum_lab.core.market import NS_PER_S
 from momentum_lab.gateway.faults.base import Fault, Told
@@ -19,6 +19,15 @@ from momentum_lab.gateway.faults.scenario import Entry, Scenario
 if TYPE_CHECKING:
     from momentum_lab.gateway.hub import Hub
     from momentum_lab.gateway.session import Session
+
+
+class _Held(NamedTuple):
+    """A message that a fault holds back."""
+
+    fault: Fault
+    session: Session
+    told: Told
+    is_asked: bool
 
 
 class Director:
@@ -35,8 +44,8 @@ class Director:
         self._numbers = itertools.count()
         self._plan: list[tuple[int, int, Entry, Iterator[int]]] = []
         self._ends: list[tuple[int, int, Fault]] = []
-        self._later: list[tuple[int, int, Session, Told]] = []
-        self._at_release: list[tuple[Session, Told]] = []
+        self._later: list[tuple[int, int, _Held]] = []
+        self._at_release: list[_Held] = []
         self._waiting: list[Entry] = []
         self._counts: Counter[str] = Counter()
         for number, entry in enumerate(scenario.entries):
@@ -98,8 +107,7 @@ class Director:
             self._begin(make_fault(entry.fault, entry.parameters), entry.for_s)
             self._next(entry, instants)
         while self._later and self._later[0][0] <= now_ns:
-            _, _, session, told = heapq.heappop(self._later)
-            session.say(told[0], **told[1])
+            self._say(heapq.heappop(self._later)[2])
         while self._ends and self._ends[0][0] <= now_ns:
             self._end(heapq.heappop(self._ends)[2])
         for fault in tuple(self.active):
@@ -116,38 +124,53 @@ class Director:
 
     # -- messages ---------------------------------------------------------------------------
 
-    def outgoing(self, session: Session, told: Told) -> list[Told]:
-        """Return what becomes of a message under all faults that go on."""
+    def outgoing(self, session: Session, told: Told, *, beyond: Fault | None = None) -> list[Told]:
+        """Return what becomes of a message under the faults that go on, or those `beyond` one."""
         found = [told]
         for fault in self.active:
-            found = [after for one in found for after in fault.outgoing(self._hub, session, one)]
+            if beyond is None or fault.number > beyond.number:
+                found = [one for each in found for one in fault.outgoing(self._hub, session, each)]
         return found
 
     def hears(self, session: Session, request: str) -> bool:
         """Return whether a request is heard under all faults that go on."""
         return all(fault.hears(self._hub, session, request) for fault in self.active)
 
-    def say_later(self, session: Session, told: Told, *, delay_s: float) -> None:
+    def say_later(self, fault: Fault, session: Session, told: Told, *, delay_s: float) -> None:
         """Keep a message back for some market time."""
         at_ns = self._hub.market.now_ns + round(delay_s * NS_PER_S)
-        heapq.heappush(self._later, (at_ns, next(self._numbers), session, told))
+        held = _Held(fault, session, told, session.is_answering)
+        heapq.heappush(self._later, (at_ns, next(self._numbers), held))
 
-    def say_at_release(self, session: Session, told: Told) -> None:
-        """Keep a message back until the fault ends."""
-        self._at_release.append((session, told))
+    def say_at_release(self, fault: Fault, session: Session, told: Told) -> None:
+        """Keep a message back until `release`."""
+        self._at_release.append(_Held(fault, session, told, session.is_answering))
 
-    def release(self) -> None:
-        """Say everything that is held back, in its order."""
-        later, self._later = sorted(self._later, key=lambda entry: entry[:2]), []
-        kept, self._at_release = self._at_release, []
-        for session, told in [*kept, *((entry[2], entry[3]) for entry in later)]:
-            session.say(told[0], **told[1])
+    def release(self, fault: Fault) -> None:
+        """Say everything that a fault holds back, in its order."""
+        later = [held for _, _, held in sorted(self._later, key=lambda entry: entry[:2])]
+        found = [held for held in (*self._at_release, *later) if held.fault is fault]
+        self._keep(lambda held: held.fault is not fault)
+        for held in found:
+            self._say(held)
 
     def forget(self, session: Session) -> None:
         """Drop what is held back for a connection that has ended."""
-        self._later = [entry for entry in self._later if entry[2] is not session]
+        self._keep(lambda held: held.session is not session)
+
+    def _keep(self, is_wanted: Callable[[_Held], bool]) -> None:
+        self._later = [entry for entry in self._later if is_wanted(entry[2])]
         heapq.heapify(self._later)
-        self._at_release = [entry for entry in self._at_release if entry[0] is not session]
+        self._at_release = [held for held in self._at_release if is_wanted(held)]
+
+    def _say(self, held: _Held) -> None:
+        """Say what a fault has held back, past it and those that have seen it before."""
+        session, told = held.session, held.told
+        was_answering, session.is_answering = session.is_answering, held.is_asked
+        try:
+            session.say_all(self.outgoing(session, told, beyond=held.fault))
+        finally:
+            session.is_answering = was_answering
 
     # -- one fault --------------------------------------------------------------------------
 
@@ -167,6 +190,7 @@ class Director:
             heapq.heappush(self._plan, (at_ns, next(self._numbers), entry, instants))
 
     def _begin(self, fault: Fault, for_s: float) -> None:
+        fault.number = next(self._numbers)
         self._write("fault begins", fault)
         for session in self._hearing(fault):
             self._hub.streaming.fall_silent(session)
@@ -188,5 +212,5 @@ class Director:
         self._write("fault ends", fault)
 
     def _write(self, what: str, fault: Fault) -> None:
-        facts = {k: v for k, v in asdict(fault).items() if not k.startswith("_")}
+        facts = {one.name: getattr(fault, one.name) for one in fields(fault) if one.init}
         self._hub.journal.write(self._hub.market.now_ns, what, fault=fault.name, **facts)

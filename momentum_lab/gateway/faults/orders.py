@@ -7,6 +7,7 @@ nobody can do much.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -41,6 +42,14 @@ class ReportFault(Fault):
         return super().strikes(session) and not is_spared
 
 
+def _tell_kept(hub: Hub, fault: Fault, kept: Iterable[tuple[Session, Told]]) -> None:
+    """Tell what a fault has kept, to those that are still there."""
+    for session, told in kept:
+        if session.is_known:
+            hub.faults.say_at_release(fault, session, told)
+    hub.faults.release(fault)
+
+
 @dataclass
 class LateStatus(ReportFault):
     """Order statuses and executions come late."""
@@ -55,12 +64,12 @@ class LateStatus(ReportFault):
         """Hold reports back."""
         if not self.strikes(session) or told[0] not in _REPORTS:
             return [told]
-        hub.faults.say_later(session, told, delay_s=self.delay_s)
+        hub.faults.say_later(self, session, told, delay_s=self.delay_s)
         return []
 
     def end(self, hub: Hub) -> None:
         """Tell what is still held back."""
-        hub.faults.release()
+        hub.faults.release(self)
 
 
 @dataclass
@@ -83,24 +92,20 @@ class ReorderedStatus(ReportFault):
 
     name: ClassVar[str] = "reordered_status"
 
-    _held: dict[int, Told] = field(default_factory=dict, init=False, repr=False)
+    _held: dict[Session, Told] = field(default_factory=dict, init=False, repr=False)
 
     def outgoing(self, hub: Hub, session: Session, told: Told) -> list[Told]:
         """Keep every other report until the next one has gone."""
-        client_id = session.client_id
-        if client_id is None or not self.strikes(session) or told[0] not in _REPORTS:
+        if not self.strikes(session) or told[0] not in _REPORTS:
             return [told]
-        if client_id in self._held:
-            return [told, self._held.pop(client_id)]
-        self._held[client_id] = told
+        if session in self._held:
+            return [told, self._held.pop(session)]
+        self._held[session] = told
         return []
 
     def end(self, hub: Hub) -> None:
         """Tell what is still kept."""
-        for session in self.victims(hub):
-            held = self._held.pop(session.client_id or 0, None)
-            if held is not None:
-                session.say(held[0], **held[1])
+        _tell_kept(hub, self, self._held.items())
 
 
 @dataclass
@@ -109,19 +114,23 @@ class CommissionFirst(ReportFault):
 
     name: ClassVar[str] = "commission_first"
 
-    _held: dict[tuple[int, str], Told] = field(default_factory=dict, init=False, repr=False)
+    _held: dict[tuple[Session, str], Told] = field(default_factory=dict, init=False, repr=False)
 
     def outgoing(self, hub: Hub, session: Session, told: Told) -> list[Told]:
         """Keep an execution until its commission has gone."""
         name, values = told
         if not self.strikes(session) or name not in ("execDetails", "commissionReport"):
             return [told]
-        key = (session.client_id or 0, str(values["exec_id"]))
+        key = (session, str(values["exec_id"]))
         if name == "execDetails" and values.get("req_id", _LIVE_FILL) == _LIVE_FILL:
             self._held[key] = told
             return []
         held = self._held.pop(key, None)
         return [told] if held is None else [told, held]
+
+    def end(self, hub: Hub) -> None:
+        """Tell the executions whose commission has not come."""
+        _tell_kept(hub, self, ((key[0], told) for key, told in self._held.items()))
 
 
 @dataclass

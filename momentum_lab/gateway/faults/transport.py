@@ -126,13 +126,13 @@ class SlowAnswers(Fault):
     def outgoing(self, hub: Hub, session: Session, told: Told) -> list[Told]:
         """Hold the message back."""
         if self.strikes(session):
-            hub.faults.say_later(session, told, delay_s=self.delay_s)
+            hub.faults.say_later(self, session, told, delay_s=self.delay_s)
             return []
         return [told]
 
     def end(self, hub: Hub) -> None:
         """Say at once what was held back, so that the order stays."""
-        hub.faults.release()
+        hub.faults.release(self)
 
 
 @dataclass

@@ -53,7 +53,7 @@ TEXTS = {
 def tell_all(hub: Hub, fault: Fault, code: int) -> None:
     """Tell a note that belongs to no request."""
     for session in fault.victims(hub):
-        session.say("error", req_id=-1, code=code, text=TEXTS[code])
+        session.send("error", req_id=-1, code=code, text=TEXTS[code])
 
 
 def forget_data(session: Session) -> None:
@@ -94,7 +94,7 @@ class ConnectivityLost(Fault):
         if not self.strikes(session) or name not in _FROM_BROKER:
             return [told]
         if name not in _QUOTES:
-            hub.faults.say_at_release(session, told)
+            hub.faults.say_at_release(self, session, told)
         return []
 
     def hears(self, hub: Hub, session: Session, request: str) -> bool:
@@ -107,7 +107,7 @@ class ConnectivityLost(Fault):
             for session in self.victims(hub):
                 forget_data(session)
         tell_all(hub, self, self.restored)
-        hub.faults.release()
+        hub.faults.release(self)
 
     def _tell(self, hub: Hub) -> None:
         self._next_ns = hub.market.now_ns + round(self.repeat_s * NS_PER_S)
@@ -288,7 +288,7 @@ class ErrorFlood(Fault):
         """Send them all."""
         for session in self.victims(hub):
             for number in range(self.count):
-                session.say("error", req_id=-1, code=self.code, text=f"flood {number}")
+                session.send("error", req_id=-1, code=self.code, text=f"flood {number}")
 
 
 FAULTS = (
