@@ -8,7 +8,7 @@ Run:  python -m momentum_lab.faces.docs
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum
 from pathlib import Path
 from typing import TypeVar
@@ -118,7 +118,8 @@ def faults_page() -> str:
         "    with: {delay_s: 4}",
         "```",
         "",
-        "Every fault strikes all clients, or one alone: `client_id` = its id.",
+        "A fault strikes all clients, or one alone: `client_id` = its id. Of one client cannot be",
+        f"{_enumerated(kind.name for kind in CATALOG.values() if kind.strikes_all)}.",
         "",
         "Once a fault that swallows quotes is over, each line tells how things stand: the quote",
         "whether it has changed or not, the last trade if it came in between. What was said tick",
@@ -130,6 +131,11 @@ def faults_page() -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _enumerated(names: Iterable[str]) -> str:
+    *others, last = (f"`{name}`" for name in names)
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def fault_lines() -> Iterator[str]:

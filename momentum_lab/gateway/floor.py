@@ -74,6 +74,7 @@ class Floor:
         fills: slippage, commission and participation.
         hard_to_borrow: symbols of which no shares can be sold short.
         fills_only_half: no order fills for more than half, as when the other side falls silent.
+        half_ids: clients of which no order does.
     """
 
     def __init__(
@@ -89,6 +90,7 @@ class Floor:
         self.fills = fills
         self.hard_to_borrow = hard_to_borrow
         self.fills_only_half = False
+        self.half_ids: frozenset[int] = frozenset()
         self.liquidity = Liquidity(fills.participation_ratio)
         self._market = market
         self._books = books
@@ -201,7 +203,7 @@ class Floor:
 
     def _fillable(self, order: Order, trade: Trade, *, is_arrival: bool) -> int:
         left = self.liquidity.left(trade, order.ticket.side, is_arrival=is_arrival)
-        if self.fills_only_half:
+        if self.fills_only_half or order.ticket.client_id in self.half_ids:
             left = min(left, max(0, (order.quantity + 1) // 2 - order.filled))
         must_be_whole = order.ticket.all_or_none or order.ticket.tif == "FOK"
         if must_be_whole and left < order.remaining:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from typing import Any, TextIO
 
 import anyio
@@ -65,21 +64,6 @@ _EVENTS_OF_REQUESTS = {"placeOrder": "order", "reqMktData": "subscribe"}
 ACCOUNT_EVERY_NS = 180 * NS_PER_S
 
 
-@dataclass
-class Door:
-    """How connections are let in; faults change it.
-
-    Attributes:
-        is_closed: every new connection is reset.
-        is_mute: new connections are accepted and never answered.
-        busy_ids: client ids that count as in use, -1 for all.
-    """
-
-    is_closed: bool = False
-    is_mute: bool = False
-    busy_ids: set[int] = field(default_factory=set)
-
-
 class Hub:
     """One running gateway without its sockets.
 
@@ -92,7 +76,6 @@ class Hub:
         has_streamed: a client has subscribed to market data; the clock runs.
         is_paused: market time stands still until it is let go on.
         logs_wire: every message is written to a wire log.
-        door: how connections are let in.
         journal: what truly happened.
         streaming: the open lines of all clients.
         bulletins: what the broker announces.
@@ -134,7 +117,6 @@ class Hub:
         self._day = market.hours.day(market.now_ns)
         self._has_reported_end = False
         self.is_paused = False
-        self.door = Door()
         self.journal = Journal(journal)
         self.streaming = Streaming(self, sample_ms=settings.sample_ms)
         self.bulletins = BulletinBoard(self)
@@ -151,7 +133,7 @@ class Hub:
 
     def admit(self, session: Session, client_id: int) -> bool:
         """Register a client; False when its id is in use."""
-        if client_id in self.sessions or self.door.busy_ids & {client_id, -1}:
+        if client_id in self.sessions or self.faults.turns_away(client_id):
             return False
         self.sessions[client_id] = session
         self._report(f"client {client_id} connected")
@@ -293,13 +275,13 @@ class Hub:
             self.tell_headline(event)
 
     def halt(self, symbol: str, kind: int) -> None:
-        """Halt a symbol or let it trade again, now, and tell it.
+        """Halt a symbol beside what the tape says, or leave it to the tape, now, and tell it.
 
         Args:
             symbol: a symbol of the tape.
             kind: one of `tape_ticks.HALT_KINDS`.
         """
-        for event in self.market.change_halt(symbol, kind):
+        for event in self.market.impose_halt(symbol, kind):
             self.tell_market(event)
 
     def _next_mark_ns(self, now_ns: int) -> int:

@@ -55,6 +55,7 @@ class Market:
         self.lines = {symbol: Line(tape, symbol, hours=self.hours) for symbol in tape.instruments}
         past = tape.halts[tape.halts["at_ns"] <= self.now_ns]
         self.halts = {str(row.symbol): int(row.kind) for row in past.itertuples()}
+        self._tape_halts, self._imposed_halts = dict(self.halts), dict[str, int]()
         self._halted_ns: dict[str, int] = {}
         self._reopening: set[str] = set()
         self._names = list(self.lines)
@@ -134,6 +135,22 @@ class Market:
                 yield self.tape.headlines[self._next_headline - 1]
         self.now_ns = max(self.now_ns, to_ns)
 
+    def impose_halt(self, symbol: str, kind: int) -> list[MarketEvent]:
+        """Halt a symbol beside what the tape says, or lift that; return what is to be told.
+
+        Args:
+            symbol: a symbol of the tape.
+            kind: one of `tape_ticks.HALT_KINDS`; `TRADING` leaves it to the tape.
+        """
+        self._imposed_halts[symbol] = kind
+        return self._halt_by_both(symbol)
+
+    def _halt_by_both(self, symbol: str) -> list[MarketEvent]:
+        """Let a symbol stand where tape or a fault wants it; a standstill outweighs the rest."""
+        both = [of.get(symbol, TRADING) for of in (self._tape_halts, self._imposed_halts)]
+        kind = next((kind for kind in both if kind in STANDSTILLS), max(both))
+        return [] if kind == self.halts.get(symbol, TRADING) else self.change_halt(symbol, kind)
+
     def change_halt(self, symbol: str, kind: int) -> list[MarketEvent]:
         """Halt a symbol or let it trade again, now; return what is to be told.
 
@@ -164,7 +181,8 @@ class Market:
         symbol = self._names[self._line_no[position]]
         line = self.lines[symbol]
         if kind == _HALTS:
-            return self.change_halt(symbol, int(self.tape.halts["kind"].iloc[index]))
+            self._tape_halts[symbol] = int(self.tape.halts["kind"].iloc[index])
+            return self._halt_by_both(symbol)
         if self.halts:
             if self.is_halted(symbol):
                 if kind == _ROWS:

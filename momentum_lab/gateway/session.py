@@ -51,43 +51,14 @@ FARMS = (
 GONE = (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError)
 
 
-class Gate:
-    """Open unless something closes it; who passes waits while it is closed."""
-
-    def __init__(self) -> None:
-        """Make an open gate."""
-        self._closed: anyio.Event | None = None
-
-    def clear(self) -> None:
-        """Close it."""
-        self._closed = self._closed or anyio.Event()
-
-    @property
-    def is_closed(self) -> bool:
-        """Whether it is closed now."""
-        return self._closed is not None
-
-    def set(self) -> None:
-        """Open it."""
-        closed, self._closed = self._closed, None
-        if closed is not None:
-            closed.set()
-
-    async def wait(self) -> None:
-        """Return once it is open."""
-        while self._closed is not None:
-            await self._closed.wait()
-
-
 class Session:
     """One connected client.
 
     Attributes:
         hub: the gateway that it talks to.
         client_id: None until the client has started the API.
+        claimed_id: by which id it has called itself, let in or not.
         subscriptions: what it wants to hear.
-        may_read: closed while a fault keeps the gateway from reading.
-        may_write: closed while a fault keeps it from writing.
         has_conflated: quotes were kept back because it reads too slowly.
         is_answering: what is said now was asked for, and is not told by itself.
     """
@@ -96,6 +67,7 @@ class Session:
         """Take a fresh connection."""
         self.hub = hub
         self.client_id: int | None = None
+        self.claimed_id: int | None = None
         self.subscriptions = Subscriptions()
         self._stream = stream
         self._wire = ServerWire()
@@ -105,9 +77,8 @@ class Session:
         self._scope = anyio.CancelScope()
         self._listening = anyio.CancelScope()
         self._is_closing = False
-        self._is_mute = hub.door.is_mute
+        self._is_mute = hub.faults.mutes_door
         self.is_answering = False
-        self.may_read, self.may_write = Gate(), Gate()
         self.has_conflated = False
         limits = hub.settings.limits
         self._budget = MessageBudget(limits.messages_per_s)
@@ -228,6 +199,7 @@ class Session:
             self._scope = tasks.cancel_scope
             tasks.start_soon(self._write, name="gateway-writer")
             try:
+                await self._wait_to_read()
                 await self._receive(first)
                 await self._read()
             finally:
@@ -239,12 +211,14 @@ class Session:
 
     async def _read(self) -> None:
         while not self._is_closing:
-            # Half an opening must not hold a connection for ever; a started client may be silent.
-            limit_s = OPENING_S if self.client_id is None and not self._is_mute else math.inf
             data = b""
-            with anyio.move_on_after(limit_s) as self._listening:
+            with anyio.CancelScope() as self._listening:
                 try:
                     await self._wait_to_read()
+                    # Half an opening must not hold a connection for ever; a started client may
+                    # be silent.
+                    if self.client_id is None and not self._is_mute:
+                        self._listening.deadline = anyio.current_time() + OPENING_S
                     data = await self._stream.receive(RECEIVE_BYTES)
                 except GONE:
                     self._unsent.clear()
@@ -259,8 +233,7 @@ class Session:
             return
 
     async def _wait_to_read(self) -> None:
-        if self.may_read.is_closed:
-            await self.may_read.wait()
+        if await self.hub.faults.wait_to_read(self):
             # Nobody sent too fast what comes at once because we did not read.
             self._unlimited_until_s = anyio.current_time() + SECOND_S
 
@@ -320,8 +293,13 @@ class Session:
             _log.warning("%s before startApi: closed", request.name)
             self.close_after_sending()
             return
+        if self.client_id is None:
+            self.claimed_id = request["client_id"]
         if self.hub.takes(self, request):
             self.perform(handle, request)
+        elif self.client_id is None:
+            # Nobody has heard the start: there is no answer, and no end either.
+            self._is_mute = True
 
     def perform(self, answer: Callable[[Session, Request], None], request: Request) -> None:
         """Let a request be answered, with an error where it is refused."""
@@ -360,7 +338,7 @@ class Session:
 
     async def _flush(self) -> None:
         while self._unsent:
-            await self.may_write.wait()
+            await self.hub.faults.wait_to_write(self)
             chunk = bytes(self._unsent[:MAX_WRITE_BYTES])
             await self._stream.send(chunk)
             del self._unsent[: len(chunk)]

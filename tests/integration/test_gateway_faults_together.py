@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,9 +13,10 @@ import pytest
 from ib_insync import IB, MarketOrder
 
 from momentum_lab.core.market import NS_PER_S
+from momentum_lab.errors import ParameterError
 from momentum_lab.gateway.server import Gateway
 from tests.gateway_client import connected, errors_of, play, settle, spy, standing_gateway
-from tests.gateway_factories import second_tape, seconds
+from tests.gateway_factories import at, second_tape, seconds, tick_tape
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(60)]
 
@@ -85,3 +87,149 @@ async def test_through_a_half_open_socket_no_fault_speaks(tmp_path: Path) -> Non
         end(gateway, "1100")
         await settle(ib)
         assert codes == [(-1, 1102)]
+
+
+# ------------------------------------------------------- overlaps of one name
+
+
+def overlap(gateway: Gateway, name: str, **parameters: Any) -> None:
+    """Let a fault happen for ten seconds, again after five, and stand after the first end."""
+    for _ in range(2):
+        gateway.inject(name, parameters, for_s=10)
+        pass_time(gateway, 5)
+    pass_time(gateway, 2)
+
+
+async def is_served(port: int, client_id: int) -> bool:
+    """Whether a new client is let in and answered; one that is read late is let in late."""
+    ib = IB()
+    try:
+        await ib.client.connectAsync("127.0.0.1", port, client_id, 3 * QUIET_S)
+        with anyio.move_on_after(3 * QUIET_S):
+            await ib.reqCurrentTimeAsync()
+            return True
+    except (asyncio.TimeoutError, OSError):
+        return False
+    finally:
+        ib.disconnect()
+    return False
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        *(("half_open", {}), ("stalled_reader", {}), ("stalled_writer", {})),
+        *(("restart", {"vanish_s": 0}), ("client_id_busy", {})),
+        ("client_id_busy", {"client_id": 7}),
+    ],
+)
+async def test_a_door_stays_shut_until_the_last_of_its_faults_has_ended(
+    name: str, parameters: dict[str, Any], tmp_path: Path
+) -> None:
+    async with standing_gateway(TAPE, tmp_path) as gateway:
+        overlap(gateway, name, **parameters)
+        assert not await is_served(gateway.port, 7)
+        pass_time(gateway, 4)
+        assert await is_served(gateway.port, 7)
+        whats = [row["what"] for row in gateway.journal.records if "fault" in row]
+        assert whats == ["fault begins"] * 2 + ["fault ends"] * 2
+
+
+@pytest.mark.parametrize("name", ["stalled_reader", "stalled_writer"])
+async def test_a_client_stays_stalled_until_the_last_of_its_faults_has_ended(
+    name: str, tmp_path: Path
+) -> None:
+    async with desk(tmp_path) as (gateway, ib):
+        overlap(gateway, name)
+        with anyio.move_on_after(QUIET_S) as waiting:
+            # What is being read at this moment is still heard.
+            await settle(ib)
+            await settle(ib)
+        assert waiting.cancelled_caught
+        pass_time(gateway, 4)
+        await settle(ib)
+
+
+async def test_orders_fill_by_half_until_the_last_of_the_faults_has_ended(tmp_path: Path) -> None:
+    async with desk(tmp_path) as (gateway, ib):
+        overlap(gateway, "partial_then_silence")
+        ib.placeOrder(spy(), MarketOrder("BUY", 10))
+        await play(gateway, 2, ib)
+        assert gateway.hub.account.ledger.position("SPY").quantity == 5
+        await play(gateway, 3, ib)
+        assert gateway.hub.account.ledger.position("SPY").quantity == 10
+
+
+async def test_a_broker_that_is_away_twice_is_back_once(tmp_path: Path) -> None:
+    async with desk(tmp_path) as (gateway, ib):
+        codes = errors_of(ib)
+        overlap(gateway, "1100", repeat_s=60)
+        await settle(ib)
+        assert codes == [(-1, 1100), (-1, 1100)]
+        pass_time(gateway, 4)
+        await settle(ib)
+        assert codes[2:] == [(-1, 1102)]
+
+
+async def test_a_halt_lasts_as_long_as_anybody_wants_it(tmp_path: Path) -> None:
+    tape = tick_tape(
+        trades=[(float(n), 100.0, 400) for n in range(60)], halts=[(20.0, 1), (40.0, 0)]
+    )
+
+    async with standing_gateway(tape, tmp_path, hold=False) as gateway:
+        gateway.inject("halt", {"symbol": "SPY", "kind": 2}, for_s=10)
+        pass_time(gateway, 5)
+        gateway.inject("halt", {"kind": 3}, for_s=10)
+        assert gateway.hub.market.is_halted("SPY")
+        pass_time(gateway, 7)
+        assert gateway.hub.market.is_at_limit("SPY")
+        pass_time(gateway, 6)
+        assert not gateway.hub.market.is_at_limit("SPY")
+        gateway.inject("halt", {"symbol": "SPY", "kind": 2}, for_s=10)
+        # The tape halts it meanwhile, and lets it trade again.
+        pass_time(gateway, 30)
+        halts = [row for row in gateway.journal.of("halt") if row["symbol"] == "SPY"]
+        expected = [(0, 2), (10, 3), (15, 0), (18, 2), (20, 1), (40, 0)]
+        assert [(row["at_ns"], row["kind"]) for row in halts] == [(at(s), k) for s, k in expected]
+
+
+# --------------------------------------------------------------- one client
+
+
+async def test_a_half_open_client_leaves_the_others_alone(tmp_path: Path) -> None:
+    async with standing_gateway(TAPE, tmp_path) as gateway:
+        gateway.inject("half_open", {"client_id": 1})
+        assert await is_served(gateway.port, 9)
+        assert not await is_served(gateway.port, 1)
+        end(gateway, "half_open")
+        assert await is_served(gateway.port, 1)
+
+
+async def test_only_the_orders_of_the_client_that_is_struck_fill_by_half(tmp_path: Path) -> None:
+    async with desk(tmp_path) as (gateway, ib), connected(gateway.port, 2) as other:
+        gateway.inject("partial_then_silence", {"client_id": 2})
+        for client, shares in ((ib, 10), (other, 20)):
+            client.placeOrder(spy(), MarketOrder("BUY", shares))
+        await play(gateway, 3, ib, other)
+        filled = {row["client_id"]: row["shares"] for row in gateway.journal.of("fill")}
+        assert filled == {1: 10, 2: 10}
+
+
+async def test_only_an_execution_of_the_client_that_is_struck_is_corrected(tmp_path: Path) -> None:
+    async with desk(tmp_path) as (gateway, ib), connected(gateway.port, 2) as other:
+        for client in (other, ib):
+            client.placeOrder(spy(), MarketOrder("BUY", 10))
+            await settle(client)
+        gateway.inject("execution_correction", {"client_id": 99})
+        gateway.inject("execution_correction", {"client_id": 2})
+        await settle(ib)
+        await settle(other)
+        assert (len(ib.fills()), len(other.fills())) == (1, 2)
+
+
+@pytest.mark.parametrize("name", ["restart", "halt", "headline_storm"])
+async def test_what_cannot_be_of_one_client_is_refused_for_one(name: str, tmp_path: Path) -> None:
+    async with standing_gateway(TAPE, tmp_path) as gateway:
+        with pytest.raises(ParameterError, match=f"{name}.client_id: expected -1, .* found 2"):
+            gateway.inject(name, {"client_id": 2})
+        assert gateway.hub.faults.active == []

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from momentum_lab.core.tunable import check_tunables, tunable
+from momentum_lab.errors import ParameterError
 
 if TYPE_CHECKING:
     from momentum_lab.gateway.hub import Hub
@@ -32,9 +33,11 @@ def word(default: str, *, meaning: str) -> Any:
 class Fault:
     """One thing that goes wrong; a fresh object for each time it does.
 
-    `begin` and `end` act once, the filters see every message while the fault lasts. A fault that
-    is over at once has no end: `is_instant`. Of a fault that `swallows_quotes` the lines are told
-    anew when it is over: what they said meanwhile was not heard.
+    `begin` and `end` act once. The filters, and what keeps the gateway from reading, writing or
+    letting in, are asked while the fault lasts: nothing has to be undone, and of several that
+    overlap each counts for itself. A fault that is over at once has no end: `is_instant`. Of a
+    fault that `swallows_quotes` the lines are told anew when it is over: what they said meanwhile
+    was not heard. A fault that `strikes_all` cannot be of one client.
 
     Attributes:
         client_id: whom it strikes, -1 for everybody.
@@ -44,6 +47,7 @@ class Fault:
     name: ClassVar[str]
     is_instant: ClassVar[bool] = False
     swallows_quotes: ClassVar[bool] = False
+    strikes_all: ClassVar[bool] = False
 
     client_id: int = tunable(
         ALL_CLIENTS, unit="id", low=-1, high=2**31 - 1, step=1, meaning="client struck, -1 for all"
@@ -57,6 +61,11 @@ class Fault:
             ParameterError: names the parameter, what was expected and what was found.
         """
         check_tunables(self, prefix=f"{self.name}.")
+        if self.strikes_all and self.client_id != ALL_CLIENTS:
+            raise ParameterError(
+                f"{self.name}.client_id: expected {ALL_CLIENTS}, for it strikes all clients,"
+                f" found {self.client_id}"
+            )
 
     def check(self, hub: Hub) -> None:
         """Refuse what cannot happen at this gateway.
@@ -84,10 +93,40 @@ class Fault:
         del hub, session, request
         return True
 
+    @property
+    def closes_door(self) -> bool:
+        """Whether every new connection is reset."""
+        return False
+
+    @property
+    def mutes_door(self) -> bool:
+        """Whether new connections are accepted and never answered."""
+        return False
+
+    def turns_away(self, client_id: int) -> bool:
+        """Return whether a client id counts as in use."""
+        del client_id
+        return False
+
+    def lets_read(self, session: Session) -> bool:
+        """Return whether the gateway reads what a client sends."""
+        del session
+        return True
+
+    def lets_write(self, session: Session) -> bool:
+        """Return whether the gateway writes what it has to say to a client."""
+        del session
+        return True
+
     def strikes(self, session: Session) -> bool:
         """Return whether this client is meant."""
-        return self.client_id in (ALL_CLIENTS, session.client_id)
+        return self.client_id in (ALL_CLIENTS, session.claimed_id)
 
     def victims(self, hub: Hub) -> list[Session]:
         """Return the connected clients that are meant."""
         return [session for session in list(hub.sessions.values()) if self.strikes(session)]
+
+    def freed(self, hub: Hub) -> list[Session]:
+        """Return the clients that its end frees: those that no other of its name strikes."""
+        others = [one for one in hub.faults.active if one.name == self.name and one is not self]
+        return [one for one in self.victims(hub) if not any(o.strikes(one) for o in others)]

@@ -10,6 +10,7 @@ from momentum_lab.core.market import NS_PER_S
 from momentum_lab.core.tunable import tunable
 from momentum_lab.errors import ParameterError
 from momentum_lab.gateway.faults.base import MARKET_DATA, Fault, Told, word
+from momentum_lab.gateway.market_events import STANDSTILLS
 from momentum_lab.gateway.ticks import (
     DELAYED,
     DELAYED_FROZEN,
@@ -84,7 +85,7 @@ class DelayedData(Fault):
 
     def begin(self, hub: Hub) -> None:
         """Change the type of every line, and tell its state in the other ids."""
-        for session, line in self._lines(hub):
+        for session, line in self._lines(self.victims(hub)):
             line.forget()
             session.send_all([_data_type(line), *hub.streaming.state_of(line)])
 
@@ -106,11 +107,11 @@ class DelayedData(Fault):
 
     def end(self, hub: Hub) -> None:
         """Change the type back."""
-        for session, line in self._lines(hub):
+        for session, line in self._lines(self.freed(hub)):
             session.send_all([_data_type(line)])
 
-    def _lines(self, hub: Hub) -> Iterator[tuple[Session, QuoteLine]]:
-        for session in self.victims(hub):
+    def _lines(self, sessions: list[Session]) -> Iterator[tuple[Session, QuoteLine]]:
+        for session in sessions:
             for line in session.subscriptions.quotes.values():
                 if line.generics.has_prices and not line.is_delayed:
                     yield session, line
@@ -129,6 +130,7 @@ class Halt(Fault):
     """
 
     name: ClassVar[str] = "halt"
+    strikes_all: ClassVar[bool] = True
 
     symbol: str = word("", meaning="which, all of the tape if empty")
     kind: int = tunable(
@@ -137,6 +139,7 @@ class Halt(Fault):
     limit_s: float = tunable(
         0.0, unit="s", low=0, high=3600, step=15, meaning="market time at the band before it"
     )
+    state: int = field(default=TRADING, init=False, repr=False)
     _halts_ns: int = field(default=0, init=False, repr=False)
 
     def check(self, hub: Hub) -> None:
@@ -148,21 +151,26 @@ class Halt(Fault):
     def begin(self, hub: Hub) -> None:
         """Halt it, or let it stand at its band first."""
         self._halts_ns = hub.market.now_ns + round(self.limit_s * NS_PER_S)
-        self._change(hub, LIMIT_STATE if self.limit_s else self.kind)
+        self.state = LIMIT_STATE if self.limit_s else self.kind
+        self._change(hub)
 
     def on_time(self, hub: Hub) -> None:
         """Halt it once it has stood at its band for long enough."""
-        if self.limit_s and hub.market.now_ns >= self._halts_ns:
-            self.limit_s = 0.0
-            self._change(hub, self.kind)
+        if self.state != self.kind and hub.market.now_ns >= self._halts_ns:
+            self.state = self.kind
+            self._change(hub)
 
     def end(self, hub: Hub) -> None:
-        """Let it trade again."""
-        self._change(hub, TRADING)
+        """Let it trade again, unless others or the tape halt it."""
+        self._change(hub)
 
-    def _change(self, hub: Hub, kind: int) -> None:
+    def _change(self, hub: Hub) -> None:
+        # The newest first: of standstills it says why.
+        others = [one for one in reversed(hub.faults.active) if isinstance(one, Halt)]
         for symbol in [self.symbol] if self.symbol else sorted(hub.catalog.instruments):
-            hub.halt(symbol, kind)
+            states = [one.state for one in others if one.symbol in ("", symbol)]
+            standing = [kind for kind in states if kind in STANDSTILLS]
+            hub.halt(symbol, standing[0] if standing else max(states, default=TRADING))
 
 
 @dataclass
@@ -170,6 +178,7 @@ class HeadlineStorm(Fault):
     """Thousands of headlines at once, spread over the news providers of the tape."""
 
     name: ClassVar[str] = "headline_storm"
+    strikes_all: ClassVar[bool] = True
     is_instant: ClassVar[bool] = True
 
     count: int = tunable(

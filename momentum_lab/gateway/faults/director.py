@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import anyio
+
 from momentum_lab.core.market import NS_PER_S
 from momentum_lab.gateway.faults.base import Fault, Told
 from momentum_lab.gateway.faults.catalog import make_fault
@@ -48,6 +50,7 @@ class Director:
         self._at_release: list[_Held] = []
         self._waiting: list[Entry] = []
         self._counts: Counter[str] = Counter()
+        self._next_end: anyio.Event | None = None
         for number, entry in enumerate(scenario.entries):
             self.plan(entry, seed=f"{scenario.seed}/{number}")
 
@@ -136,6 +139,39 @@ class Director:
         """Return whether a request is heard under all faults that go on."""
         return all(fault.hears(self._hub, session, request) for fault in self.active)
 
+    # -- connections ------------------------------------------------------------------------
+
+    @property
+    def closes_door(self) -> bool:
+        """Whether every new connection is reset."""
+        return any(fault.closes_door for fault in self.active)
+
+    @property
+    def mutes_door(self) -> bool:
+        """Whether new connections are accepted and never answered."""
+        return any(fault.mutes_door for fault in self.active)
+
+    def turns_away(self, client_id: int) -> bool:
+        """Return whether a client id counts as in use."""
+        return any(fault.turns_away(client_id) for fault in self.active)
+
+    async def wait_to_read(self, session: Session) -> bool:
+        """Return once a client may be read from; whether that had to be waited for."""
+        return await self._wait(lambda fault: fault.lets_read(session))
+
+    async def wait_to_write(self, session: Session) -> bool:
+        """Return once a client may be written to; whether that had to be waited for."""
+        return await self._wait(lambda fault: fault.lets_write(session))
+
+    async def _wait(self, lets: Callable[[Fault], bool]) -> bool:
+        has_waited = False
+        while not all(map(lets, self.active)):
+            has_waited, self._next_end = True, self._next_end or anyio.Event()
+            await self._next_end.wait()
+        return has_waited
+
+    # -- what is held back ------------------------------------------------------------------
+
     def say_later(self, fault: Fault, session: Session, told: Told, *, delay_s: float) -> None:
         """Keep a message back for some market time."""
         at_ns = self._hub.market.now_ns + round(delay_s * NS_PER_S)
@@ -207,6 +243,9 @@ class Director:
         # No longer active first: what it says at its end passes.
         self.active = [one for one in self.active if one is not fault]
         fault.end(self._hub)
+        waiting, self._next_end = self._next_end, None
+        if waiting is not None:
+            waiting.set()
         for session in self._hearing(fault):
             self._hub.streaming.tell_anew(session)
         self._write("fault ends", fault)

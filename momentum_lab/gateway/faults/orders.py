@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from momentum_lab.core.tunable import tunable
-from momentum_lab.gateway.faults.base import Fault, Told
+from momentum_lab.gateway.faults.base import ALL_CLIENTS, Fault, Told
 
 if TYPE_CHECKING:
     from momentum_lab.gateway.hub import Hub
@@ -160,7 +160,7 @@ class PartialThenSilence(ReportFault):
 
     def begin(self, hub: Hub) -> None:
         """Let no order fill for more than half."""
-        hub.exchange.floor.fills_only_half = True
+        self._change(hub)
 
     def outgoing(self, hub: Hub, session: Session, told: Told) -> list[Told]:
         """Swallow everything about an order whose first part was told."""
@@ -176,12 +176,17 @@ class PartialThenSilence(ReportFault):
 
     def end(self, hub: Hub) -> None:
         """Let orders fill again; what was not told stays untold."""
-        hub.exchange.floor.fills_only_half = False
+        self._change(hub)
+
+    def _change(self, hub: Hub) -> None:
+        ids = {one.client_id for one in hub.faults.active if isinstance(one, PartialThenSilence)}
+        hub.exchange.floor.fills_only_half = ALL_CLIENTS in ids
+        hub.exchange.floor.half_ids = frozenset(ids)
 
 
 @dataclass
 class ExecutionCorrection(Fault):
-    """The exchange corrects the price of the last execution."""
+    """The exchange corrects the price of the last execution, or of the client's last one."""
 
     name: ClassVar[str] = "execution_correction"
     is_instant: ClassVar[bool] = True
@@ -192,9 +197,9 @@ class ExecutionCorrection(Fault):
 
     def begin(self, hub: Hub) -> None:
         """Correct it, if anything was executed."""
-        executions = hub.exchange.books.executions
-        if executions:
-            last = executions[-1]
+        of_all, executions = self.client_id == ALL_CLIENTS, hub.exchange.books.executions
+        last = next((e for e in executions[::-1] if of_all or e.client_id == self.client_id), None)
+        if last is not None:
             price_usd = max(0.01, round(last.price_usd + self.change_usd, 4))
             hub.publish(hub.exchange.correct(last.exec_id, price_usd=price_usd))
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from momentum_lab.core.tunable import tunable
-from momentum_lab.gateway.faults.base import Fault, Told, word
+from momentum_lab.gateway.faults.base import ALL_CLIENTS, Fault, Told, word
 
 if TYPE_CHECKING:
     from momentum_lab.gateway.hub import Hub
@@ -29,18 +29,18 @@ class TcpReset(Fault):
 
 @dataclass
 class HalfOpen(Fault):
-    """Sockets stay open and new ones are accepted, but nothing is ever answered or told."""
+    """Sockets stay open and new ones are accepted, but nothing is ever answered or told.
+
+    Of one client's new connections the opening is answered: only then it says who it is.
+    """
 
     name: ClassVar[str] = "half_open"
     swallows_quotes: ClassVar[bool] = True
 
-    def begin(self, hub: Hub) -> None:
-        """Answer no new connection either."""
-        hub.door.is_mute = True
-
-    def end(self, hub: Hub) -> None:
-        """Answer new connections; what was said meanwhile is lost."""
-        hub.door.is_mute = False
+    @property
+    def mutes_door(self) -> bool:
+        """Whether new connections are not answered either: where all clients are meant."""
+        return self.client_id == ALL_CLIENTS
 
     def outgoing(self, hub: Hub, session: Session, told: Told) -> list[Told]:
         """Say nothing."""
@@ -57,15 +57,9 @@ class StalledReader(Fault):
 
     name: ClassVar[str] = "stalled_reader"
 
-    def begin(self, hub: Hub) -> None:
-        """Stop reading."""
-        for session in self.victims(hub):
-            session.may_read.clear()
-
-    def end(self, hub: Hub) -> None:
-        """Read on."""
-        for session in self.victims(hub):
-            session.may_read.set()
+    def lets_read(self, session: Session) -> bool:
+        """Read nothing, of a new connection neither."""
+        return not self.strikes(session)
 
 
 @dataclass
@@ -74,15 +68,9 @@ class StalledWriter(Fault):
 
     name: ClassVar[str] = "stalled_writer"
 
-    def begin(self, hub: Hub) -> None:
-        """Stop writing."""
-        for session in self.victims(hub):
-            session.may_write.clear()
-
-    def end(self, hub: Hub) -> None:
-        """Write on."""
-        for session in self.victims(hub):
-            session.may_write.set()
+    def lets_write(self, session: Session) -> bool:
+        """Write nothing, to a new connection neither."""
+        return not self.strikes(session)
 
 
 @dataclass

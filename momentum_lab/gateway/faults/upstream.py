@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from momentum_lab.core.market import NS_PER_S
 from momentum_lab.core.tunable import tunable
-from momentum_lab.gateway.faults.base import MARKET_DATA, Fault, Told
+from momentum_lab.gateway.faults.base import ALL_CLIENTS, MARKET_DATA, Fault, Told
 
 if TYPE_CHECKING:
     from momentum_lab.gateway.hub import Hub
@@ -52,7 +52,11 @@ TEXTS = {
 
 def tell_all(hub: Hub, fault: Fault, code: int) -> None:
     """Tell a note that belongs to no request."""
-    for session in fault.victims(hub):
+    _tell(fault.victims(hub), code)
+
+
+def _tell(sessions: list[Session], code: int) -> None:
+    for session in sessions:
         session.send("error", req_id=-1, code=code, text=TEXTS[code])
 
 
@@ -104,9 +108,9 @@ class ConnectivityLost(Fault):
     def end(self, hub: Hub) -> None:
         """Tell that it is over; with 1101 every subscription is gone."""
         if self.restored == RESTORED_LOST:
-            for session in self.victims(hub):
+            for session in self.freed(hub):
                 forget_data(session)
-        tell_all(hub, self, self.restored)
+        _tell(self.freed(hub), self.restored)
         hub.faults.release(self)
 
     def _tell(self, hub: Hub) -> None:
@@ -157,7 +161,7 @@ class MarketDataFarmBroken(Fault):
 
     def end(self, hub: Hub) -> None:
         """Tell that it is over."""
-        tell_all(hub, self, 2104)
+        _tell(self.freed(hub), 2104)
 
 
 @dataclass
@@ -176,7 +180,7 @@ class HistoryFarmBroken(Fault):
 
     def end(self, hub: Hub) -> None:
         """Tell that it is over."""
-        tell_all(hub, self, 2106)
+        _tell(self.freed(hub), 2106)
 
 
 def _note(code: int, meaning: str) -> type[Fault]:
@@ -221,6 +225,7 @@ class Restart(Fault):
     """The gateway restarts: orders of the last moment vanish, ids go back, nobody can connect."""
 
     name: ClassVar[str] = "restart"
+    strikes_all: ClassVar[bool] = True
 
     vanish_s: float = tunable(
         1.0, unit="s", low=0, high=60, step=0.1, meaning="orders of so long before it vanish"
@@ -240,7 +245,7 @@ class Restart(Fault):
         """Close every socket once the moment has come."""
         if self._is_down or hub.market.now_ns < self._down_ns:
             return
-        self._is_down = hub.door.is_closed = True
+        self._is_down = True
         books = hub.exchange.books
         books.forget_untransmitted()
         for client_id, next_id in books.next_ids.items():
@@ -252,9 +257,10 @@ class Restart(Fault):
         """Take no order any more: it is accepted by nobody."""
         return request not in ("placeOrder", "cancelOrder")
 
-    def end(self, hub: Hub) -> None:
-        """Open the door again."""
-        hub.door.is_closed = False
+    @property
+    def closes_door(self) -> bool:
+        """Whether it is down: the door opens again at its end."""
+        return self._is_down
 
 
 @dataclass
@@ -263,13 +269,9 @@ class ClientIdBusy(Fault):
 
     name: ClassVar[str] = "client_id_busy"
 
-    def begin(self, hub: Hub) -> None:
-        """Turn everybody away."""
-        hub.door.busy_ids.add(self.client_id)
-
-    def end(self, hub: Hub) -> None:
-        """Let them in again."""
-        hub.door.busy_ids.discard(self.client_id)
+    def turns_away(self, client_id: int) -> bool:
+        """Return whether this client is turned away."""
+        return self.client_id in (ALL_CLIENTS, client_id)
 
 
 @dataclass
