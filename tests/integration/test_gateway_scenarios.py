@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import subprocess
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,12 +15,9 @@ from ib_insync import IB, ExecutionFilter, LimitOrder, MarketOrder, Trade
 from momentum_lab.core.market import NS_PER_S
 from momentum_lab.errors import ParameterError
 from momentum_lab.gateway.faults.catalog import CATALOG
-from momentum_lab.gateway.faults.scenario import Entry, Scenario, load_scenario
 from momentum_lab.gateway.server import Gateway
-from tests.conftest import StartGateway
 from tests.gateway_client import (
     LIMIT_S,
-    RawClient,
     connected,
     errors_of,
     news_tape,
@@ -601,163 +595,7 @@ async def test_bulletin(tmp_path: Path) -> None:
             gateway.inject("bulletin", {"text": 7})
 
 
-async def test_a_scenario_sends_a_bulletin_at_its_time(tmp_path: Path) -> None:
-    text = """
-faults:
-  - fault: bulletin
-    at: 2013-10-09T12:00:04
-    with: {bulletin_type: 3, text: NYSE is back, exchange: NYSE}
-"""
-    async with desk(tmp_path, scenario=_scenario(tmp_path, text)) as (gateway, ib):
-        ib.reqNewsBulletins(allMessages=False)
-        await play(gateway, 1, ib)
-        assert ib.newsBulletins() == []
-        await play(gateway, 1, ib)
-        assert ib.newsBulletins() == [(1, 3, "NYSE is back", "NYSE")]
-        told = [record for record in gateway.journal.records if record["what"] == "bulletin"]
-        assert [record["text"] for record in told] == ["NYSE is back"]
-
-
 def test_every_fault_of_the_catalog_has_been_shown_here() -> None:
     if len(SHOWN) < 5:
         pytest.skip("only meaningful after the tests above")
     assert set(CATALOG) == SHOWN
-
-
-# --------------------------------------------------------------- scenarios
-
-
-def _scenario(folder: Path, text: str) -> Scenario:
-    path = folder / "scenario.yaml"
-    path.write_text(text, encoding="utf-8")
-    return load_scenario(path)
-
-
-async def test_a_scenario_happens_at_its_time_and_after_its_event(tmp_path: Path) -> None:
-    scenario = _scenario(
-        tmp_path,
-        """
-        faults:
-          - fault: "1100"
-            at: 2013-10-09T12:00:10
-            for_s: 5
-          - fault: execution_correction
-            after: {event: fill, count: 2}
-            delay_s: 3
-          - fault: "2107"
-            at: 2013-10-09T16:00:20+00:00
-            every_s: 10
-        """,
-    )
-    async with desk(tmp_path, scenario=scenario) as (gateway, ib):
-        ib.placeOrder(spy(), MarketOrder("BUY", 10))
-        ib.placeOrder(spy(), MarketOrder("SELL", 10))
-        await play(gateway, 43, ib)
-        told = [
-            ((record["at_ns"] - NOON) / NS_PER_S, record["what"], record["fault"])
-            for record in gateway.journal.records
-            if "fault" in record
-        ]
-    assert told == [
-        (5.0, "fault begins", "execution_correction"),
-        (10.0, "fault begins", "1100"),
-        (15.0, "fault ends", "1100"),
-        (20.0, "fault begins", "2107"),
-        (30.0, "fault begins", "2107"),
-        (40.0, "fault begins", "2107"),
-    ]
-
-
-async def test_a_seed_draws_the_same_times_every_time(tmp_path: Path) -> None:
-    async def times(folder: Path, seed: int) -> list[int]:
-        entries = (Entry("2107", rate_per_hour=120.0), Entry("2108", rate_per_hour=60.0))
-        async with standing_gateway(TAPE, folder, scenario=Scenario(entries, seed)) as gateway:
-            gateway.hub.step_to(NOON + 1800 * NS_PER_S)
-            return [record["at_ns"] for record in gateway.journal.of("fault begins")]
-
-    first = await times(tmp_path / "a", 7)
-    assert first == await times(tmp_path / "b", 7)
-    assert first != await times(tmp_path / "c", 8)
-    # 90 are expected in half an hour; five standard deviations to either side.
-    assert 42 <= len(first) <= 138
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("faults: [{fault: tcp_rest}]", "entry 1: no fault 'tcp_rest'; did you mean 'tcp_reset'"),
-        ("faults: [{fault: '1100', at_: 1}]", "no key 'at_'; did you mean 'at'"),
-        ("faults: [{fault: '1100', with: {repeat: 1}}]", "did you mean 'repeat_s'"),
-        ("faults: [{fault: '1100', with: {repeat_s: -1}}]", "expected 0.1 to 86400 s, found -1"),
-        ("faults: [{fault: '1100', at: noon}]", "expected a date and time"),
-        ("faults: [{fault: '1100', after: {event: fil}}]", "did you mean 'fill'"),
-        ("faults: [{fault: '1100', for_s: 0}]", "expected for_s > 0"),
-        ("faults: [{fault: '1100', at: 2013-10-09, rate_per_hour: 1}]", "expected one of at"),
-        ("fault: []", "no key 'fault'; did you mean 'faults'"),
-        ("- 1", "expected a mapping"),
-        ("faults: [", "not readable"),
-    ],
-)
-def test_a_bad_scenario_is_refused_with_one_sentence(tmp_path: Path, text: str, words: str) -> None:
-    with pytest.raises(ParameterError, match=words.replace("(", r"\(").replace("[", r"\[")):
-        _scenario(tmp_path, text)
-
-
-# ----------------------------------------------------------------- control
-
-
-def _cli(*words: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "momentum_lab.faces.cli", "gateway", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
-
-
-def test_another_program_injects_faults_and_reads_the_journal(
-    start_gateway: StartGateway, tmp_path: Path
-) -> None:
-    journal = tmp_path / "journal.jsonl"
-    gateway = start_gateway("--no-hold", "--speed", 1, "--fast", 1, "--journal", journal)
-    with raw_client(gateway.port) as client:
-        client.start()
-        done = _cli("inject", "1100", "--set", "restored=1101", "--for", 30, "--port", gateway.port)
-        assert (done.returncode, "fault: 1100" in done.stdout) == (0, True)
-        assert client.read_until(4)[-1][3] == "1100"
-        assert "faults: ['1100']" in _cli("status", "--port", gateway.port).stdout
-        assert "ended: 1" in _cli("end", "1100", "--port", gateway.port).stdout
-        assert _codes(client, 1101)
-    records = [json.loads(row) for row in journal.read_text(encoding="utf-8").splitlines()]
-    told = [(r["what"], r["fault"]) for r in records if "fault" in r]
-    assert told == [("fault begins", "1100"), ("fault ends", "1100")]
-
-
-def _codes(client: RawClient, code: int) -> bool:
-    return any(message[3] == str(code) for message in client.read_until(4))
-
-
-@pytest.mark.parametrize(
-    ("words", "sentence"),
-    [
-        (("inject", "tcp_rest"), "no fault 'tcp_rest'; did you mean 'tcp_reset'"),
-        (("inject", "1100", "--set", "x"), "expected NAME=VALUE"),
-        (("inject", "late_status", "--set", "delay_s=no"), "expected a number"),
-    ],
-)
-def test_a_bad_command_is_refused_with_one_sentence(
-    start_gateway: StartGateway, words: tuple[str, ...], sentence: str
-) -> None:
-    gateway = start_gateway()
-    done = _cli(*words, "--port", gateway.port)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert sentence in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
-
-
-def test_a_command_to_nobody_says_so() -> None:
-    done = _cli("status", "--port", 1)
-    assert done.returncode == 2
-    assert "no paper gateway answers" in done.stderr
-
-
-def test_an_address_that_others_can_reach_must_be_wanted(tmp_path: Path) -> None:
-    done = _cli("--tape", tmp_path, "--host", "0.0.0.0")  # noqa: S104 - it is refused
-    assert done.returncode == 2
-    assert "--allow-remote" in done.stderr

@@ -66,9 +66,11 @@ class Director:
         market = self._hub.market
         if entry.event:
             self._waiting.append(entry)
-            return
-        rng = random.Random(seed)  # noqa: S311 - draws times, guards no secret
-        self._next(entry, entry.instants(market.now_ns, market.tape.timezone, rng))
+        elif entry.rate_per_hour:
+            rng = random.Random(seed)  # noqa: S311 - draws times, guards no secret
+            self._next(entry, entry.draws(market.now_ns, rng))
+        else:
+            self._next(entry, entry.instants(market.now_ns, market.tape.timezone))
 
     def inject(
         self, name: str, parameters: Mapping[str, Any] | None = None, *, for_s: float = math.inf
@@ -122,8 +124,8 @@ class Director:
         for entry in tuple(self._waiting):
             if entry.event == event and self._counts[event] >= entry.count:
                 self._waiting.remove(entry)
-                at_ns = self._hub.market.now_ns + round(entry.delay_s * NS_PER_S)
-                heapq.heappush(self._plan, (at_ns, next(self._numbers), entry, iter(())))
+                market = self._hub.market
+                self._next(entry, entry.instants(market.now_ns, market.tape.timezone))
 
     # -- messages ---------------------------------------------------------------------------
 

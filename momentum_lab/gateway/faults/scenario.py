@@ -105,27 +105,36 @@ class Entry:
         if self.count < 1:
             raise ParameterError(f"fault {self.fault}: expected count >= 1, found {self.count}")
 
-    def instants(self, start_ns: int, zone: str, rng: random.Random) -> Iterator[int]:
-        """Yield the market times at which it begins, in order; none where it waits for an event.
+    def instants(self, start_ns: int, zone: str) -> Iterator[int]:
+        """Yield the market times at which it begins, in order; none that have passed already.
+
+        Args:
+            start_ns: where the replay starts, or when its event came.
+            zone: the tape's zone.
+        """
+        at_ns = start_ns if self.at is None else _instant(self.at, zone)
+        at_ns += round(self.delay_s * NS_PER_S)
+        every_ns = round(self.every_s * NS_PER_S)
+        if at_ns < start_ns and every_ns:
+            at_ns += -((at_ns - start_ns) // every_ns) * every_ns
+        if at_ns < start_ns:
+            return
+        yield at_ns
+        while every_ns:
+            at_ns += every_ns
+            yield at_ns
+
+    def draws(self, start_ns: int, rng: random.Random) -> Iterator[int]:
+        """Yield the market times that its rate makes of chance, without end.
 
         Args:
             start_ns: where the replay starts.
-            zone: the tape's zone.
             rng: of this entry alone, so that entries do not change each other's times.
         """
-        if self.rate_per_hour:
-            at_s = start_ns / NS_PER_S
-            while True:
-                at_s += rng.expovariate(self.rate_per_hour / _HOUR_S)
-                yield round(at_s * NS_PER_S)
-        if self.event:
-            return
-        at_ns = start_ns if self.at is None else _instant(self.at, zone)
-        at_ns += round(self.delay_s * NS_PER_S)
-        yield at_ns
-        while self.every_s:
-            at_ns += round(self.every_s * NS_PER_S)
-            yield at_ns
+        at_s = start_ns / NS_PER_S
+        while True:
+            at_s += rng.expovariate(self.rate_per_hour / _HOUR_S)
+            yield round(at_s * NS_PER_S)
 
 
 @dataclass(frozen=True)
@@ -226,4 +235,5 @@ def _datetime(value: object) -> datetime:
 
 def _instant(at: datetime, zone: str) -> int:
     local = at if at.tzinfo is not None else at.replace(tzinfo=find_zone(zone))
-    return round(local.timestamp()) * NS_PER_S + local.microsecond * 1000
+    # Floats of seconds since 1970 are coarser than a microsecond.
+    return round(local.replace(microsecond=0).timestamp()) * NS_PER_S + local.microsecond * 1000
