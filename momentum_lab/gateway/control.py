@@ -25,7 +25,7 @@ from anyio.abc import SocketAttribute, SocketStream
 
 from momentum_lab.core.market import NS_PER_S
 from momentum_lab.errors import BrokerError, MomentumLabError, ParameterError
-from momentum_lab.gateway.faults.catalog import nearest
+from momentum_lab.gateway.faults.base import nearest
 from momentum_lab.gateway.faults.scenario import entry_of
 
 if TYPE_CHECKING:

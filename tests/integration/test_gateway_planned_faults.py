@@ -152,6 +152,28 @@ async def test_a_seed_draws_the_same_times_every_time(tmp_path: Path) -> None:
         ("faults: [{fault: '1100', after: {event: fil}}]", "did you mean 'fill'"),
         ("faults: [{fault: '1100', for_s: 0}]", "expected for_s > 0"),
         ("faults: [{fault: '1100', at: 2013-10-09, rate_per_hour: 1}]", "expected one of at"),
+        ("faults: [{fault: '1100', after: {event: fill, nth: 3}}]", "after: no key 'nth'"),
+        ("faults: [{fault: '1100', after: {count: 3}}]", "expected an event, found {'count': 3}"),
+        ("faults: [{fault: '1100', after: {}}]", "after: expected an event"),
+        ("faults: [{fault: '1100', after: {event: request}}]", "no event 'request'"),
+        ("faults: [{fault: '1100', after: {event: 'fill:x'}}]", "no event 'fill:x'"),
+        (
+            "faults: [{fault: '1100', after: {event: 'request:reqPositons'}}]",
+            "fault 1100: no request 'reqPositons' to wait for; did you mean 'reqPositions'",
+        ),
+        (
+            "faults: [{fault: '1100', after: {event: fill, count: 2.9}}]",
+            "after.count: expected a whole number, found 2.9",
+        ),
+        (
+            "faults: [{fault: '1100', rate_per_hour: 1, delay_s: 5, every_s: 6}]",
+            "expected neither delay_s nor every_s .* found delay_s 5 and every_s 6",
+        ),
+        ("faults: [{fault: '1100', rate_per_hour: 0}]", "expected more than 0, found 0"),
+        (
+            "faults: [{fault: lost_answer, with: {request: reqPositons}}]",
+            "lost_answer.request: no request 'reqPositons'; did you mean 'reqPositions'",
+        ),
         ("fault: []", "no key 'fault'; did you mean 'faults'"),
         ("- 1", "expected a mapping"),
         ("faults: [", "not readable"),

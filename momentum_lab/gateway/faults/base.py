@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -27,6 +28,12 @@ ALL_CLIENTS = -1
 def word(default: str, *, meaning: str) -> Any:
     """Declare a parameter that is a word, as a dataclass field; see `tunable` for numbers."""
     return field(default=default, metadata={"meaning": meaning})
+
+
+def nearest(word: str, known: Any) -> str:
+    """Return a hint at what was probably meant, for the end of an error message."""
+    found = difflib.get_close_matches(str(word), list(known), n=1)
+    return f"; did you mean {found[0]!r}?" if found else f"; known are {', '.join(known)}"
 
 
 @dataclass

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Mapping
 from typing import Any, Final
 
 from momentum_lab.errors import ParameterError
 from momentum_lab.gateway.faults import data, notices, orders, transport, upstream
-from momentum_lab.gateway.faults.base import Fault
+from momentum_lab.gateway.faults.base import Fault, nearest
 
 CATALOG: Final[Mapping[str, type[Fault]]] = {
     kind.name: kind
@@ -38,9 +37,3 @@ def make_fault(name: str, parameters: Mapping[str, Any]) -> Fault:
         if key not in known:
             raise ParameterError(f"fault {name}: no parameter {key!r}{nearest(key, known)}")
     return kind(**parameters)
-
-
-def nearest(word: str, known: Any) -> str:
-    """Return a hint at what was probably meant, for the end of an error message."""
-    found = difflib.get_close_matches(str(word), list(known), n=1)
-    return f"; did you mean {found[0]!r}?" if found else f"; known are {', '.join(known)}"

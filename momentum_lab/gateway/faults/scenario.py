@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -34,10 +34,14 @@ import yaml
 from momentum_lab.calendars import find_zone
 from momentum_lab.core.market import NS_PER_S
 from momentum_lab.errors import ParameterError
-from momentum_lab.gateway.faults.catalog import make_fault, nearest
+from momentum_lab.gateway.faults.base import nearest
+from momentum_lab.gateway.faults.catalog import make_fault
+from momentum_lab.gateway.wire import REQUESTS
 
-EVENTS = ("connect", "subscribe", "headline", "halt", "order", "fill", "request")
+EVENTS = ("connect", "subscribe", "headline", "halt", "order", "fill")
+_REQUEST = "request"
 _ENTRY_KEYS = (*("fault", "with", "at", "after", "delay_s", "for_s", "every_s", "rate_per_hour"),)
+_AFTER_KEYS = ("event", "count")
 _HOUR_S = 3600.0
 # Seconds and rates beyond this mean nothing on any tape, and overflow nanoseconds.
 _MOST = 1e8
@@ -83,6 +87,11 @@ class Entry:
                 f"fault {self.fault}: expected one of at, after and rate_per_hour,"
                 f" found {n_triggers}"
             )
+        if self.rate_per_hour and (self.delay_s or self.every_s):
+            raise ParameterError(
+                f"fault {self.fault}: expected neither delay_s nor every_s beside rate_per_hour,"
+                f" found delay_s {self.delay_s:g} and every_s {self.every_s:g}"
+            )
         for name in ("delay_s", "every_s", "rate_per_hour"):
             value = getattr(self, name)
             if not 0 <= value <= _MOST:
@@ -98,10 +107,7 @@ class Entry:
             raise ParameterError(
                 f"fault {self.fault}: expected for_s > 0 and at most {_MOST:g}, found {self.for_s}"
             )
-        if self.event and self.event.partition(":")[0] not in EVENTS:
-            raise ParameterError(
-                f"fault {self.fault}: no event {self.event!r}{nearest(self.event, EVENTS)}"
-            )
+        _check_event(self.event, f"fault {self.fault}")
         if self.count < 1:
             raise ParameterError(f"fault {self.fault}: expected count >= 1, found {self.count}")
 
@@ -135,6 +141,17 @@ class Entry:
         while True:
             at_s += rng.expovariate(self.rate_per_hour / _HOUR_S)
             yield round(at_s * NS_PER_S)
+
+
+def _check_event(event: str, where: str) -> None:
+    kind, colon, request = event.partition(":")
+    if kind == _REQUEST and colon:
+        if request not in REQUESTS.messages:
+            hint = nearest(request, REQUESTS.messages)
+            raise ParameterError(f"{where}: no request {request!r} to wait for{hint}")
+    elif event and event not in EVENTS:
+        known = (*EVENTS, f"{_REQUEST}:NAME")
+        raise ParameterError(f"{where}: no event {event!r}{nearest(event, known)}")
 
 
 @dataclass(frozen=True)
@@ -193,17 +210,35 @@ def entry_of(row: object) -> Entry:
     for key in row:
         if key not in _ENTRY_KEYS:
             raise ParameterError(f"no key {key!r}{nearest(key, _ENTRY_KEYS)}")
-    parameters, after = _mapping(row, "with"), _mapping(row, "after")
-    values: dict[str, Any] = {"fault": str(row["fault"]), "parameters": parameters}
-    if "at" in row:
-        values["at"] = _datetime(row["at"])
-    if after:
-        values["event"] = str(after.get("event", ""))
-        values["count"] = _number(after.get("count", 1), "after.count", int)
+    values: dict[str, Any] = {"fault": str(row["fault"]), "parameters": _mapping(row, "with")}
+    values |= _trigger(row)
     for name in ("delay_s", "for_s", "every_s", "rate_per_hour"):
         if name in row:
-            values[name] = _number(row[name], name, float)
+            values[name] = _number(row[name], name)
     return Entry(**values)
+
+
+def _trigger(row: Mapping[str, Any]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    if "at" in row:
+        values["at"] = _datetime(row["at"])
+    if "after" in row:
+        values |= _after(_mapping(row, "after"))
+    if row.get("rate_per_hour") == 0:
+        raise ParameterError("rate_per_hour: expected more than 0, found 0")
+    return values
+
+
+def _after(found: Mapping[str, Any]) -> dict[str, Any]:
+    for key in found:
+        if key not in _AFTER_KEYS:
+            raise ParameterError(f"after: no key {key!r}{nearest(key, _AFTER_KEYS)}")
+    if not found.get("event"):
+        raise ParameterError(f"after: expected an event, found {dict(found)!r}")
+    count = found.get("count", 1)
+    if isinstance(count, bool) or not isinstance(count, int):
+        raise ParameterError(f"after.count: expected a whole number, found {count!r}")
+    return {"event": str(found["event"]), "count": count}
 
 
 def _mapping(row: Mapping[str, Any], key: str) -> dict[str, Any]:
@@ -213,12 +248,12 @@ def _mapping(row: Mapping[str, Any], key: str) -> dict[str, Any]:
     return found
 
 
-def _number(value: object, name: str, kind: Callable[[Any], Any]) -> Any:
+def _number(value: object, name: str) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ParameterError(f"{name}: expected a number, found {value!r}")
     try:
-        return kind(value)
-    except (ValueError, OverflowError) as error:
+        return float(value)
+    except OverflowError as error:
         raise ParameterError(f"{name}: expected a finite number, found {value!r}") from error
 
 

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from momentum_lab.core.tunable import tunable
-from momentum_lab.gateway.faults.base import ALL_CLIENTS, Fault, Told, word
+from momentum_lab.errors import ParameterError
+from momentum_lab.gateway.faults.base import ALL_CLIENTS, Fault, Told, nearest, word
+from momentum_lab.gateway.wire import REQUESTS
 
 if TYPE_CHECKING:
     from momentum_lab.gateway.hub import Hub
@@ -130,6 +132,13 @@ class LostAnswer(Fault):
     name: ClassVar[str] = "lost_answer"
 
     request: str = word("reqPositions", meaning="name of the request that is not heard")
+
+    def __post_init__(self) -> None:
+        """Refuse a request that no client makes."""
+        super().__post_init__()
+        if self.request not in REQUESTS.messages:
+            hint = nearest(self.request, REQUESTS.messages)
+            raise ParameterError(f"{self.name}.request: no request {self.request!r}{hint}")
 
     def hears(self, hub: Hub, session: Session, request: str) -> bool:
         """Hear everything but that request."""
