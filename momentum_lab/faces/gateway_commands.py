@@ -16,6 +16,7 @@ import yaml
 from momentum_lab.calendars import NEW_YORK
 from momentum_lab.core.market import NS_PER_S
 from momentum_lab.errors import ParameterError
+from momentum_lab.faces.fault_options import fault_options
 from momentum_lab.faces.limit_options import limit_options
 from momentum_lab.faces.one_sentence import one_sentence
 
@@ -131,19 +132,21 @@ _GATEWAY_PORT = click.option(
 @gateway.command()
 @click.argument("fault")
 @click.option("--set", "values", multiple=True, help="A parameter, e.g. --set delay_s=4.")
-@click.option("--for", "for_s", type=float, help="Market seconds until it is put right again.")
 @_GATEWAY_PORT
 @one_sentence
-def inject(fault: str, values: tuple[str, ...], for_s: float | None, port: int) -> None:
-    """Let FAULT happen now in a running gateway; `momentum-lab gateway faults` lists them."""
+@fault_options
+def inject(fault: str, values: tuple[str, ...], port: int, *, when: Mapping[str, Any]) -> None:
+    """Let FAULT happen in a running gateway, now or when the options say.
+
+    `momentum-lab gateway faults` lists them.
+    """
     parameters: dict[str, Any] = {}
     for value in values:
         key, equals, text = value.partition("=")
         if not equals:
             raise ParameterError(f"--set: expected NAME=VALUE, found {value!r}")
         parameters[key] = yaml.safe_load(text)
-    command = {"do": "inject", "fault": fault, "with": parameters}
-    _tell(port, command if for_s is None else {**command, "for_s": for_s})
+    _tell(port, {"do": "inject", "fault": fault, "with": parameters, **when})
 
 
 @gateway.command()

@@ -4,7 +4,8 @@ It shares the gateway's port: a connection that opens with `CTL\n` instead of `A
 one object per line each way, and only from this machine. Commands:
 
     {"do": "inject", "fault": "1100", "with": {}, "for_s": 60}
-    {"do": "plan", "fault": "tcp_reset", "after": {"event": "fill"}}     as in a scenario
+    {"do": "inject", "fault": "tcp_reset", "after": {"event": "fill"}}   when, as in a scenario
+    {"do": "plan", "fault": "2103", "rate_per_hour": 2, "seed": 7}       likewise, never now
     {"do": "end", "fault": "1100"}
     {"do": "status"}    {"do": "journal", "last": 20}
     {"do": "pause"}     {"do": "resume"}     {"do": "step", "seconds": 60}
@@ -26,6 +27,7 @@ from anyio.abc import SocketAttribute, SocketStream
 from momentum_lab.core.market import NS_PER_S
 from momentum_lab.errors import BrokerError, MomentumLabError, ParameterError
 from momentum_lab.gateway.faults.base import nearest
+from momentum_lab.gateway.faults.catalog import CATALOG
 from momentum_lab.gateway.faults.scenario import entry_of
 
 if TYPE_CHECKING:
@@ -35,6 +37,8 @@ PREFIX: Final = b"CTL\n"
 _LOOPBACK: Final = ("127.", "::1", "::ffff:127.")
 _MAX_LINE_BYTES: Final = 1_000_000
 _MAX_STEP_S: Final = 86_400.0
+# What makes a fault happen at another time than now.
+_PLANNED: Final = ("at", "after", "delay_s", "every_s", "rate_per_hour", "seed")
 GONE: Final = (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError)
 Answer = Mapping[str, Any]
 
@@ -111,19 +115,29 @@ def _do(hub: Hub, line: bytes) -> Answer:
 
 
 def _inject(hub: Hub, command: Mapping[str, Any]) -> Answer:
+    if any(key in command for key in _PLANNED):
+        return _plan(hub, command)
     entry = entry_of(dict(command))
     fault = hub.faults.inject(entry.fault, entry.parameters, for_s=entry.for_s)
     return {"fault": fault.name, "market_time": hub.market.hours.text(hub.market.now_ns)}
 
 
 def _plan(hub: Hub, command: Mapping[str, Any]) -> Answer:
-    entry = entry_of(dict(command))
-    hub.faults.plan(entry)
-    return {"fault": entry.fault}
+    row = dict(command)
+    seed = row.pop("seed", None)
+    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int)):
+        raise ParameterError(f"seed: expected a whole number, found {seed!r}")
+    entry, now = entry_of(row), hub.market.hours.text(hub.market.now_ns)
+    if not hub.faults.plan(entry, seed=seed):
+        raise ParameterError(f"fault {entry.fault}: expected at from {now} on, found {entry.at}")
+    return {"fault": entry.fault, "is_planned": True, "market_time": now}
 
 
 def _end(hub: Hub, command: Mapping[str, Any]) -> Answer:
-    return {"ended": hub.faults.end(str(command.get("fault")))}
+    name = str(command.get("fault"))
+    if name not in CATALOG:
+        raise ParameterError(f"no fault {name!r}{nearest(name, CATALOG)}")
+    return {"ended": hub.faults.end(name)}
 
 
 def _status(hub: Hub, _command: Mapping[str, Any]) -> Answer:
@@ -159,7 +173,8 @@ def _step(hub: Hub, command: Mapping[str, Any]) -> Answer:
     is_number = isinstance(seconds, (int, float)) and math.isfinite(seconds)
     if not is_number or not 0 < seconds <= _MAX_STEP_S:
         raise ParameterError(f"step: expected seconds in 0..{_MAX_STEP_S:g}, found {seconds!r}")
-    hub.step_to(hub.market.now_ns + round(seconds * NS_PER_S))
+    for _ in hub.steps_to(hub.market.now_ns + round(seconds * NS_PER_S)):
+        pass
     return _status(hub, {})
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TextIO
 
 import anyio
@@ -292,10 +292,15 @@ class Hub:
             grid_ns = REAL_TIME_NS if self.streaming.has_real_time_bars else FAST_PIECE_NS
         return (now_ns // grid_ns + 1) * grid_ns
 
+    def steps_to(self, to_ns: int) -> Iterator[None]:
+        """Move market time to `to_ns` piece by piece, so that nothing told by the clock is lost."""
+        while (now_ns := self.market.now_ns) < to_ns:
+            self.step_to(min(to_ns, self._next_mark_ns(now_ns)))
+            yield
+
     async def _move(self, elapsed_s: float) -> None:
         target_ns = self.schedule.step(self.market.now_ns, seconds=elapsed_s, is_busy=self.is_busy)
-        while (now_ns := self.market.now_ns) < target_ns:
-            self.step_to(min(target_ns, self._next_mark_ns(now_ns)))
+        for _ in self.steps_to(target_ns):
             # Writers and readers have their turn: what a piece said leaves before the next.
             await anyio.lowlevel.checkpoint()
         if self.market.has_ended and not self._has_reported_end:

@@ -10,11 +10,13 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from ib_insync import IB, MarketOrder
 
 from momentum_lab.core.market import NS_PER_S
 from momentum_lab.errors import ParameterError
+from momentum_lab.gateway.control import ask
 from momentum_lab.gateway.faults.scenario import Entry, Scenario, load_scenario
 from momentum_lab.gateway.server import Gateway
 from tests.conftest import StartGateway
@@ -225,6 +227,92 @@ def test_another_program_injects_faults_and_reads_the_journal(
     records = [json.loads(row) for row in journal.read_text(encoding="utf-8").splitlines()]
     told = [(r["what"], r["fault"]) for r in records if "fault" in r]
     assert told == [("fault begins", "1100"), ("fault ends", "1100")]
+
+
+async def _told(gateway: Gateway, *commands: dict[str, Any]) -> list[dict[str, Any]]:
+    """Give commands through the control channel; the answer, or the error as one."""
+
+    def tell(command: dict[str, Any]) -> dict[str, Any]:
+        try:
+            return dict(ask(gateway.port, command))
+        except ParameterError as error:
+            return {"error": str(error)}
+
+    return [await anyio.to_thread.run_sync(tell, command) for command in commands]
+
+
+@pytest.mark.parametrize("do", ["inject", "plan"])
+async def test_another_program_plans_by_time_by_event_and_by_chance(
+    do: str, tmp_path: Path
+) -> None:
+    when: tuple[dict[str, Any], ...] = (
+        {"fault": "2107", "at": "2013-10-09T12:00:20"},
+        {"fault": "2108", "after": {"event": "fill", "count": 2}, "delay_s": 3},
+        *({"fault": code, "rate_per_hour": 240, "seed": 7} for code in ("2104", "2106")),
+    )
+
+    async def begun(folder: Path) -> list[tuple[str, float]]:
+        async with desk(folder) as (gateway, ib):
+            answers = await _told(gateway, *({"do": do, **row} for row in when))
+            assert all(answer.get("is_planned") for answer in answers)
+            assert gateway.hub.faults.active == []
+            for side in ("BUY", "SELL"):
+                ib.placeOrder(spy(), MarketOrder(side, 10))
+            await play(gateway, 118, ib)
+            return [
+                (row["fault"], (row["at_ns"] - NOON) / NS_PER_S)
+                for row in gateway.journal.of("fault begins")
+            ]
+
+    first = await begun(tmp_path / "a")
+    assert [one for one in first if one[0] in ("2107", "2108")] == [("2108", 5.0), ("2107", 20.0)]
+    drawn = {code: [at for name, at in first if name == code] for code in ("2104", "2106")}
+    assert drawn["2104"]
+    assert drawn["2106"]
+    assert not set(drawn["2104"]) & set(drawn["2106"])
+    assert first == await begun(tmp_path / "b")
+
+
+async def test_what_cannot_be_planned_or_ended_is_refused(tmp_path: Path) -> None:
+    async with standing_gateway(TAPE, tmp_path) as gateway:
+        answers = await _told(
+            gateway,
+            {"do": "inject", "fault": "1100", "at": "2013-10-09T11:59:59"},
+            {"do": "inject", "fault": "1100", "at": "2013-10-09T13:00", "after": {"event": "fill"}},
+            {"do": "plan", "fault": "1100", "rate_per_hour": 1, "seed": "x"},
+            {"do": "end", "fault": "1l00"},
+            {"do": "end", "fault": "1100"},
+        )
+    words = (
+        "fault 1100: expected at from 20131009 12:00:00 ",
+        "expected one of at, after and rate_per_hour, found 2",
+        "seed: expected a whole number, found 'x'",
+        "no fault '1l00'; did you mean '1100'",
+    )
+    told = [answer.get("error", "") for answer in answers]
+    assert [word for word, text in zip(words, told[:4], strict=True) if word not in text] == []
+    assert answers[-1]["ended"] == 0
+
+
+async def test_a_step_tells_what_the_clock_tells_on_its_way(tmp_path: Path) -> None:
+    async with standing_gateway(TAPE, tmp_path) as gateway, connected(gateway.port) as ib:
+        bars = ib.reqRealTimeBars(spy(), 5, "TRADES", useRTH=False)
+        await play(gateway, 0, ib)
+        (status,) = await _told(gateway, {"do": "step", "seconds": 60})
+        await play(gateway, 0, ib)
+        assert status["now_ns"] == NOON + 60 * NS_PER_S
+        assert [bar.time.second for bar in bars] == [*range(0, 60, 5)]
+
+
+def test_the_command_line_plans_too(start_gateway: StartGateway) -> None:
+    gateway = start_gateway()
+    done = _cli(
+        *("inject", "1100", "--after", "request:reqPositions", "--count", 2, "--delay", 1),
+        *("--for", 30, "--port", gateway.port),
+    )
+    assert (done.returncode, "is_planned: True" in done.stdout) == (0, True)
+    done = _cli("end", "misspelt", "--port", gateway.port)
+    assert (done.returncode, "no fault 'misspelt'" in done.stderr) == (2, True)
 
 
 def _codes(client: RawClient, code: int) -> bool:

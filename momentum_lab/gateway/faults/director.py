@@ -51,26 +51,33 @@ class Director:
         self._waiting: list[Entry] = []
         self._counts: Counter[str] = Counter()
         self._next_end: anyio.Event | None = None
-        for number, entry in enumerate(scenario.entries):
-            self.plan(entry, seed=f"{scenario.seed}/{number}")
+        self._seed = scenario.seed
+        self._entries = itertools.count()
+        for entry in scenario.entries:
+            self.plan(entry)
 
     # -- planning ---------------------------------------------------------------------------
 
-    def plan(self, entry: Entry, *, seed: str = "0") -> None:
-        """Add one entry to what will happen.
+    def plan(self, entry: Entry, *, seed: int | None = None) -> bool:
+        """Add one entry to what will happen; False where its time has passed.
+
+        Args:
+            entry: what, and when.
+            seed: of what is drawn, None for the scenario's; each entry draws for itself.
 
         Raises:
             ParameterError: it cannot happen at this gateway.
         """
         make_fault(entry.fault, entry.parameters).check(self._hub)
         market = self._hub.market
+        own_seed = f"{self._seed if seed is None else seed}/{next(self._entries)}"
         if entry.event:
             self._waiting.append(entry)
-        elif entry.rate_per_hour:
-            rng = random.Random(seed)  # noqa: S311 - draws times, guards no secret
-            self._next(entry, entry.draws(market.now_ns, rng))
-        else:
-            self._next(entry, entry.instants(market.now_ns, market.tape.timezone))
+            return True
+        if entry.rate_per_hour:
+            rng = random.Random(own_seed)  # noqa: S311 - draws times, guards no secret
+            return self._next(entry, entry.draws(market.now_ns, rng))
+        return self._next(entry, entry.instants(market.now_ns, market.tape.timezone))
 
     def inject(
         self, name: str, parameters: Mapping[str, Any] | None = None, *, for_s: float = math.inf
@@ -222,10 +229,11 @@ class Director:
             return []
         return [one for one in fault.victims(self._hub) if not self._is_silent(one)]
 
-    def _next(self, entry: Entry, instants: Iterator[int]) -> None:
+    def _next(self, entry: Entry, instants: Iterator[int]) -> bool:
         at_ns = next(instants, None)
         if at_ns is not None:
             heapq.heappush(self._plan, (at_ns, next(self._numbers), entry, instants))
+        return at_ns is not None
 
     def _begin(self, fault: Fault, for_s: float) -> None:
         fault.number = next(self._numbers)
