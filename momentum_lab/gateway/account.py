@@ -5,9 +5,10 @@ from __future__ import annotations
 from momentum_lab.core.market import Side
 from momentum_lab.gateway.books import Books
 from momentum_lab.gateway.checks import NOT_ENOUGH_SHARES, check_margin
+from momentum_lab.gateway.claims import claim_of, claimed, price_usd
 from momentum_lab.gateway.ledger import MARGIN_RATIO, Ledger, Valuation, added_gross_usd
 from momentum_lab.gateway.market import Market
-from momentum_lab.gateway.orders import Execution, Position, Ticket
+from momentum_lab.gateway.orders import Execution, Order, Position
 from momentum_lab.gateway.refusal import RefusedError
 
 
@@ -62,55 +63,76 @@ class Account:
             if position.quantity or position.symbol in traded
         ]
 
-    def check_margin(self, ticket: Ticket) -> None:
-        """Refuse an order whose margin the account does not have beside the working orders.
+    def check_funds(self, order: Order) -> None:
+        """Refuse an order, or its new terms, that the account cannot carry beside the others.
 
         Raises:
-            RefusedError: the margin is missing.
+            RefusedError: margin, cash or shares are missing.
         """
-        if self._is_cash:
-            self._check_cash(ticket)
+        others = [other for other in self.books.unfinished() if other.key != order.key]
+        known = self.books.orders.get(order.key)
+        before = others if known is None else [*others, known]
+        if self._is_cash and order.ticket.side is Side.SELL:
+            self._check_shares(order, others)
             return
-        # A child reduces what its parent opens; whether it fits is the parent's question.
-        if ticket.parent_id:
-            return
-        known = self.books.orders.get((ticket.client_id, ticket.order_id))
-        filled = known.filled if known is not None else 0
-        needed_usd = self.added_margin_usd(ticket, filled=filled)
-        if needed_usd > 0:
-            reserved_usd = sum(
-                self.added_margin_usd(other.ticket, filled=other.filled)
-                for other in self.books.unfinished()
-                if other.key != (ticket.client_id, ticket.order_id) and not other.ticket.parent_id
-            )
-            available_usd = self.value().available
-            check_margin(needed_usd=needed_usd + reserved_usd, available_usd=available_usd)
+        needs_usd = self._cash_usd if self._is_cash else self._margin_usd
+        needed_usd = needs_usd([*others, order])
+        # What an order has bound already is no new question.
+        if needed_usd > needs_usd(before):
+            value = self.value()
+            available_usd = value.cash if self._is_cash else value.available
+            check_margin(needed_usd=needed_usd, available_usd=available_usd)
 
-    def _check_cash(self, ticket: Ticket) -> None:
-        """Refuse what a cash account cannot do: sell what it has not, buy beyond its cash."""
-        held = self.ledger.position(ticket.instrument.symbol).quantity
-        known = self.books.orders.get((ticket.client_id, ticket.order_id))
-        left = ticket.quantity - (known.filled if known is not None else 0)
-        if ticket.side is Side.SELL:
-            if left > held and not ticket.parent_id:
-                text = "None of the accounts have enough shares"
-                raise RefusedError(NOT_ENOUGH_SHARES, text)
-            return
-        price_usd = self.mark(ticket.instrument.symbol) or ticket.limit_usd or 0.0
-        check_margin(needed_usd=price_usd * left, available_usd=self.ledger.cash_usd)
+    def _check_shares(self, order: Order, others: list[Order]) -> None:
+        """Refuse to sell what a cash account does not hold, or has given away already."""
+        selling = _of(order.symbol, Side.SELL, [*others, order])
+        if self._shares(selling) > self.ledger.position(order.symbol).quantity:
+            raise RefusedError(NOT_ENOUGH_SHARES, "None of the accounts have enough shares")
 
-    def added_margin_usd(self, ticket: Ticket, *, filled: int = 0) -> float:
-        """Return the margin that the fill of an order would bind, 0 for one that reduces.
+    def _shares(self, orders: list[Order]) -> int:
+        return int(claimed(claim_of(order, self.books.orders) for order in orders))
 
-        Args:
-            ticket: the order.
-            filled: its shares that are in the position already.
-        """
-        symbol = ticket.instrument.symbol
-        added_usd = added_gross_usd(
-            self.ledger.position(symbol).quantity,
-            side=ticket.side,
-            shares=max(0, int(ticket.quantity) - filled),
-            price_usd=self.mark(symbol) or ticket.limit_usd or ticket.stop_usd or 0.0,
+    def _cash_usd(self, orders: list[Order]) -> float:
+        """Return what the purchases of some orders cost together."""
+        return claimed(
+            claim_of(order, self.books.orders, unit=price_usd(order, self.mark(order.symbol)))
+            for order in orders
+            if order.ticket.side is Side.BUY
         )
-        return max(0.0, MARGIN_RATIO * added_usd)
+
+    def _margin_usd(self, orders: list[Order]) -> float:
+        """Return the margin that some orders bind at worst, beside that of the positions.
+
+        At worst all orders of one side fill and none of the other.
+        """
+        added_usd = 0.0
+        for symbol in sorted({order.symbol for order in orders}):
+            own = [order for order in orders if order.symbol == symbol]
+            unit_usd = self.mark(symbol) or max(price_usd(order, None) for order in own)
+            held = self.ledger.position(symbol).quantity
+            added_usd += max(
+                0.0,
+                *(
+                    added_gross_usd(
+                        held,
+                        side=side,
+                        shares=self._shares(_of(symbol, side, own)),
+                        price_usd=unit_usd,
+                    )
+                    for side in Side
+                ),
+            )
+        return MARGIN_RATIO * added_usd
+
+    def added_margin_usd(self, order: Order) -> float:
+        """Return by how much the fill of an order alone would change the margin."""
+        return MARGIN_RATIO * added_gross_usd(
+            self.ledger.position(order.symbol).quantity,
+            side=order.ticket.side,
+            shares=order.remaining,
+            price_usd=self.mark(order.symbol) or price_usd(order, None),
+        )
+
+
+def _of(symbol: str, side: Side, orders: list[Order]) -> list[Order]:
+    return [o for o in orders if o.symbol == symbol and o.ticket.side is side]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from momentum_lab.gateway.orders import DONE, PENDING, REDUCE_RIVALS, Execution, Order, Ticket
 
@@ -38,31 +39,28 @@ class Books:
         """Return the lowest order id this client has never used."""
         return self.next_ids.get(client_id, FIRST_ORDER_ID)
 
-    def register(self, ticket: Ticket, *, now_ns: int, expires_ns: int, family: str = "") -> Order:
-        """Give a new order its permanent id and keep it, not yet transmitted.
+    def draft(self, ticket: Ticket, *, now_ns: int, expires_ns: int) -> Order:
+        """Return the order that a ticket would become, not kept and without a permanent id."""
+        parent = self.orders.get((ticket.client_id, ticket.parent_id))
+        # Children of one parent are a group by themselves, as the broker shows it.
+        family = str(parent.perm_id) if parent is not None and ticket.parent_id else ""
+        return Order(
+            ticket=ticket,
+            perm_id=0,
+            status=PENDING,
+            placed_ns=now_ns,
+            expires_ns=expires_ns,
+            quantity=_whole_shares(ticket.quantity),
+            oca_group=ticket.oca_group or family,
+            oca_type=ticket.oca_type or REDUCE_RIVALS,
+        )
 
-        Args:
-            ticket: what was asked for.
-            now_ns: market time.
-            expires_ns: when it ends.
-            family: group of the children of its parent, where the ticket names none.
-        """
-        self.next_ids[ticket.client_id] = max(
-            ticket.order_id + 1, self.next_order_id(ticket.client_id)
-        )
+    def register(self, draft: Order) -> Order:
+        """Give a new order its permanent id and keep it, not yet transmitted."""
+        client_id, order_id = draft.key
+        self.next_ids[client_id] = max(order_id + 1, self.next_order_id(client_id))
         self.last_perm_id += 1
-        return self.store(
-            Order(
-                ticket=ticket,
-                perm_id=self.last_perm_id,
-                status=PENDING,
-                placed_ns=now_ns,
-                expires_ns=expires_ns,
-                quantity=_whole_shares(ticket.quantity),
-                oca_group=ticket.oca_group or family,
-                oca_type=ticket.oca_type or REDUCE_RIVALS,
-            )
-        )
+        return self.store(replace(draft, perm_id=self.last_perm_id))
 
     def store(self, order: Order) -> Order:
         """Keep an order in place of its earlier self."""

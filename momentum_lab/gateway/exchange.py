@@ -137,7 +137,7 @@ class Exchange:
             if ticket.what_if:
                 # Asked about a live order, and nothing of it changes.
                 self._check(ticket)
-                return [self._what_if(ticket)]
+                return [self._what_if(self._draft(ticket))]
             return self._modify(known, ticket)
         except RefusedError as refusal:
             return self._refuse(ticket, refusal, is_new=known is None)
@@ -251,10 +251,11 @@ class Exchange:
         if ticket.order_id < self.books.next_order_id(ticket.client_id):
             raise RefusedError(DUPLICATE, "Duplicate order id")
         self._check(ticket)
+        draft = self._draft(ticket)
         if ticket.what_if:
-            return [self._what_if(ticket)]
-        self.account.check_margin(ticket)
-        order = self._register(ticket)
+            return [self._what_if(draft)]
+        self.account.check_funds(draft)
+        order = self.books.register(draft)
         return self._release(order) if ticket.transmit else []
 
     def _check(self, ticket: Ticket) -> None:
@@ -271,7 +272,9 @@ class Exchange:
         if parent is None or parent.key == ticket.key:
             raise RefusedError(NO_PARENT, "Missing parent order.")
         if parent.is_done and not parent.filled:
-            raise RefusedError(REJECTED, "Order rejected - reason:Parent order is cancelled")
+            raise rejected("Parent order is cancelled")
+        if parent.symbol != ticket.instrument.symbol:
+            raise rejected("The contract of a child order must be that of its parent")
 
     def _check_close(self, ticket: Ticket) -> None:
         if ticket.order_type not in AT_CLOSE:
@@ -291,22 +294,20 @@ class Exchange:
             raise RefusedError(OTHER_ORDER, text)
         self._check(ticket)
         ticket, quantity = self._modified_size(known, ticket)
-        self.account.check_margin(ticket)
         if quantity <= known.filled:
-            text = f"Order rejected - reason:{known.filled} shares have been filled already"
-            raise RefusedError(REJECTED, text)
-        order = self.books.store(
-            replace(
-                known,
-                ticket=ticket,
-                quantity=quantity,
-                oca_group=ticket.oca_group or known.oca_group,
-                oca_type=ticket.oca_type or known.oca_type,
-                is_resting=False,
-                stop_usd=known.stop_usd if _same_stop(known.ticket, ticket) else None,
-                expires_ns=self._expiry_ns(ticket),
-            )
+            raise rejected(f"{known.filled} shares have been filled already")
+        order = replace(
+            known,
+            ticket=ticket,
+            quantity=quantity,
+            oca_group=ticket.oca_group or known.oca_group,
+            oca_type=ticket.oca_type or known.oca_type,
+            is_resting=False,
+            stop_usd=known.stop_usd if _same_stop(known.ticket, ticket) else None,
+            expires_ns=self._expiry_ns(ticket),
         )
+        self.account.check_funds(order)
+        self.books.store(order)
         if order.is_waiting:
             return self._release(order) if ticket.transmit else []
         return self._send(order)
@@ -334,22 +335,16 @@ class Exchange:
         if refusal.code != REJECTED or ticket.what_if or not is_new:
             return [error]
         text = f"Rejected by System:{refusal.text.partition('reason:')[2]}"
-        order = self._register(ticket)
+        order = self.books.register(self._draft(ticket))
         rejected = self.books.store(
             replace(order, status=INACTIVE, done_ns=self._market.now_ns, done_text=text)
         )
         # Status before error: the other way round ib_insync stays in Inactive, never done.
         return [StatusShown(rejected), error]
 
-    def _register(self, ticket: Ticket) -> Order:
-        parent = self.books.orders.get((ticket.client_id, ticket.parent_id))
-        # Children of one parent are a group by themselves, as the broker shows it.
-        family = str(parent.perm_id) if parent is not None and ticket.parent_id else ""
-        return self.books.register(
-            ticket,
-            now_ns=self._market.now_ns,
-            expires_ns=self._expiry_ns(ticket),
-            family=family,
+    def _draft(self, ticket: Ticket) -> Order:
+        return self.books.draft(
+            ticket, now_ns=self._market.now_ns, expires_ns=self._expiry_ns(ticket)
         )
 
     def _expiry_ns(self, ticket: Ticket) -> int:
@@ -397,21 +392,14 @@ class Exchange:
         told = order if order.status != PENDING else replace(order, status=PENDING)
         return [*warnings, OrderShown(told), StatusShown(told)]
 
-    def _what_if(self, ticket: Ticket) -> WhatIfShown:
+    def _what_if(self, draft: Order) -> WhatIfShown:
         now = self.account.value()
         return WhatIfShown(
-            order=Order(
-                ticket=ticket,
-                perm_id=0,
-                status=HELD,
-                placed_ns=self._market.now_ns,
-                expires_ns=NEVER_NS,
-                quantity=int(ticket.quantity),
-            ),
+            order=replace(draft, status=HELD),
             margin_before_usd=now.margin,
-            margin_after_usd=now.margin + self.account.added_margin_usd(ticket),
+            margin_after_usd=now.margin + self.account.added_margin_usd(draft),
             equity_usd=now.equity,
-            commission_usd=self.floor.fills.commission_usd(ticket.quantity),
+            commission_usd=self.floor.fills.commission_usd(draft.quantity),
         )
 
     def _rebook(self, exec_id: str, *, price_usd: float) -> list[ExchangeEvent]:

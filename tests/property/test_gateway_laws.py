@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from itertools import accumulate
 from pathlib import Path
@@ -125,9 +126,14 @@ def act(  # noqa: C901, PLR0911 - one case for each thing a client may do
 
 
 def played(
-    script: list[tuple[object, ...]], path: list[float], rules: Rules | None = None
+    script: Sequence[tuple[object, ...]],
+    path: list[float],
+    rules: Rules | None = None,
+    *,
+    volume: int = 200,
 ) -> tuple[Exchange, list[ExchangeEvent]]:
-    rows = seconds(path) + seconds([2 * price for price in path], symbol="IBM")
+    rows = seconds(path, volume=volume)
+    rows += seconds([2 * price for price in path], symbol="IBM", volume=volume)
     market = Market(second_tape(rows))
     found = exchange(market, cash_usd=CASH_USD, rules=rules)
     events: list[ExchangeEvent] = []
@@ -229,16 +235,53 @@ def test_a_group_never_fills_more_than_one_of_its_orders(
         assert later <= GROUP_SHARES
 
 
-@given(script=actions(), path=prices)
-@settings(max_examples=60, deadline=None, derandomize=True, database=None)
-def test_a_market_opened_position_never_exceeds_the_buying_power(
-    script: list[tuple[object, ...]], path: list[float]
+parents = st.integers(0, 4)
+orders_beyond_the_account = st.lists(
+    st.one_of(
+        st.tuples(st.just("LMT"), sides, st.integers(200, 3_000), cents, parents),
+        st.tuples(st.just("STP"), sides, st.integers(200, 3_000), cents, parents),
+        st.tuples(st.just("modify"), st.integers(1, 12), st.integers(1, 3_000), cents),
+    ),
+    max_size=12,
+)
+
+
+@given(orders=orders_beyond_the_account, path=prices)
+@settings(max_examples=150, deadline=None, derandomize=True, database=None)
+def test_what_orders_and_children_open_never_exceeds_the_buying_power(
+    orders: list[tuple[object, ...]], path: list[float]
 ) -> None:
-    only_market = [action for action in script if action[0] == "MKT"]
-    found, _ = played([("wait", 2), *only_market], path)
+    # The quote shows what the largest of them wants, and the price stands still.
+    script = [("wait", 2), *orders, ("wait", 5)]
+    found, _ = played(script, [path[0]] * 8, volume=100_000)
     value = found.account.value()
     # Slippage and commission of the last fill come after the check.
     assert value.margin <= value.equity + 0.02 * CASH_USD
+
+
+steps_of_cash = st.lists(
+    st.one_of(
+        st.tuples(st.just("LMT"), sides, st.integers(50, 300), cents, parents),
+        st.tuples(st.just("LMT"), sides, st.integers(50, 300), cents, st.just(0)),
+        st.tuples(st.just("group"), st.just("LMT"), sides, cents, cents, st.integers(0, 3)),
+        st.tuples(st.just("modify"), st.integers(1, 12), st.integers(1, 300), cents),
+        st.tuples(st.just("cancel"), st.integers(1, 12)),
+        st.tuples(st.just("wait"), st.integers(1, 5)),
+    ),
+    max_size=25,
+)
+
+
+@given(script=steps_of_cash, path=prices, latency_s=st.sampled_from([0.0, LATENCY_S]))
+@settings(max_examples=300, deadline=None, derandomize=True, database=None)
+def test_a_cash_account_is_never_short_of_shares_or_cash(
+    script: list[tuple[object, ...]], path: list[float], latency_s: float
+) -> None:
+    rules = Rules(is_cash_account=True, latency_s=latency_s)
+    found, _ = played(script, path, rules, volume=4_000)
+    assert all(position.quantity >= 0 for position in found.account.ledger.positions.values())
+    paid_usd = sum(fill.commission_usd for fill in found.books.executions)
+    assert found.account.ledger.cash_usd >= -paid_usd - 1e-6
 
 
 @given(script=actions(), path=prices)
