@@ -23,6 +23,7 @@ from momentum_lab.gateway.checks import Rules, check_ticket, rejected, warnings_
 from momentum_lab.gateway.floor import Floor, share
 from momentum_lab.gateway.market import Market
 from momentum_lab.gateway.market_events import HaltChange, QuoteChange, Trade
+from momentum_lab.gateway.matching import is_regular
 from momentum_lab.gateway.orders import (
     AT_CLOSE,
     CANCELLING,
@@ -47,6 +48,8 @@ from momentum_lab.gateway.refusal import REJECTED, RefusedError
 DUPLICATE, FILLED_BEFORE, OTHER_ORDER = 103, 104, 105
 CANCEL_UNKNOWN, CANCEL_DONE, CANCEL_TWICE = 10147, 10148, 161
 NO_PARENT = 10006
+SESSION_OVER = "the day's session is over"
+DATE_REACHED = "the good till date has been reached"
 GROUP_OVER = "The OCA group has been filled already"
 
 
@@ -178,7 +181,7 @@ class Exchange:
     def on_trade(self, trade: Trade) -> list[ExchangeEvent]:
         """Fill and trigger what a trade of the tape allows."""
         self.floor.liquidity.renew(trade)
-        return self._look(trade) if self.books.has_live(trade.symbol) else []
+        return self._look(trade, trade.last_ns) if self.books.has_live(trade.symbol) else []
 
     def on_quote(self, quote: QuoteChange) -> list[ExchangeEvent]:
         """Fill what a new quote allows; it triggers no stop, for nothing was traded."""
@@ -189,7 +192,7 @@ class Exchange:
         found = self._market.today(quote.symbol)
         if found is None:
             return []
-        return self._look(found._replace(high=found.price, low=found.price))
+        return self._look(found._replace(high=found.price, low=found.price), quote.at_ns)
 
     def on_halt(self, halt: HaltChange) -> list[ExchangeEvent]:
         """Nothing trades in a halt; after it the next trade fills what it allows."""
@@ -208,12 +211,15 @@ class Exchange:
                 events += self.floor.open(order)
         ending = [order.key for order in self.books.unfinished() if 0 < order.cancel_ns <= now_ns]
         events += self.floor.end(ending)
-        over = [order.key for order in self.books.unfinished() if order.expires_ns <= now_ns]
-        for key in over:
+        over = [order for order in self.books.unfinished() if order.expires_ns <= now_ns]
+        for key in [order.key for order in over]:
             order = self.books.orders[key]
             if not (order.is_done or order.is_waiting or order.arrives_ns):
                 events += self.floor.fill_at_close(order)
-        return events + self.floor.end(over, text="the day's session is over")
+        for order in over:
+            text = DATE_REACHED if order.ticket.good_till_ns else SESSION_OVER
+            events += self.floor.end([order.key], text=text)
+        return events
 
     def on_day(self) -> None:
         """Begin a local date: what was finished before it can no longer be asked for."""
@@ -232,13 +238,13 @@ class Exchange:
         ]
         return min(due, default=None)
 
-    def _look(self, trade: Trade) -> list[ExchangeEvent]:
+    def _look(self, trade: Trade, at_ns: int) -> list[ExchangeEvent]:
         events: list[ExchangeEvent] = []
         for key in self.books.live_keys(trade.symbol):
             # An earlier fill of this loop may have cancelled it: look it up again.
             order = self.books.orders[key]
             if order.status not in {*DONE, PENDING}:
-                events += self.floor.try_fill(order, trade, is_arrival=False)
+                events += self.floor.try_fill(order, trade, at_ns=at_ns, is_arrival=False)
         return events
 
     # -- taking orders ----------------------------------------------------------------------
@@ -352,7 +358,8 @@ class Exchange:
             return ticket.good_till_ns
         if ticket.tif not in ("", "DAY"):
             return NEVER_NS
-        return self._market.hours.next_close_ns(max(self._market.now_ns, ticket.good_after_ns))
+        from_ns = max(self._market.now_ns, ticket.good_after_ns)
+        return self._market.hours.next_close_ns(from_ns, regular=is_regular(ticket))
 
     def _release(self, order: Order) -> list[ExchangeEvent]:
         """Send an order on, and all of its family that waited for it; the parent first."""

@@ -38,6 +38,7 @@ from momentum_lab.gateway.matching import (
     followed,
     is_child,
     is_met,
+    is_regular,
     may_trade,
     needs_trigger,
 )
@@ -117,10 +118,11 @@ class Floor:
         if why_held == "locate":
             text = "Order held while securities are located."
             return [*events, OrderError(*order.key, HELD_FOR_LOCATE, text)]
-        if not self._market.is_open and not may_trade(order, self._market):
+        now_ns = self._market.now_ns
+        if not (self._market.is_open or may_trade(order, self._market, at_ns=now_ns)):
             events.append(self._held_until_open(order))
         if trade is not None:
-            events += self.try_fill(order, trade, is_arrival=True)
+            events += self.try_fill(order, trade, at_ns=now_ns, is_arrival=True)
         if order.ticket.tif in IMMEDIATE:
             events += self.end([order.key], text="could not be filled at once")
         return events
@@ -136,8 +138,9 @@ class Floor:
         if order.filled:
             return WORKING, ""
         is_quoted = self._market.today(order.symbol) is not None
-        is_due = order.ticket.good_after_ns <= self._market.now_ns
-        is_working = is_quoted and is_due and may_trade(order, self._market)
+        now_ns = self._market.now_ns
+        is_due = order.ticket.good_after_ns <= now_ns
+        is_working = is_quoted and is_due and may_trade(order, self._market, at_ns=now_ns)
         return (WORKING if is_working else HELD), ""
 
     def _needs_locate(self, order: Order) -> bool:
@@ -146,8 +149,8 @@ class Floor:
         return order.remaining > self._account.ledger.position(order.symbol).quantity
 
     def _held_until_open(self, order: Order) -> OrderError:
-        ticket = order.ticket
-        opens = self._market.hours.text(self._market.hours.next_open_ns(self._market.now_ns))
+        ticket, hours = order.ticket, self._market.hours
+        opens = hours.text(hours.next_open_ns(self._market.now_ns, regular=is_regular(ticket)))
         text = (
             f"Order Message: {ticket.side.value} {order.remaining} {order.symbol} "
             f"{ticket.instrument.primary_exchange} Warning: Your order will not be placed at the "
@@ -157,15 +160,25 @@ class Floor:
 
     # -- filling ----------------------------------------------------------------------------
 
-    def try_fill(self, order: Order, trade: Trade, *, is_arrival: bool) -> list[ExchangeEvent]:
-        """Trigger and fill one live order as far as this trade and its quote allow."""
-        if order.why_held in _NOT_TRADING or order.ticket.good_after_ns > self._market.now_ns:
+    def try_fill(
+        self, order: Order, trade: Trade, *, at_ns: int, is_arrival: bool
+    ) -> list[ExchangeEvent]:
+        """Trigger and fill one live order as far as this trade and its quote allow.
+
+        Args:
+            order: a live order of the trade's symbol.
+            trade: the newest trade, with the quote of now.
+            at_ns: the instant it may fill at: now, or the last one of a bar that has just ended.
+            is_arrival: the order has just come.
+        """
+        is_due = order.ticket.good_after_ns <= self._market.now_ns
+        if order.why_held in _NOT_TRADING or not is_due:
             return []
-        if not may_trade(order, self._market):
+        if not may_trade(order, self._market, at_ns=at_ns):
             return []
         events: list[ExchangeEvent] = []
         if needs_trigger(order):
-            if self._is_too_early(order, trade):
+            if not self._is_of_session(order, trade.last_ns):
                 return []
             if not is_met(order, trade, is_arrival=is_arrival):
                 # Where the price was before the order came moves no stop.
@@ -174,26 +187,28 @@ class Floor:
                 return []
             events += self._trigger(order)
             order, is_arrival = self._books.orders[order.key], True
-        # What was held arrives at the exchange now.
-        is_arrival = is_arrival or order.status == HELD
+        if self._is_of_session(order, min(at_ns, self._market.quoted_ns(trade))):
+            # What was held arrives at the exchange now.
+            is_arrival = is_arrival or order.status == HELD
+            events += self._match(order, trade, is_arrival=is_arrival)
+        return events
+
+    def _match(self, order: Order, trade: Trade, *, is_arrival: bool) -> list[ExchangeEvent]:
+        """Fill an order that works as far as the quote beside this trade allows."""
         takes = is_arrival or not order.is_resting
         found = fill_price(order, trade, fills=self.fills, is_arrival=takes)
         if found is None:
-            return events + self._show_working(self._rested(order, trade))
+            return self._show_working(self._rested(order, trade))
         shares = self._fillable(order, trade, is_arrival=is_arrival)
-        events += self._show_working(order)
+        events = self._show_working(order)
         if shares:
             self.liquidity.take(order.symbol, order.ticket.side, shares)
             events += self._fill(order.key, shares, *found)
         return events
 
-    def _is_too_early(self, order: Order, trade: Trade) -> bool:
-        """Whether an order that trades in regular hours alone looks at a price of before them.
-
-        Also a bar that ends with the opening bell is of before it.
-        """
-        last_ns = trade.at_ns if trade.is_single else trade.at_ns - 1
-        return not (order.ticket.outside_rth or self._market.hours.is_regular(last_ns))
+    def _is_of_session(self, order: Order, seen_ns: int) -> bool:
+        """Whether a price is one of the hours that an order trades in, and not of before them."""
+        return self._market.hours.is_in_session(seen_ns, regular=is_regular(order.ticket))
 
     def _rested(self, order: Order, trade: Trade) -> Order:
         """Return an order that a quote did not reach, marked so: it waits at its limit now."""

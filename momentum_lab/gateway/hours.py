@@ -127,23 +127,27 @@ class Hours:
 
     def is_regular(self, at_ns: int) -> bool:
         """Return whether the regular session runs at this instant."""
-        session = self.session(self.day(at_ns))
+        return self.is_in_session(at_ns, regular=True)
+
+    def is_in_session(self, at_ns: int, *, regular: bool) -> bool:
+        """Return whether the regular session, or else the trading hours, run at this instant."""
+        session = self.session(self.day(at_ns), regular=regular)
         return session is not None and session[0] <= at_ns < session[1]
 
-    def next_open_ns(self, at_ns: int) -> int:
-        """Return the first opening of a regular session after this instant."""
+    def next_open_ns(self, at_ns: int, *, regular: bool = True) -> int:
+        """Return the first opening of a session after this instant."""
         day = self.day(at_ns)
         while True:
-            session = self.session(day)
+            session = self.session(day, regular=regular)
             if session is not None and session[0] > at_ns:
                 return session[0]
             day += timedelta(days=1)
 
-    def next_close_ns(self, at_ns: int) -> int:
-        """Return the first close of a regular session after this instant."""
+    def next_close_ns(self, at_ns: int, *, regular: bool = True) -> int:
+        """Return the first close of a session after this instant."""
         day = self.day(at_ns)
         while True:
-            session = self.session(day)
+            session = self.session(day, regular=regular)
             if session is not None and session[1] > at_ns:
                 return session[1]
             day += timedelta(days=1)

@@ -120,6 +120,11 @@ class QuoteTrack:
             int(self.ask_size[index]),
         )
 
+    def begun_ns(self, now_ns: int) -> int:
+        """Return when the quote of an instant began, 0 before the first."""
+        n_known = self.n_known(now_ns)
+        return int(self.at_ns[n_known - 1]) if n_known else 0
+
     def at(self, now_ns: int) -> BestQuote | None:
         """Return the quote at an instant, None before the first."""
         n_known = self.n_known(now_ns)

@@ -70,7 +70,11 @@ class Market:
     @property
     def is_open(self) -> bool:
         """Whether orders trade now: regular session, and the tape has not ended."""
-        return self.now_ns < self.tape.end_ns and self.hours.is_regular(self.now_ns)
+        return self.trades_at(self.now_ns, regular=True)
+
+    def trades_at(self, at_ns: int, *, regular: bool) -> bool:
+        """Return whether the tape and its regular session, or else its trading hours, run then."""
+        return at_ns < self.tape.end_ns and self.hours.is_in_session(at_ns, regular=regular)
 
     @property
     def has_ended(self) -> bool:
@@ -103,6 +107,11 @@ class Market:
         if trade is None:
             return NO_QUOTE
         return BestQuote(trade.bid, trade.ask, trade.bid_size, trade.ask_size)
+
+    def quoted_ns(self, trade: Trade) -> int:
+        """Return when the quote that now stands beside a trade was made."""
+        quotes = self.lines[trade.symbol].quotes
+        return quotes.begun_ns(self.now_ns) if len(quotes) else trade.last_ns
 
     def past_headlines(self) -> tuple[TapeHeadline, ...]:
         """Return the headlines published up to now, in time order."""

@@ -55,8 +55,8 @@ class Trade(NamedTuple):
     is_traded: bool = True
 
     @property
-    def stamp_ns(self) -> int:
-        """Return when clients are told that it was: a bar's end is the start of the next one."""
+    def last_ns(self) -> int:
+        """Its last instant: a bar that ends with a bell is of before it, a quote is of its end."""
         return self.at_ns if self.is_single or not self.is_traded else self.at_ns - 1
 
 

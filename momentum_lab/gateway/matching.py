@@ -15,25 +15,30 @@ from momentum_lab.gateway.orders import (
     TOUCHES,
     TRAILING,
     Order,
+    Ticket,
 )
 
 IMMEDIATE = ("IOC", "FOK")
-_OUTSIDE_TYPES = LIMITED | STOPS | TOUCHES
+_OUTSIDE_TYPES = (LIMITED | STOPS | TOUCHES) - AT_CLOSE
 _PERCENT = 100.0
 
 
-def may_trade(order: Order, market: Market) -> bool:
-    """Return whether session and halts let this order trade now.
+def is_regular(ticket: Ticket) -> bool:
+    """Return whether an order trades in the regular session alone.
 
-    Outside the regular session only limit and stop orders trade, and only if they say so. Orders
-    for the close trade by `at_close` alone.
+    Outside it only limit and stop orders trade, and only if they say so.
     """
-    ticket = order.ticket
-    if market.is_halted(order.symbol) or ticket.order_type in AT_CLOSE:
+    return not (ticket.outside_rth and ticket.order_type in _OUTSIDE_TYPES)
+
+
+def may_trade(order: Order, market: Market, *, at_ns: int) -> bool:
+    """Return whether session and halts let this order trade at an instant.
+
+    Orders for the close trade by `at_close` alone.
+    """
+    if market.is_halted(order.symbol) or order.ticket.order_type in AT_CLOSE:
         return False
-    if ticket.outside_rth and ticket.order_type in _OUTSIDE_TYPES:
-        return not market.has_ended
-    return market.is_open
+    return market.trades_at(at_ns, regular=is_regular(order.ticket))
 
 
 def needs_trigger(order: Order) -> bool:

@@ -46,7 +46,7 @@ class TickByTick:
         if isinstance(event, QuoteChange) or not event.is_traded:
             return []
         last = voice.last if self.kind == LAST else voice.all_last
-        time_s = event.stamp_ns // NS_PER_S
+        time_s = event.last_ns // NS_PER_S
         size, place = event.size, event.exchange
         return [last(self.req_id, time_s, event.price, size, mask, place, event.conditions)]
 
@@ -54,7 +54,7 @@ class TickByTick:
         """Return what an event tells of the quote; nothing where trades are followed."""
         if self.kind in (LAST, ALL_LAST) or not (event.bid > 0 and event.ask > 0):
             return []
-        at_ns = event.at_ns if isinstance(event, QuoteChange) else event.stamp_ns
+        at_ns = event.at_ns if isinstance(event, QuoteChange) else event.last_ns
         time_s = at_ns // NS_PER_S
         bid, ask, bid_size, ask_size = event.bid, event.ask, event.bid_size, event.ask_size
         if self.kind == MID_POINT:

@@ -247,7 +247,7 @@ class QuoteLine:
             found.append(voice.text(req_id, RT_TRADES, self._rt_text(trade)))
         if generics.has_mark:
             self._if_changed(found, voice, MARK, trade.price)
-        second = trade.stamp_ns // NS_PER_S
+        second = trade.last_ns // NS_PER_S
         if second != self._second:
             self._second = second
             found.append(voice.text(req_id, LAST_TIME, str(second)))
@@ -309,7 +309,7 @@ class QuoteLine:
     def _rt_text(self, trade: Trade) -> str:
         size = trade.size / LOT_SHARES if self._in_lots else float(trade.size)
         return (
-            f"{trade.price:.10g};{size:.10g};{trade.stamp_ns // NS_PER_MS};"
+            f"{trade.price:.10g};{size:.10g};{trade.last_ns // NS_PER_MS};"
             f"{self._volume(trade.day_volume)};{trade.day_vwap:.8f};false"
         )
 

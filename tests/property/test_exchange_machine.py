@@ -374,10 +374,12 @@ class ExchangeMachine(RuleBasedStateMachine):
         assert now_ns >= wanted.good_after_ns
         assert now_ns <= order.expires_ns
         assert not self.market.is_halted(order.symbol)
-        if not self.market.is_open:
-            is_at_close = wanted.order_type in AT_CLOSE and now_ns == CLOSE
-            may_outside = wanted.order_type in LIMITED | STOPS | TOUCHES
-            assert is_at_close or (wanted.outside_rth and may_outside)
+        # A bar that ends with a bell is of before it, and fills who came before it did.
+        seen_ns = now_ns - 1 if order.placed_ns < now_ns else now_ns
+        may_outside = wanted.order_type in (LIMITED | STOPS | TOUCHES) - AT_CLOSE
+        is_regular = not (wanted.outside_rth and may_outside)
+        is_in_hours = [self.market.trades_at(at, regular=is_regular) for at in (now_ns, seen_ns)]
+        assert any(is_in_hours) or (wanted.order_type in AT_CLOSE and now_ns == CLOSE)
         if wanted.all_or_none or wanted.tif == "FOK":
             assert order.status == FILLED
         self.check_price(fill, order)
