@@ -5,7 +5,7 @@ from __future__ import annotations
 from momentum_lab.core.market import Side
 from momentum_lab.gateway.books import Books
 from momentum_lab.gateway.checks import NOT_ENOUGH_SHARES, check_margin
-from momentum_lab.gateway.claims import claim_of, claimed, price_usd
+from momentum_lab.gateway.claims import claim_of, claimed, price_usd, versions
 from momentum_lab.gateway.ledger import MARGIN_RATIO, Ledger, Valuation, added_gross_usd
 from momentum_lab.gateway.market import Market
 from momentum_lab.gateway.orders import Execution, Order, Position
@@ -69,24 +69,24 @@ class Account:
         Raises:
             RefusedError: margin, cash or shares are missing.
         """
-        others = [other for other in self.books.unfinished() if other.key != order.key]
-        known = self.books.orders.get(order.key)
-        before = others if known is None else [*others, known]
+        before = [one for other in self.books.unfinished() for one in versions(other)]
+        others = [one for one in before if one.key != order.key]
+        after = [*others, *versions(order)]
         if self._is_cash and order.ticket.side is Side.SELL:
-            self._check_shares(order, others)
+            self._check_shares(order.symbol, after)
             return
         needs_usd = self._cash_usd if self._is_cash else self._margin_usd
-        needed_usd = needs_usd([*others, order])
+        needed_usd = needs_usd(after)
         # What an order has bound already is no new question.
         if needed_usd > needs_usd(before):
             value = self.value()
             available_usd = value.cash if self._is_cash else value.available
             check_margin(needed_usd=needed_usd, available_usd=available_usd)
 
-    def _check_shares(self, order: Order, others: list[Order]) -> None:
+    def _check_shares(self, symbol: str, orders: list[Order]) -> None:
         """Refuse to sell what a cash account does not hold, or has given away already."""
-        selling = _of(order.symbol, Side.SELL, [*others, order])
-        if self._shares(selling) > self.ledger.position(order.symbol).quantity:
+        selling = _of(symbol, Side.SELL, orders)
+        if self._shares(selling) > self.ledger.position(symbol).quantity:
             raise RefusedError(NOT_ENOUGH_SHARES, "None of the accounts have enough shares")
 
     def _shares(self, orders: list[Order]) -> int:

@@ -6,7 +6,15 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from momentum_lab.gateway.orders import DONE, PENDING, REDUCE_RIVALS, Execution, Order, Ticket
+from momentum_lab.gateway.orders import (
+    CANCELLED,
+    DONE,
+    PENDING,
+    REDUCE_RIVALS,
+    Execution,
+    Order,
+    Ticket,
+)
 
 Key = tuple[int, int]
 NEVER_NS = 2**63 - 1
@@ -41,7 +49,7 @@ class Books:
 
     def draft(self, ticket: Ticket, *, now_ns: int, expires_ns: int) -> Order:
         """Return the order that a ticket would become, not kept and without a permanent id."""
-        parent = self.orders.get((ticket.client_id, ticket.parent_id))
+        parent = self.parent_of(ticket)
         # Children of one parent are a group by themselves, as the broker shows it.
         family = str(parent.perm_id) if parent is not None and ticket.parent_id else ""
         return Order(
@@ -71,6 +79,10 @@ class Books:
         elif not order.is_done and order.key not in keys:
             keys.append(order.key)
         return order
+
+    def parent_of(self, ticket: Ticket) -> Order | None:
+        """Return the parent that a ticket names, None where there is none."""
+        return self.orders.get((ticket.client_id, ticket.parent_id))
 
     def next_exec_id(self) -> str:
         """Return an execution id that has never been given."""
@@ -102,11 +114,18 @@ class Books:
         """Return every order that is not finished, oldest first within a symbol."""
         return [self.orders[key] for keys in self._live.values() for key in keys]
 
+    def drop(self, order: Order, *, now_ns: int) -> None:
+        """End an order that was never transmitted, of which nobody has heard and nobody will."""
+        self.store(replace(order, status=CANCELLED, done_ns=now_ns))
+
     def forget_untransmitted(self) -> None:
         """Drop the orders that were never transmitted, as a restart of the gateway does."""
-        for order in [order for order in self.unfinished() if order.is_waiting]:
-            del self.orders[order.key]
-            self._live[order.symbol].remove(order.key)
+        for order in self.unfinished():
+            if order.is_waiting:
+                del self.orders[order.key]
+                self._live[order.symbol].remove(order.key)
+            elif order.held_back is not None:
+                self.store(replace(order, held_back=None))
 
     def forget_finished(self, before_ns: int) -> None:
         """Drop the orders that were finished before an instant and that no live one needs."""

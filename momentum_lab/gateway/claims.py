@@ -7,6 +7,7 @@ A child closes what its parent opens, so what the parent still brings is no clai
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 from momentum_lab.gateway.books import Key
@@ -43,6 +44,15 @@ def claim_of(order: Order, orders: Orders, *, unit: float = 1.0) -> Claim:
         # It works for what its parent has filled, and grows with what comes.
         shares += int(order.ticket.quantity) * brought // parent.quantity
     return Claim(group, parent.key, unit * brought, unit * shares)
+
+
+def versions(order: Order) -> list[Order]:
+    """Return an order as it is, and under each of the terms that are on their way to it."""
+    coming = [change.ticket for change in order.changes]
+    return [
+        order,
+        *(replace(order, ticket=new, quantity=int(new.quantity)) for new in coming),
+    ]
 
 
 def claimed(claims: Iterable[Claim]) -> float:

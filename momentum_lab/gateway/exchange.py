@@ -6,8 +6,9 @@ refusals and delays; the `Floor` fills them.
 
 * An order with transmit=0 is silent until a member of its family (parent and children) is
   transmitted.
+  Likewise new terms with transmit=0 for an order that lives: it goes on as it is.
 * With a latency an order or a cancellation is told as PendingSubmit or PendingCancel and takes
-  effect later; meanwhile the market goes on.
+  effect later; new terms are told once they have arrived. Meanwhile the market goes on.
 """
 
 from __future__ import annotations
@@ -18,9 +19,11 @@ from datetime import time
 from momentum_lab.core.fills import FillModel
 from momentum_lab.core.market import NS_PER_S
 from momentum_lab.gateway.account import Account
-from momentum_lab.gateway.books import NEVER_NS, Books
+from momentum_lab.gateway.books import NEVER_NS, Books, Key
+from momentum_lab.gateway.changes import changed, meant
 from momentum_lab.gateway.checks import Rules, check_ticket, rejected, warnings_of
-from momentum_lab.gateway.floor import Floor, share
+from momentum_lab.gateway.corrections import correct
+from momentum_lab.gateway.floor import Floor
 from momentum_lab.gateway.market import Market
 from momentum_lab.gateway.market_events import HaltChange, QuoteChange, Trade
 from momentum_lab.gateway.matching import is_regular
@@ -31,14 +34,11 @@ from momentum_lab.gateway.orders import (
     HELD,
     INACTIVE,
     PENDING,
-    AccountChanged,
-    CommissionCharged,
+    Change,
     ExchangeEvent,
-    Executed,
     Order,
     OrderError,
     OrderShown,
-    PositionChanged,
     StatusShown,
     Ticket,
     WhatIfShown,
@@ -46,6 +46,7 @@ from momentum_lab.gateway.orders import (
 from momentum_lab.gateway.refusal import REJECTED, RefusedError
 
 DUPLICATE, FILLED_BEFORE, OTHER_ORDER = 103, 104, 105
+STILL_PROCESSED = 2102
 CANCEL_UNKNOWN, CANCEL_DONE, CANCEL_TWICE = 10147, 10148, 161
 NO_PARENT = 10006
 SESSION_OVER = "the day's session is over"
@@ -126,7 +127,7 @@ class Exchange:
     def done_today(self) -> list[Order]:
         """Return the orders that were finished since local midnight, oldest first."""
         hours, today = self._market.hours, self._market.hours.day(self._market.now_ns)
-        done = [order for order in self.books.orders.values() if order.is_done]
+        done = [o for o in self.books.orders.values() if o.is_done and o.done_text]
         return [order for order in done if hours.day(order.done_ns) == today]
 
     # -- what clients do --------------------------------------------------------------------
@@ -157,14 +158,23 @@ class Exchange:
         if order.cancel_ns:
             text = "Cancel attempted when order is not in a cancellable state."
             return [OrderError(client_id, order_id, CANCEL_TWICE, text)]
+        return self._cancel(order)
+
+    def cancel_all(self) -> list[ExchangeEvent]:
+        """Cancel every live order of every client."""
+        events: list[ExchangeEvent] = []
+        for key in [order.key for order in self.books.unfinished()]:
+            # A parent that ended before it has taken it along: look it up again.
+            order = self.books.orders[key]
+            if not (order.is_done or order.cancel_ns):
+                events += self._cancel(order)
+        return events
+
+    def _cancel(self, order: Order) -> list[ExchangeEvent]:
         if not self._latency_ns or order.is_waiting:
             return self.floor.end([order.key])
         order = self.books.store(replace(order, cancel_ns=self._market.now_ns + self._latency_ns))
         return [StatusShown(replace(order, status=CANCELLING))]
-
-    def cancel_all(self) -> list[ExchangeEvent]:
-        """Cancel every live order of every client."""
-        return self.floor.end([order.key for order in self.books.unfinished()])
 
     def correct(self, exec_id: str, *, price_usd: float) -> list[ExchangeEvent]:
         """Replace the price of an execution, as an exchange does that has erred.
@@ -174,7 +184,7 @@ class Exchange:
         Raises:
             RefusedError: there is no such execution.
         """
-        return self._rebook(exec_id, price_usd=price_usd)
+        return correct(self.account, exec_id, price_usd=price_usd)
 
     # -- what the market does ---------------------------------------------------------------
 
@@ -209,6 +219,7 @@ class Exchange:
             order = self.books.orders[key]
             if not order.is_done and 0 < order.arrives_ns <= now_ns:
                 events += self.floor.open(order)
+            events += self._arrived_changes(key)
         ending = [order.key for order in self.books.unfinished() if 0 < order.cancel_ns <= now_ns]
         events += self.floor.end(ending)
         over = [order for order in self.books.unfinished() if order.expires_ns <= now_ns]
@@ -217,6 +228,9 @@ class Exchange:
             if not (order.is_done or order.is_waiting or order.arrives_ns):
                 events += self.floor.fill_at_close(order)
         for order in over:
+            if order.is_waiting:
+                self.books.drop(order, now_ns=now_ns)
+                continue
             text = DATE_REACHED if order.ticket.good_till_ns else SESSION_OVER
             events += self.floor.end([order.key], text=text)
         return events
@@ -233,7 +247,10 @@ class Exchange:
         due = [
             at_ns
             for order in self.books.unfinished()
-            for at_ns in (order.arrives_ns, order.cancel_ns, order.expires_ns)
+            for at_ns in (
+                *(order.arrives_ns, order.cancel_ns, order.expires_ns),
+                *(change.arrives_ns for change in order.changes[:1]),
+            )
             if 0 < at_ns < NEVER_NS
         ]
         return min(due, default=None)
@@ -274,7 +291,7 @@ class Exchange:
     def _check_parent(self, ticket: Ticket) -> None:
         if not ticket.parent_id:
             return
-        parent = self.books.orders.get((ticket.client_id, ticket.parent_id))
+        parent = self.books.parent_of(ticket)
         if parent is None or parent.key == ticket.key:
             raise RefusedError(NO_PARENT, "Missing parent order.")
         if parent.is_done and not parent.filled:
@@ -298,41 +315,22 @@ class Exchange:
         if (known.symbol, known.ticket.side) != (ticket.instrument.symbol, ticket.side):
             text = "Order being modified does not match original order."
             raise RefusedError(OTHER_ORDER, text)
+        if known.cancel_ns:
+            text = "Unable to modify this order as it is still being processed."
+            raise RefusedError(STILL_PROCESSED, text)
         self._check(ticket)
-        ticket, quantity = self._modified_size(known, ticket)
-        if quantity <= known.filled:
-            raise rejected(f"{known.filled} shares have been filled already")
-        order = replace(
-            known,
-            ticket=ticket,
-            quantity=quantity,
-            oca_group=ticket.oca_group or known.oca_group,
-            oca_type=ticket.oca_type or known.oca_type,
-            is_resting=False,
-            stop_usd=known.stop_usd if _same_stop(known.ticket, ticket) else None,
-            expires_ns=self._expiry_ns(ticket),
-        )
+        ticket = meant(known, ticket, self.books.parent_of(ticket))
+        order = self._changed(known, ticket)
         self.account.check_funds(order)
+        if not known.is_waiting:
+            # What works goes on under its old terms until the new ones have been sent and arrive.
+            order = replace(known, held_back=ticket)
         self.books.store(order)
-        if order.is_waiting:
-            return self._release(order) if ticket.transmit else []
-        return self._send(order)
+        return self._release(order) if ticket.transmit else []
 
-    def _modified_size(self, known: Order, ticket: Ticket) -> tuple[Ticket, int]:
-        """Return the ticket with the size that is wanted in the end, and the shares for now.
-
-        What partial fills of its group have left is set anew. But of a child whose parent still
-        fills the broker keeps the size: who sends the one that was told, or the whole one, does
-        not mean to change it.
-        """
-        told, whole = int(ticket.quantity), int(known.ticket.quantity)
-        parent = self.books.orders.get((ticket.client_id, ticket.parent_id))
-        is_filling = parent is not None and parent.filled and not parent.is_done
-        if parent is None or not is_filling or known.is_waiting:
-            return ticket, told
-        if told in (known.quantity, whole):
-            return replace(ticket, quantity=known.ticket.quantity), known.quantity
-        return ticket, share(replace(known, ticket=ticket), parent, parent.filled)
+    def _changed(self, known: Order, ticket: Ticket) -> Order:
+        parent = self.books.parent_of(ticket)
+        return changed(known, ticket, parent=parent, expires_ns=self._expiry_ns(ticket))
 
     def _refuse(
         self, ticket: Ticket, refusal: RefusedError, *, is_new: bool
@@ -362,42 +360,81 @@ class Exchange:
         return self._market.hours.next_close_ns(from_ns, regular=is_regular(ticket))
 
     def _release(self, order: Order) -> list[ExchangeEvent]:
-        """Send an order on, and all of its family that waited for it; the parent first."""
+        """Send an order on, and all that its family holds back; the parent first."""
         root = order.ticket.parent_id or order.ticket.order_id
         family = [
             other
             for other in self.books.unfinished()
-            if other.is_waiting
+            if (other.is_waiting or other.held_back is not None)
             and other.ticket.client_id == order.ticket.client_id
             and root in (other.ticket.order_id, other.ticket.parent_id)
         ]
+        family.sort(key=lambda member: (member.ticket.parent_id != 0, member.key))
+        arrives_ns = self._market.now_ns + self._latency_ns
+        new = [member.key for member in family if member.is_waiting]
+        for key in new:
+            self.books.store(replace(self.books.orders[key], arrives_ns=arrives_ns))
         events: list[ExchangeEvent] = []
-        for member in sorted(family, key=lambda item: (item.ticket.parent_id != 0, item.key)):
-            # A parent that filled at once has woken its children already.
-            current = self.books.orders[member.key]
-            if current.is_waiting:
-                events += self._send(current)
+        for key in [member.key for member in family]:
+            # What went before it may have ended it already.
+            order = self.books.orders[key]
+            if order.is_done:
+                continue
+            if key in new:
+                events += self._send(order)
+            elif order.held_back is not None:
+                events += self._send_change(order, Change(order.held_back, arrives_ns))
         return events
 
+    def _send_change(self, order: Order, change: Change) -> list[ExchangeEvent]:
+        """Let new terms arrive, at once or after the latency, with the warnings they earn."""
+        warnings = self._warnings_of(replace(order, ticket=change.ticket))
+        order = replace(order, held_back=None, changes=(*order.changes, change))
+        self.books.store(order)
+        return warnings if self._latency_ns else [*warnings, *self._arrived_changes(order.key)]
+
+    def _arrived_changes(self, key: Key) -> list[ExchangeEvent]:
+        """Let an order work under the new terms that have arrived; nothing is told before."""
+        events: list[ExchangeEvent] = []
+        while not (order := self.books.orders[key]).is_done and order.changes:
+            change, *others = order.changes
+            if change.arrives_ns > self._market.now_ns:
+                break
+            order = self.books.store(replace(order, changes=tuple(others)))
+            try:
+                order = self._changed(order, change.ticket)
+            except RefusedError as refusal:
+                events += self._refuse(change.ticket, refusal, is_new=False)
+            else:
+                events += self._enter(order)
+        return events
+
+    def _enter(self, order: Order) -> list[ExchangeEvent]:
+        """Open an order, but one that joins a group in which all has been done ends at once."""
+        order = self.books.store(order)
+        if self.floor.is_too_late(order):
+            return self.floor.end([order.key], text=GROUP_OVER)
+        return self.floor.open(order)
+
     def _send(self, order: Order) -> list[ExchangeEvent]:
-        """Let an order arrive, at once or after the latency, with the warnings it earns.
+        """Let a new order arrive, at once or after the latency, with the warnings it earns.
 
         One that joins a group in which everything has been done already is cancelled at once.
         """
         if self.floor.is_too_late(order):
             return self.floor.end([order.key], text=GROUP_OVER)
-        held = self.account.ledger.position(order.symbol).quantity
-        warnings = [
-            OrderError(*order.key, code, text)
-            for code, text in warnings_of(
-                replace(order.ticket, quantity=order.remaining), held=held, rules=self.rules
-            )
-        ]
+        warnings = self._warnings_of(order)
         if not self._latency_ns:
             return [*warnings, *self.floor.open(order)]
-        order = self.books.store(replace(order, arrives_ns=self._market.now_ns + self._latency_ns))
-        told = order if order.status != PENDING else replace(order, status=PENDING)
-        return [*warnings, OrderShown(told), StatusShown(told)]
+        return [*warnings, OrderShown(order), StatusShown(order)]
+
+    def _warnings_of(self, order: Order) -> list[ExchangeEvent]:
+        held = self.account.ledger.position(order.symbol).quantity
+        ticket = replace(order.ticket, quantity=order.remaining)
+        return [
+            OrderError(*order.key, code, text)
+            for code, text in warnings_of(ticket, held=held, rules=self.rules)
+        ]
 
     def _what_if(self, draft: Order) -> WhatIfShown:
         now = self.account.value()
@@ -408,37 +445,3 @@ class Exchange:
             equity_usd=now.equity,
             commission_usd=self.floor.fills.commission_usd(draft.quantity),
         )
-
-    def _rebook(self, exec_id: str, *, price_usd: float) -> list[ExchangeEvent]:
-        place = next(
-            (n for n, item in enumerate(self.books.executions) if item.exec_id == exec_id), None
-        )
-        if place is None:
-            raise RefusedError(CANCEL_UNKNOWN, f"no execution {exec_id}")
-        wrong = self.books.executions[place]
-        stem, _, number = exec_id.rpartition(".")
-        corrected = replace(wrong, exec_id=f"{stem}.{int(number) + 1:02d}", price_usd=price_usd)
-        self.books.executions[place] = corrected
-        symbol = wrong.symbol
-        ledger = self.account.ledger
-        ledger.cash_usd += wrong.side.sign * wrong.shares * (wrong.price_usd - price_usd)
-        of_symbol = [n for n, e in enumerate(self.books.executions) if e.symbol == symbol]
-        again = ledger.replay(symbol, [self.books.executions[n] for n in of_symbol])
-        for n, execution in zip(of_symbol, again, strict=True):
-            self.books.executions[n] = execution
-        told = self.books.executions[place]
-        return [
-            Executed(told),
-            CommissionCharged(told),
-            PositionChanged(ledger.position(symbol)),
-            AccountChanged(),
-        ]
-
-
-def _same_stop(one: Ticket, other: Ticket) -> bool:
-    return (one.order_type, one.stop_usd, one.trail_percent, one.trail_stop_usd) == (
-        other.order_type,
-        other.stop_usd,
-        other.trail_percent,
-        other.trail_stop_usd,
-    )

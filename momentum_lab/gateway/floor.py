@@ -41,6 +41,7 @@ from momentum_lab.gateway.matching import (
     is_regular,
     may_trade,
     needs_trigger,
+    share,
 )
 from momentum_lab.gateway.orders import (
     AT_CLOSE,
@@ -376,8 +377,3 @@ class Floor:
             ]
             events += self.end(children, text="the parent order was cancelled")
         return events
-
-
-def share(child: Order, parent: Order, filled: int) -> int:
-    """Return for how many shares a child works when `filled` of its parent have filled."""
-    return int(child.ticket.quantity) * filled // parent.quantity

@@ -139,6 +139,11 @@ def is_child(order: Order, parent: Order) -> bool:
     )
 
 
+def share(child: Order, parent: Order, filled: int) -> int:
+    """Return for how many shares a child works when `filled` of its parent have filled."""
+    return int(child.ticket.quantity) * filled // parent.quantity
+
+
 def are_rivals(order: Order, filled: Order) -> bool:
     """Return whether the fill of one takes from the other: they are of one group."""
     return (

@@ -87,6 +87,18 @@ class Ticket:
 
 
 @dataclass(frozen=True, slots=True)
+class Change:
+    """New terms for a live order, on their way.
+
+    Attributes:
+        arrives_ns: market time at which they reach the exchange.
+    """
+
+    ticket: Ticket
+    arrives_ns: int
+
+
+@dataclass(frozen=True, slots=True)
 class Order:
     """One order as the exchange holds it.
 
@@ -106,9 +118,11 @@ class Order:
         placed_ns: market time of the first message.
         arrives_ns: market time at which it reaches the exchange, 0 once it has.
         cancel_ns: market time at which its cancellation takes effect, 0 without one.
+        changes: new terms on their way to the exchange, first come first.
+        held_back: new terms that have not been transmitted.
         expires_ns: it ends here.
         done_ns: market time of the final status, 0 before.
-        done_text: why it ended, for completed orders.
+        done_text: why it ended, for completed orders; empty of one that was never sent.
     """
 
     ticket: Ticket
@@ -129,6 +143,8 @@ class Order:
     oca_type: int = REDUCE_RIVALS
     arrives_ns: int = 0
     cancel_ns: int = 0
+    changes: tuple[Change, ...] = ()
+    held_back: Ticket | None = None
     done_ns: int = 0
     done_text: str = ""
 

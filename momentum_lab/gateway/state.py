@@ -16,9 +16,9 @@ from typing import Any
 from momentum_lab.core.market import Instrument, Side
 from momentum_lab.errors import RecordError
 from momentum_lab.gateway.exchange import Exchange
-from momentum_lab.gateway.orders import Execution, Order, Position, Ticket
+from momentum_lab.gateway.orders import Change, Execution, Order, Position, Ticket
 
-FORMAT = 2
+FORMAT = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,16 +145,12 @@ def _exchange_values(exchange: Exchange) -> dict[str, Any]:
 
 
 def _order(row: Mapping[str, Any]) -> Order:
-    ticket = row["ticket"]
-    return Order(
-        **{
-            **row,
-            "ticket": Ticket(
-                **{
-                    **ticket,
-                    "instrument": Instrument(**ticket["instrument"]),
-                    "side": Side(ticket["side"]),
-                }
-            ),
-        }
-    )
+    changes = [Change(_ticket(change["ticket"]), change["arrives_ns"]) for change in row["changes"]]
+    # What was held back was never sent, and is lost with the gateway.
+    restored = {"ticket": _ticket(row["ticket"]), "changes": tuple(changes), "held_back": None}
+    return Order(**{**row, **restored})
+
+
+def _ticket(row: Mapping[str, Any]) -> Ticket:
+    instrument, side = Instrument(**row["instrument"]), Side(row["side"])
+    return Ticket(**{**row, "instrument": instrument, "side": side})

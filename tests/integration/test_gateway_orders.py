@@ -392,7 +392,8 @@ async def test_an_order_ends_at_its_time_however_far_the_market_moves_at_once(
     rules = Rules(close_cutoff_s=0.5)
     async with standing_gateway(tape, tmp_path, rules=rules) as gateway:
         exchange = gateway.hub.exchange
-        exchange.place(ticket(order_id=1, order_type="LMT", limit_usd=95.0, outside_rth=True))
+        until: dict[str, Any] = {"tif": "GTD", "good_till_ns": CLOSE, "outside_rth": True}
+        exchange.place(ticket(order_id=1, order_type="LMT", limit_usd=95.0, **until))
         exchange.place(ticket(order_id=2, order_type="MOC"))
 
         gateway.hub.step_to(CLOSE + 30 * NS_PER_S)

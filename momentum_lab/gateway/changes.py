@@ -1,0 +1,67 @@
+"""New terms for orders that live already, as functions of values.
+
+A size that is sent is that of the whole order, also where partial fills of its group have left
+less. But of a child whose parent still fills the broker keeps the size: who sends the one that was
+told, or the whole one, does not mean to change it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from momentum_lab.gateway.checks import rejected
+from momentum_lab.gateway.matching import share
+from momentum_lab.gateway.orders import Order, Ticket
+
+
+def meant(known: Order, ticket: Ticket, parent: Order | None) -> Ticket:
+    """Return new terms with the size that is wanted in the end."""
+    if not _grows(known, parent) or ticket.quantity not in (known.quantity, known.ticket.quantity):
+        return ticket
+    return replace(ticket, quantity=known.ticket.quantity)
+
+
+def changed(known: Order, ticket: Ticket, *, parent: Order | None, expires_ns: int) -> Order:
+    """Return an order under new terms.
+
+    Args:
+        known: the order as it is.
+        ticket: its new terms, as `meant`.
+        parent: its parent, None without one.
+        expires_ns: when it ends under the new terms.
+
+    Raises:
+        RefusedError: more has filled than the new size.
+    """
+    quantity = int(ticket.quantity)
+    if parent is not None and _grows(known, parent):
+        is_same = ticket.quantity == known.ticket.quantity
+        new = share(replace(known, ticket=ticket), parent, parent.filled)
+        quantity = known.quantity if is_same else new
+    if quantity <= known.filled:
+        raise rejected(f"{known.filled} shares have been filled already")
+    return replace(
+        known,
+        ticket=ticket,
+        quantity=quantity,
+        oca_group=ticket.oca_group or known.oca_group,
+        oca_type=ticket.oca_type or known.oca_type,
+        is_resting=False,
+        stop_usd=known.stop_usd if _same_stop(known.ticket, ticket) else None,
+        expires_ns=expires_ns,
+    )
+
+
+def _grows(known: Order, parent: Order | None) -> bool:
+    """Whether an order is a child that grows with the fills of its parent."""
+    is_filling = parent is not None and parent.filled > 0 and not parent.is_done
+    return is_filling and not known.is_waiting
+
+
+def _same_stop(one: Ticket, other: Ticket) -> bool:
+    return (one.order_type, one.stop_usd, one.trail_percent, one.trail_stop_usd) == (
+        other.order_type,
+        other.stop_usd,
+        other.trail_percent,
+        other.trail_stop_usd,
+    )

@@ -1,0 +1,45 @@
+"""Executions that an exchange corrects, because it has erred."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from momentum_lab.gateway.account import Account
+from momentum_lab.gateway.orders import (
+    AccountChanged,
+    CommissionCharged,
+    ExchangeEvent,
+    Executed,
+    PositionChanged,
+)
+from momentum_lab.gateway.refusal import RefusedError
+
+NO_EXECUTION = 10147
+
+
+def correct(account: Account, exec_id: str, *, price_usd: float) -> list[ExchangeEvent]:
+    """Replace the price of an execution.
+
+    The corrected execution has the same id but for its last part, which counts corrections.
+
+    Raises:
+        RefusedError: there is no such execution.
+    """
+    fills, ledger = account.books.executions, account.ledger
+    place = next((n for n, item in enumerate(fills) if item.exec_id == exec_id), None)
+    if place is None:
+        raise RefusedError(NO_EXECUTION, f"no execution {exec_id}")
+    wrong = fills[place]
+    stem, _, number = exec_id.rpartition(".")
+    fills[place] = replace(wrong, exec_id=f"{stem}.{int(number) + 1:02d}", price_usd=price_usd)
+    ledger.cash_usd += wrong.side.sign * wrong.shares * (wrong.price_usd - price_usd)
+    of_symbol = [n for n, fill in enumerate(fills) if fill.symbol == wrong.symbol]
+    again = ledger.replay(wrong.symbol, [fills[n] for n in of_symbol])
+    for n, fill in zip(of_symbol, again, strict=True):
+        fills[n] = fill
+    return [
+        Executed(fills[place]),
+        CommissionCharged(fills[place]),
+        PositionChanged(ledger.position(wrong.symbol)),
+        AccountChanged(),
+    ]
