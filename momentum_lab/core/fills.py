@@ -85,14 +85,19 @@ class FillModel:
     def market_price(self, side: Side, *, bid: float, ask: float, instrument: Instrument) -> float:
         """Return the price of a market order: far side of the quote plus slippage, on the grid.
 
+        A quote without the near side, which is 0 then, has no spread: slippage is one tick, as in
+        a locked market.
+
         Raises:
-            DataError: the quote is crossed, locked or not positive.
+            DataError: the quote is crossed, or lacks the side that is paid.
         """
-        if not 0 < bid < ask:
+        if not is_payable(side, bid=bid, ask=ask):
             raise DataError(
-                f"{instrument.symbol}: expected 0 < bid < ask, found bid {bid} ask {ask}"
+                f"{instrument.symbol}: expected a far side and bid <= ask for a {side.value}, "
+                f"found bid {bid} ask {ask}"
             )
-        slippage = max(instrument.tick_usd, self.slippage_spread_ratio * (ask - bid))
+        spread_usd = ask - bid if bid > 0 and ask > 0 else 0.0
+        slippage = max(instrument.tick_usd, self.slippage_spread_ratio * spread_usd)
         if side is Side.BUY:
             return instrument.ceil(ask + slippage)
         return max(instrument.floor(bid - slippage), instrument.tick_usd)
@@ -102,3 +107,15 @@ class FillModel:
         if shares <= 0:
             return 0.0
         return max(self.commission_min_usd, self.commission_per_share_usd * shares)
+
+
+def is_payable(side: Side, *, bid: float, ask: float) -> bool:
+    """Return whether a market order finds its far side in a quote that is not crossed.
+
+    Args:
+        side: the order's.
+        bid: best bid, US dollars, 0 where there is none.
+        ask: best ask likewise.
+    """
+    far, near = (ask, bid) if side is Side.BUY else (bid, ask)
+    return far > 0 and (near == 0 or 0 < bid <= ask)

@@ -23,7 +23,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from momentum_lab.core.fills import FillModel
+from momentum_lab.core.fills import FillModel, is_payable
 from momentum_lab.gateway.account import Account
 from momentum_lab.gateway.books import Books, Key
 from momentum_lab.gateway.liquidity import Liquidity
@@ -213,7 +213,8 @@ class Floor:
 
     def _rested(self, order: Order, trade: Trade) -> Order:
         """Return an order that a quote did not reach, marked so: it waits at its limit now."""
-        if order.is_resting or not 0 < trade.bid < trade.ask:
+        is_payable_now = is_payable(order.ticket.side, bid=trade.bid, ask=trade.ask)
+        if order.is_resting or not is_payable_now:
             return order
         return self._books.store(replace(order, is_resting=True))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from momentum_lab.core.fills import FillModel
+from momentum_lab.core.fills import FillModel, is_payable
 from momentum_lab.core.market import EPSILON, Side
 from momentum_lab.gateway.market import Market
 from momentum_lab.gateway.market_events import Trade
@@ -105,9 +105,9 @@ def fill_price(
         fills: slippage of market orders.
         is_arrival: the order has just arrived or been triggered: it takes liquidity.
     """
-    if not 0 < trade.bid < trade.ask:
-        return None
     ticket = order.ticket
+    if not is_payable(ticket.side, bid=trade.bid, ask=trade.ask):
+        return None
     market_usd = fills.market_price(
         ticket.side, bid=trade.bid, ask=trade.ask, instrument=ticket.instrument
     )

@@ -102,11 +102,23 @@ def test_nothing_is_sold_below_one_tick() -> None:
     assert _price(Side.SELL, 0.01, 0.02) == pytest.approx(0.01)
 
 
-@pytest.mark.parametrize(("bid", "ask"), [(100.0, 100.0), (100.01, 100.0), (0.0, 1.0), (-1.0, 1.0)])
+@pytest.mark.parametrize("bad", [(100.01, 100.0), (-1.0, 1.0), (1.0, -1.0), (0.0, 0.0)])
 @pytest.mark.parametrize("side", list(Side))
-def test_no_order_is_filled_on_a_bad_quote(side: Side, bid: float, ask: float) -> None:
-    with pytest.raises(DataError, match="0 < bid < ask"):
-        _price(side, bid, ask)
+def test_no_order_is_filled_on_a_bad_quote(side: Side, bad: tuple[float, float]) -> None:
+    with pytest.raises(DataError, match="expected a far side and bid <= ask"):
+        _price(side, *bad)
+
+
+def test_a_locked_quote_costs_a_tick_of_slippage() -> None:
+    assert _price(Side.BUY, 100.0, 100.0) == pytest.approx(100.01)
+    assert _price(Side.SELL, 100.0, 100.0) == pytest.approx(99.99)
+
+
+def test_only_the_far_side_is_needed() -> None:
+    assert _price(Side.BUY, 0.0, 100.0) == pytest.approx(100.01)
+    assert _price(Side.SELL, 100.0, 0.0) == pytest.approx(99.99)
+    with pytest.raises(DataError):
+        _price(Side.SELL, 0.0, 100.0)
 
 
 @pytest.mark.parametrize(
