@@ -46,7 +46,7 @@ def changed(known: Order, ticket: Ticket, *, parent: Order | None, expires_ns: i
         quantity=quantity,
         oca_group=ticket.oca_group or known.oca_group,
         oca_type=ticket.oca_type or known.oca_type,
-        is_resting=False,
+        rested_ns=0,
         stop_usd=known.stop_usd if _same_stop(known.ticket, ticket) else None,
         expires_ns=expires_ns,
     )

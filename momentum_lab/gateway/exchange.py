@@ -26,7 +26,7 @@ from momentum_lab.gateway.corrections import correct
 from momentum_lab.gateway.floor import Floor
 from momentum_lab.gateway.market import Market
 from momentum_lab.gateway.market_events import HaltChange, QuoteChange, Trade
-from momentum_lab.gateway.matching import is_regular
+from momentum_lab.gateway.matching import is_regular, needs_trigger
 from momentum_lab.gateway.orders import (
     AT_CLOSE,
     CANCELLING,
@@ -202,7 +202,9 @@ class Exchange:
         found = self._market.today(quote.symbol)
         if found is None:
             return []
-        return self._look(found._replace(high=found.price, low=found.price), quote.at_ns)
+        # What a bar has done, it has done when it ended.
+        found = found._replace(high=found.price, low=found.price, length_ns=0)
+        return self._look(found, quote.at_ns)
 
     def on_halt(self, halt: HaltChange) -> list[ExchangeEvent]:
         """Nothing trades in a halt; after it the next trade fills what it allows."""
@@ -257,7 +259,11 @@ class Exchange:
 
     def _look(self, trade: Trade, at_ns: int) -> list[ExchangeEvent]:
         events: list[ExchangeEvent] = []
-        for key in self.books.live_keys(trade.symbol):
+        keys = self.books.live_keys(trade.symbol)
+        if trade.is_long:
+            # Of a stop and a limit within one bar nobody knows which came first: the stop.
+            keys.sort(key=lambda key: not needs_trigger(self.books.orders[key]))
+        for key in keys:
             # An earlier fill of this loop may have cancelled it: look it up again.
             order = self.books.orders[key]
             if order.status not in {*DONE, PENDING}:

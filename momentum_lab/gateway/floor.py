@@ -8,9 +8,12 @@ in which the broker tells it. Orders are immutable values; an event holds the or
   first quote it is held.
 * A limit order that can trade on arrival is filled like a market order but never beyond its
   limit, what is left of it too; one that the quote has not reached once rests, and fills at its
-  limit when the opposite quote gets there.
+  limit when the opposite quote gets there, or when a bar of more than a second that began after it
+  rested has gone beyond the limit.
 * A stop triggers when a trade reaches it, within the bar too (high or low), and is from then on a
-  market or limit order. A trailing stop is looked at before it follows the same trade.
+  market or limit order. Within a bar of more than a second it fills at the stop or at the quote of
+  the end, whichever is worse; of a group it comes before a limit in the same bar. A trailing
+  stop is looked at before it follows the same trade.
 * Orders for the close fill whole at the last price of the regular session.
 * A child wakes when its parent fills, for as many shares as have filled. Of a group, a fill
   cancels the others (type 1) or reduces them in proportion (types 2 and 3, which differ only at
@@ -33,17 +36,20 @@ from momentum_lab.gateway.matching import (
     IMMEDIATE,
     are_rivals,
     at_close,
+    at_worst,
     fill_price,
     first_stop,
     followed,
     is_child,
     is_met,
     is_regular,
+    is_traded_through,
     may_trade,
     needs_trigger,
     share,
 )
 from momentum_lab.gateway.orders import (
+    ADDED_LIQUIDITY,
     AT_CLOSE,
     CANCEL_RIVALS,
     CANCELLED,
@@ -187,6 +193,7 @@ class Floor:
                 self._follow(order, seen)
                 return []
             events += self._trigger(order)
+            trade = trade if is_arrival else at_worst(order, trade)
             order, is_arrival = self._books.orders[order.key], True
         if self._is_of_session(order, min(at_ns, self._market.quoted_ns(trade))):
             # What was held arrives at the exchange now.
@@ -198,6 +205,8 @@ class Floor:
         """Fill an order that works as far as the quote beside this trade allows."""
         takes = is_arrival or not order.is_resting
         found = fill_price(order, trade, fills=self.fills, is_arrival=takes)
+        if found is None and not is_arrival and self._is_passed(order, trade):
+            found = order.limit_usd or 0.0, ADDED_LIQUIDITY
         if found is None:
             return self._show_working(self._rested(order, trade))
         shares = self._fillable(order, trade, is_arrival=is_arrival)
@@ -211,12 +220,19 @@ class Floor:
         """Whether a price is one of the hours that an order trades in, and not of before them."""
         return self._market.hours.is_in_session(seen_ns, regular=is_regular(order.ticket))
 
+    def _is_passed(self, order: Order, trade: Trade) -> bool:
+        """Whether a bar fills a resting order with its range; where a stop can, it comes first."""
+        if not is_traded_through(order, trade):
+            return False
+        rivals = self._books.live(lambda other: are_rivals(order, other))
+        return not any(rival.is_triggered for rival in rivals)
+
     def _rested(self, order: Order, trade: Trade) -> Order:
         """Return an order that a quote did not reach, marked so: it waits at its limit now."""
         is_payable_now = is_payable(order.ticket.side, bid=trade.bid, ask=trade.ask)
         if order.is_resting or not is_payable_now:
             return order
-        return self._books.store(replace(order, is_resting=True))
+        return self._books.store(replace(order, rested_ns=self._market.now_ns))
 
     def _fillable(self, order: Order, trade: Trade, *, is_arrival: bool) -> int:
         left = self.liquidity.left(trade, order.ticket.side, is_arrival=is_arrival)

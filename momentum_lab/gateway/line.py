@@ -333,6 +333,8 @@ class Line:
             self.exchange[own],
             self.conditions[own],
             (self.start_ns[own] == self.end_ns[own]).tolist(),
+            repeat(True, len(at_ns)),
+            (self.end_ns[own] - self.start_ns[own]).tolist(),
             strict=True,
         )
         return [Trade(*row) for row in rows]

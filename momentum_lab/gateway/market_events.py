@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from momentum_lab.core.market import NS_PER_S
 from momentum_lab.records.tape import TapeHeadline
 from momentum_lab.records.tape_ticks import HALTED_BY_REGULATION, HALTED_BY_VOLATILITY
 
@@ -31,6 +32,7 @@ class Trade(NamedTuple):
         conditions: its sale conditions, as the tape spells them.
         is_single: whether it is one trade of the tape, no bar.
         is_traded: False where nothing has traded and `price` is the middle of the quote.
+        length_ns: how long its bar lasted, 0 for one trade.
     """
 
     symbol: str
@@ -53,11 +55,17 @@ class Trade(NamedTuple):
     conditions: str = ""
     is_single: bool = False
     is_traded: bool = True
+    length_ns: int = 0
 
     @property
     def last_ns(self) -> int:
         """Its last instant: a bar that ends with a bell is of before it, a quote is of its end."""
         return self.at_ns if self.is_single or not self.is_traded else self.at_ns - 1
+
+    @property
+    def is_long(self) -> bool:
+        """Whether its range tells more than its end: of a second both are of one moment."""
+        return self.length_ns > NS_PER_S
 
 
 class QuoteChange(NamedTuple):

@@ -122,6 +122,35 @@ def fill_price(
     return side.sign * min(side.sign * market_usd, side.sign * limit_usd), REMOVED_LIQUIDITY
 
 
+def is_traded_through(order: Order, trade: Trade) -> bool:
+    """Return whether a bar went beyond the limit of an order that rested from its beginning on.
+
+    A bar that only touches the limit does not fill it: others may have stood before it.
+    """
+    limit_usd, side = order.limit_usd, order.ticket.side
+    if limit_usd is None or not (trade.is_long and order.is_resting):
+        return False
+    if trade.at_ns - trade.length_ns < order.rested_ns:
+        return False
+    extreme_usd = trade.low if side is Side.BUY else trade.high
+    return (limit_usd - extreme_usd) * side.sign > EPSILON
+
+
+def at_worst(order: Order, trade: Trade) -> Trade:
+    """Return a trade with its quote moved to the stop of an order, where that is worse for it.
+
+    A bar of more than a second has met the stop on the way to its end, where the price may be
+    better again.
+    """
+    side, stop_usd = order.ticket.side, order.stop_usd or 0.0
+    far_usd = trade.ask if side is Side.BUY else trade.bid
+    moved_usd = stop_usd - far_usd
+    if not trade.is_long or moved_usd * side.sign <= 0:
+        return trade
+    bid, ask = (usd and usd + moved_usd for usd in (trade.bid, trade.ask))
+    return trade._replace(bid=bid, ask=ask)
+
+
 def at_close(order: Order, close_usd: float) -> bool:
     """Return whether an order for the close fills at its price."""
     limit_usd = order.limit_usd

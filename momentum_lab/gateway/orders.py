@@ -112,7 +112,7 @@ class Order:
         commission_usd: charged so far.
         why_held: "child", "trigger" or "locate" while held, else empty.
         is_triggered: a stop or touch order has met its price.
-        is_resting: a quote did not reach its limit since it came: it adds liquidity.
+        rested_ns: since when it waits at its limit, for a quote did not reach it; 0 before.
         stop_usd: the stop as it stands now; that of a trailing order follows the price.
         oca_group: the group it belongs to, by its ticket or as a child; `oca_type` likewise.
         placed_ns: market time of the first message.
@@ -137,7 +137,7 @@ class Order:
     commission_usd: float = 0.0
     why_held: str = ""
     is_triggered: bool = False
-    is_resting: bool = False
+    rested_ns: int = 0
     stop_usd: float | None = None
     oca_group: str = ""
     oca_type: int = REDUCE_RIVALS
@@ -167,6 +167,11 @@ class Order:
     def is_waiting(self) -> bool:
         """Whether it has not been transmitted yet."""
         return self.status == PENDING and not self.arrives_ns
+
+    @property
+    def is_resting(self) -> bool:
+        """Whether it waits at its limit: it adds liquidity."""
+        return self.rested_ns > 0
 
     @property
     def remaining(self) -> int:
