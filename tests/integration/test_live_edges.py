@@ -478,6 +478,30 @@ async def test_an_exit_leaves_once_reconciled_although_the_lines_are_not_back(
         assert await found.close(trade_id)
 
 
+@pytest.mark.parametrize(("code", "is_away"), [(10299, False), (200, True)])
+async def test_a_look_up_that_says_nothing_about_the_symbol_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, is_away: bool
+) -> None:
+    answer, n_asked = ANSWERS["reqContractDetails"], [0]
+
+    def failing_once(session: Session, request: Request) -> None:
+        n_asked[0] += 1
+        if n_asked[0] > 1:
+            answer(session, request)
+            return
+        if is_away:
+            session.error(-1, 1100, "as the broker words it")
+        session.error(request["req_id"], code, "as the broker words it")
+        if is_away:
+            session.error(-1, 1102, "as the broker words it")
+
+    monkeypatch.setitem(ANSWERS, "reqContractDetails", failing_once)
+    async with floor(tmp_path) as found:
+        await until(found.is_operational)
+        assert found.error is None
+        assert n_asked[0] > len(found.session.parameters.universe)
+
+
 async def test_a_symbol_the_broker_forgets_during_the_day_does_not_end_the_session(
     tmp_path: Path,
 ) -> None:

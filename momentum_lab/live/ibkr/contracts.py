@@ -10,9 +10,12 @@ import anyio
 import ib_insync
 
 from momentum_lab.core.market import Instrument
-from momentum_lab.errors import BrokerError, ConnectionLostError, ParameterError
+from momentum_lab.errors import BrokerError, ParameterError
 from momentum_lab.live.ibkr import translate
 from momentum_lab.live.ibkr.asking import ask
+
+# No such contract; the description does not pass the gateway's checks.
+_NO_SUCH_STOCK = (200, 321)
 
 
 class ContractBook:
@@ -42,7 +45,7 @@ class ContractBook:
 
         Raises:
             ParameterError: the broker knows none, or more than one.
-            ConnectionLostError: no answer.
+            BrokerError: no answer, or one that says nothing about the symbol.
         """
         async with self._asking:
             known = self._known.get(symbol)
@@ -54,10 +57,11 @@ class ContractBook:
                     lambda: ib.reqContractDetailsAsync(translate.stock(symbol)),
                     timeout_s=self._timeout_s,
                 )
-            except ConnectionLostError:
-                raise
             except BrokerError as error:
-                raise ParameterError(f"universe: {error}") from error
+                cause = error.__cause__
+                if isinstance(cause, ib_insync.RequestError) and cause.code in _NO_SUCH_STOCK:
+                    raise ParameterError(f"universe: {error}") from error
+                raise
             if len(found) != 1:
                 raise ParameterError(
                     f"universe: expected one US stock for {symbol!r}, the broker knows {len(found)}"

@@ -109,7 +109,7 @@ class Subscriptions:
 
         Raises:
             ParameterError: the broker does not know a symbol of the universe.
-            ConnectionLostError: a request was not answered.
+            BrokerError: a look-up was not answered, or failed although the symbol may exist.
         """
         for symbol in list(self._symbols):
             await self._look_up_one(ib, symbol, may_lack=not is_first)
@@ -117,8 +117,10 @@ class Subscriptions:
     async def _look_up_one(self, ib: ib_insync.IB, symbol: str, *, may_lack: bool) -> None:
         try:
             self._lines.want(await self.contracts.look_up(ib, symbol))
-        except ParameterError as error:
-            # Before the day begins it is a person's mistake; later it is one line less.
+        except ConnectionLostError:
+            raise
+        except (BrokerError, ParameterError) as error:
+            # Before the day begins the whole universe is wanted; later it is one line less.
             if not may_lack and symbol in self._parameters.universe:
                 raise
             self._on_incident("line lost", str(error))

@@ -327,15 +327,8 @@ class Supervisor:
         liveness.is_synchronising = True
         try:
             await self._check_everything(ib, liveness, checklist, reconcile)
-        except BrokerError as error:
-            if self._is_broker_away():
-                _log.info("synchronisation interrupted: %s", error)
-            else:
-                self._lose(f"synchronisation: {error}")
-        except ParameterError as error:
-            # A person's mistake: the same would happen again on the next connection.
-            self._refusal = error
-            self._lose(str(error))
+        except (BrokerError, ParameterError) as error:
+            self._hear_failed(error)
         except MomentumLabError as error:
             # The record's doing, perhaps for a moment only: the next connection tries again.
             self._on_incident("not reconciled", str(error))
@@ -346,6 +339,18 @@ class Supervisor:
         finally:
             liveness.is_synchronising = False
             self.checklist = tuple(checklist.done)
+
+    def _hear_failed(self, error: BrokerError | ParameterError) -> None:
+        """Begin anew after a synchronisation that failed, now, or on another connection."""
+        if self._is_broker_away() or self._resync.is_set():
+            # A gateway that has lost its broker may even say that there is no such stock.
+            _log.info("synchronisation interrupted: %s", error)
+        elif isinstance(error, ParameterError):
+            # A person's mistake: the same would happen again on the next connection.
+            self._refusal = error
+            self._lose(str(error))
+        else:
+            self._lose(f"synchronisation: {error}")
 
     async def _check_everything(
         self,
