@@ -7,11 +7,12 @@ told, or the whole one, does not mean to change it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from momentum_lab.gateway.checks import rejected
 from momentum_lab.gateway.matching import share
-from momentum_lab.gateway.orders import Order, Ticket
+from momentum_lab.gateway.orders import PENDING, Order, Ticket
 
 
 def meant(known: Order, ticket: Ticket, parent: Order | None) -> Ticket:
@@ -50,6 +51,34 @@ def changed(known: Order, ticket: Ticket, *, parent: Order | None, expires_ns: i
         stop_usd=known.stop_usd if _same_stop(known.ticket, ticket) else None,
         expires_ns=expires_ns,
     )
+
+
+def shrunk(children: Iterable[Order], *, before: Order, after: Order) -> list[Order]:
+    """Return the children of a parent that was made smaller than what they close together.
+
+    Those of one group count once. Who wanted more than the parent from the beginning is left alone.
+    """
+    own = [child for child in children if child.ticket.side is not after.ticket.side]
+    largest: dict[str | tuple[int, int], int] = {}
+    for child in own:
+        group = child.oca_group or child.key
+        largest[group] = max(largest.get(group, 0), int(child.ticket.quantity))
+    total = sum(largest.values())
+    if not after.quantity < total <= before.quantity:
+        return []
+    return [
+        _shrunk(child, max(1, int(child.ticket.quantity) * after.quantity // total), before, after)
+        for child in own
+    ]
+
+
+def _shrunk(child: Order, size: int, before: Order, after: Order) -> Order:
+    smaller = replace(child, ticket=replace(child.ticket, quantity=size))
+    if child.status == PENDING or child.why_held == "child":
+        return replace(smaller, quantity=size)
+    # It works for the same fills of its parent, and what its group has taken stays taken.
+    grown = share(smaller, after, after.filled) - share(child, before, before.filled)
+    return replace(smaller, quantity=child.quantity + max(0, grown))
 
 
 def _grows(known: Order, parent: Order | None) -> bool:

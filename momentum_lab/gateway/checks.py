@@ -7,12 +7,14 @@ from dataclasses import dataclass
 
 from momentum_lab.core.market import EPSILON, NS_PER_S
 from momentum_lab.errors import ParameterError
+from momentum_lab.gateway.market import Market
 from momentum_lab.gateway.orders import (
     AT_CLOSE,
     LIMITED,
     STOPS,
     TOUCHES,
     TRAILING,
+    Order,
     Ticket,
 )
 from momentum_lab.gateway.price_steps import is_on_grid
@@ -27,6 +29,7 @@ UNSUPPORTED_TYPE = 387
 BAD_PRICE = 110
 TIF_MISMATCH = 111
 FRACTIONAL = 10243
+NO_PARENT = 10006
 TOO_LARGE = 383
 NOT_ENOUGH_SHARES = 426
 NO_TRAIL, TWO_TRAILS = 159, 158
@@ -105,6 +108,27 @@ def check_ticket(ticket: Ticket, *, account: str, rules: Rules) -> None:
         _check_trail(ticket)
     elif ticket.order_type in STOPS | TOUCHES:
         _check_price(ticket, ticket.stop_usd, "stop")
+
+
+def check_parent(ticket: Ticket, parent: Order | None) -> None:
+    """Refuse a child whose parent is not there, has ended, or is of another contract."""
+    if not ticket.parent_id:
+        return
+    if parent is None or parent.key == ticket.key:
+        raise RefusedError(NO_PARENT, "Missing parent order.")
+    if parent.is_done and not parent.filled:
+        raise rejected("Parent order is cancelled")
+    if parent.symbol != ticket.instrument.symbol:
+        raise rejected("The contract of a child order must be that of its parent")
+
+
+def check_time_of_close(ticket: Ticket, *, market: Market, rules: Rules) -> None:
+    """Refuse an order for the close that comes too late for it."""
+    if ticket.order_type not in AT_CLOSE or not market.is_open:
+        return
+    close_ns = market.hours.next_close_ns(market.now_ns)
+    if close_ns - market.now_ns < rules.close_cutoff_ns:
+        raise rejected(f"It is too late to enter {ticket.order_type} orders")
 
 
 def warnings_of(ticket: Ticket, *, held: int, rules: Rules) -> list[tuple[int, str]]:

@@ -20,15 +20,21 @@ from momentum_lab.core.fills import FillModel
 from momentum_lab.core.market import NS_PER_S
 from momentum_lab.gateway.account import Account
 from momentum_lab.gateway.books import NEVER_NS, Books, Key
-from momentum_lab.gateway.changes import changed, meant
-from momentum_lab.gateway.checks import Rules, check_ticket, rejected, warnings_of
+from momentum_lab.gateway.changes import changed, meant, shrunk
+from momentum_lab.gateway.checks import (
+    Rules,
+    check_parent,
+    check_ticket,
+    check_time_of_close,
+    rejected,
+    warnings_of,
+)
 from momentum_lab.gateway.corrections import correct
 from momentum_lab.gateway.floor import Floor
 from momentum_lab.gateway.market import Market
 from momentum_lab.gateway.market_events import HaltChange, QuoteChange, Trade
-from momentum_lab.gateway.matching import is_regular, needs_trigger
+from momentum_lab.gateway.matching import is_child, is_regular, needs_trigger
 from momentum_lab.gateway.orders import (
-    AT_CLOSE,
     CANCELLING,
     DONE,
     HELD,
@@ -48,7 +54,6 @@ from momentum_lab.gateway.refusal import REJECTED, RefusedError
 DUPLICATE, FILLED_BEFORE, OTHER_ORDER = 103, 104, 105
 STILL_PROCESSED = 2102
 CANCEL_UNKNOWN, CANCEL_DONE, CANCEL_TWICE = 10147, 10148, 161
-NO_PARENT = 10006
 SESSION_OVER = "the day's session is over"
 DATE_REACHED = "the good till date has been reached"
 GROUP_OVER = "The OCA group has been filled already"
@@ -291,29 +296,8 @@ class Exchange:
         check_ticket(ticket, account=self.account.code, rules=self.rules)
         if 0 < ticket.good_till_ns <= self._market.now_ns:
             raise rejected("The good till date has passed")
-        self._check_parent(ticket)
-        self._check_close(ticket)
-
-    def _check_parent(self, ticket: Ticket) -> None:
-        if not ticket.parent_id:
-            return
-        parent = self.books.parent_of(ticket)
-        if parent is None or parent.key == ticket.key:
-            raise RefusedError(NO_PARENT, "Missing parent order.")
-        if parent.is_done and not parent.filled:
-            raise rejected("Parent order is cancelled")
-        if parent.symbol != ticket.instrument.symbol:
-            raise rejected("The contract of a child order must be that of its parent")
-
-    def _check_close(self, ticket: Ticket) -> None:
-        if ticket.order_type not in AT_CLOSE:
-            return
-        close_ns = self._market.hours.next_close_ns(self._market.now_ns)
-        if self._market.is_open and close_ns - self._market.now_ns < self.rules.close_cutoff_ns:
-            raise RefusedError(
-                REJECTED,
-                f"Order rejected - reason:It is too late to enter {ticket.order_type} orders",
-            )
+        check_parent(ticket, self.books.parent_of(ticket))
+        check_time_of_close(ticket, market=self._market, rules=self.rules)
 
     def _modify(self, known: Order, ticket: Ticket) -> list[ExchangeEvent]:
         if known.is_done:
@@ -408,11 +392,19 @@ class Exchange:
                 break
             order = self.books.store(replace(order, changes=tuple(others)))
             try:
-                order = self._changed(order, change.ticket)
+                after = self._changed(order, change.ticket)
             except RefusedError as refusal:
                 events += self._refuse(change.ticket, refusal, is_new=False)
             else:
-                events += self._enter(order)
+                events += [*self._shrink_children(order, after), *self._enter(after)]
+        return events
+
+    def _shrink_children(self, before: Order, after: Order) -> list[ExchangeEvent]:
+        children = [child for child in self.books.unfinished() if is_child(child, after)]
+        events: list[ExchangeEvent] = []
+        for child in shrunk(children, before=before, after=after):
+            self.books.store(child)
+            events += [] if child.status == PENDING else [OrderShown(child), StatusShown(child)]
         return events
 
     def _enter(self, order: Order) -> list[ExchangeEvent]:

@@ -155,6 +155,44 @@ def test_cash_is_bound_for_the_terms_on_their_way() -> None:
     assert errors(found.place(limit(90.0, quantity=50, order_id=2))) == [201]
 
 
+# ------------------------------------------------------------------ families
+
+
+def test_children_are_no_larger_than_a_parent_that_was_made_smaller() -> None:
+    a_market = Market(second_tape(seconds([100.0] * 20, volume=400)))
+    found = exchange(a_market)
+    play(found, a_market, 1)
+    found.place(ticket(quantity=1_000, transmit=False))
+    found.place(limit(110.0, Side.SELL, quantity=1_000, order_id=2, parent_id=1, transmit=False))
+    found.place(stop(90.0, quantity=1_000, order_id=3, parent_id=1))
+    sizes = [[found.books.orders[1, n].quantity for n in (1, 2, 3)]]
+
+    found.place(ticket(quantity=600))
+
+    for _ in range(2):
+        sizes.append([found.books.orders[1, n].quantity for n in (1, 2, 3)])
+        play(found, a_market, 1)
+    assert sizes == [[1_000, 500, 500], [600, 500, 500], [600, 600, 600]]
+    assert found.account.ledger.position("SPY").quantity == 600
+
+
+def test_children_of_several_groups_shrink_in_proportion_and_small_ones_stay() -> None:
+    found = exchange(market())
+    found.place(limit(90.0, quantity=1_000))
+    for order_id, shares in enumerate((600, 400), start=2):
+        group: dict[str, Any] = {"oca_group": f"g{order_id}", "parent_id": 1}
+        found.place(stop(80.0, order_id=order_id, quantity=shares, **group))
+
+    events = found.place(limit(90.0, quantity=500))
+
+    assert statuses(events) == [(2, HELD), (3, HELD), (1, WORKING)]
+    assert [found.books.orders[1, n].quantity for n in (2, 3)] == [300, 200]
+    # They fit already: who resizes them first is not corrected.
+    found.place(stop(80.0, order_id=2, quantity=100, oca_group="g2", parent_id=1))
+    found.place(limit(90.0, quantity=300))
+    assert [found.books.orders[1, n].quantity for n in (2, 3)] == [100, 200]
+
+
 # ------------------------------------------------------------------ held back
 
 
