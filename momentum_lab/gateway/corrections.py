@@ -10,6 +10,7 @@ from momentum_lab.gateway.orders import (
     CommissionCharged,
     ExchangeEvent,
     Executed,
+    Execution,
     PositionChanged,
 )
 from momentum_lab.gateway.refusal import RefusedError
@@ -18,7 +19,7 @@ NO_EXECUTION = 10147
 
 
 def correct(account: Account, exec_id: str, *, price_usd: float) -> list[ExchangeEvent]:
-    """Replace the price of an execution.
+    """Replace the price of an execution, and with it the averages of its order.
 
     The corrected execution has the same id but for its last part, which counts corrections.
 
@@ -37,9 +38,24 @@ def correct(account: Account, exec_id: str, *, price_usd: float) -> list[Exchang
     again = ledger.replay(wrong.symbol, [fills[n] for n in of_symbol])
     for n, fill in zip(of_symbol, again, strict=True):
         fills[n] = fill
+    _average_anew(account, wrong)
     return [
         Executed(fills[place]),
         CommissionCharged(fills[place]),
         PositionChanged(ledger.position(wrong.symbol)),
         AccountChanged(),
     ]
+
+
+def _average_anew(account: Account, wrong: Execution) -> None:
+    """Count the averages of an order and its fills anew, after one price has changed."""
+    books, paid_usd, last_usd = account.books, 0.0, 0.0
+    for place, fill in enumerate(books.executions):
+        if fill.perm_id == wrong.perm_id:
+            paid_usd, last_usd = paid_usd + fill.shares * fill.price_usd, fill.price_usd
+            books.executions[place] = replace(fill, average_usd=paid_usd / fill.cumulative)
+    order = books.orders.get((wrong.client_id, wrong.order_id))
+    # One of an earlier date is forgotten.
+    if order is not None:
+        average_usd = paid_usd / order.filled
+        books.store(replace(order, average_usd=average_usd, last_usd=last_usd))

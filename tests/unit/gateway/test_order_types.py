@@ -460,7 +460,9 @@ def test_a_correction_replaces_the_execution_and_its_money() -> None:
 
     events = found.correct(wrong.exec_id, price_usd=99.0)
     (right,) = found.books.executions
-    assert right == replace(wrong, exec_id=f"{wrong.exec_id[:-2]}02", price_usd=99.0)
+    new_id = f"{wrong.exec_id[:-2]}02"
+    assert right == replace(wrong, exec_id=new_id, price_usd=99.0, average_usd=99.0)
+    assert found.books.orders[1, 1].average_usd == 99.0
     assert fills(events) == [(100, 99.0)]
     assert found.account.ledger.cash_usd == pytest.approx(cash_usd + 100 * 1.01)
     assert found.account.ledger.position("SPY").average_usd == pytest.approx(99.01)
