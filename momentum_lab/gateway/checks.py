@@ -30,7 +30,7 @@ BAD_PRICE = 110
 TIF_MISMATCH = 111
 FRACTIONAL = 10243
 NO_PARENT = 10006
-TOO_LARGE = 383
+TOO_LARGE, NO_SIZE = 383, 434
 NOT_ENOUGH_SHARES = 426
 NO_TRAIL, TWO_TRAILS = 159, 158
 # Beyond these no market trades, and clients and arithmetic give up.
@@ -136,7 +136,7 @@ def warnings_of(ticket: Ticket, *, held: int, rules: Rules) -> list[tuple[int, s
 
     Args:
         ticket: the accepted order.
-        held: signed shares held of its symbol.
+        held: signed shares of its symbol that are held, or that its parent still brings.
         rules: which notes this exchange gives.
     """
     found = []
@@ -207,6 +207,8 @@ def _check_trail(ticket: Ticket) -> None:
 
 
 def _check_quantity(ticket: Ticket, rules: Rules) -> None:
+    if ticket.quantity == 0:
+        raise RefusedError(NO_SIZE, "The order size cannot be zero.")
     if not (math.isfinite(ticket.quantity) and ticket.quantity > 0):
         raise rejected(f"The order size must be positive, found {ticket.quantity:g}")
     if ticket.quantity != int(ticket.quantity):

@@ -428,6 +428,9 @@ class Exchange:
 
     def _warnings_of(self, order: Order) -> list[ExchangeEvent]:
         held = self.account.ledger.position(order.symbol).quantity
+        parent = self.books.parent_of(order.ticket)
+        if parent is not None and not parent.is_done:
+            held += parent.ticket.side.sign * parent.remaining
         ticket = replace(order.ticket, quantity=order.remaining)
         return [
             OrderError(*order.key, code, text)

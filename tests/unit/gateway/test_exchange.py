@@ -282,6 +282,7 @@ def test_an_order_id_below_the_next_one_is_refused() -> None:
     [
         (ticket(order_type="PEG MID"), 387),
         (ticket(quantity=0.5), 10243),
+        (ticket(quantity=0), 434),
         (ticket(account="U7654321"), 321),
         (limit(99.995), 110),
     ],
@@ -293,7 +294,7 @@ def test_what_no_market_takes_is_refused_without_using_up_the_id(wrong: Ticket, 
     assert found.books.next_order_id(1) == 1
 
 
-@pytest.mark.parametrize("wrong", [ticket(quantity=0), ticket(tif="OPG"), limit(0.0), stop(-1.0)])
+@pytest.mark.parametrize("wrong", [ticket(quantity=-1), ticket(tif="OPG"), limit(0.0), stop(-1.0)])
 def test_a_rejection_tells_the_status_before_the_error(wrong: Ticket) -> None:
     events = exchange(market()).place(wrong)
     assert kinds(events) == ["StatusShown", "OrderError"]
