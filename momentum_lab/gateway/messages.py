@@ -24,6 +24,13 @@ if TYPE_CHECKING:
 
 # From this version on a time carries its zone.
 ZONES_SINCE = 174
+# What the message of a completed order has no field for.
+_OPEN_ORDERS_ALONE = frozenset(
+    {
+        *("block_order", "opt_out_smart_routing", "use_price_mgmt_algo", "post_to_ats"),
+        *("soft_dollar_tier_name", "soft_dollar_tier_value"),
+    }
+)
 _SIDES = {Side.BUY: "BOT", Side.SELL: "SLD"}
 
 
@@ -36,6 +43,7 @@ def _terms(hub: Hub, order: Order) -> dict[str, Any]:
     # Of a trailing order this field is the distance, of other stops the price.
     aux_usd = ticket.stop_usd if is_trailing else order.stop_usd or ticket.stop_usd
     return {
+        **dict(ticket.echoed),
         "contract": contract_of(ticket.instrument),
         "action": ticket.side.value,
         "total_quantity": order.quantity,
@@ -115,8 +123,9 @@ def order_status(order: Order) -> dict[str, Any]:
 
 def completed_order(hub: Hub, order: Order) -> dict[str, Any]:
     """Return the fields of completedOrder; a rejected order is told as cancelled, with why."""
+    terms = _terms(hub, order)
     return {
-        **_terms(hub, order),
+        **{name: value for name, value in terms.items() if name not in _OPEN_ORDERS_ALONE},
         "status": CANCELLED if order.status == INACTIVE else order.status,
         "filled_quantity": order.filled,
         "completed_time": hub.market.hours.text(order.done_ns),

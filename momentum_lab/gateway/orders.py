@@ -6,6 +6,7 @@ Statuses are the broker's words. An order is live until its status is one of `DO
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from momentum_lab.core.market import Instrument, Side
 
@@ -54,6 +55,7 @@ class Ticket:
         good_till_ns: end of an order of time in force GTD.
         transmit: False holds the order silently until its family is transmitted.
         what_if: only the margin is asked for.
+        echoed: fields of the message that change nothing here and are told again, with values.
     """
 
     client_id: int
@@ -79,6 +81,7 @@ class Ticket:
     good_till_ns: int = 0
     transmit: bool = True
     what_if: bool = False
+    echoed: tuple[tuple[str, Any], ...] = ()
 
     @property
     def key(self) -> tuple[int, int]:

@@ -152,5 +152,9 @@ def _order(row: Mapping[str, Any]) -> Order:
 
 
 def _ticket(row: Mapping[str, Any]) -> Ticket:
-    instrument, side = Instrument(**row["instrument"]), Side(row["side"])
-    return Ticket(**{**row, "instrument": instrument, "side": side})
+    restored = {
+        "instrument": Instrument(**row["instrument"]),
+        "side": Side(row["side"]),
+        "echoed": tuple((name, value) for name, value in row["echoed"]),
+    }
+    return Ticket(**{**row, **restored})

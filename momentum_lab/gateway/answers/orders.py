@@ -10,7 +10,7 @@ from momentum_lab.gateway import messages
 from momentum_lab.gateway.catalog import is_listed_on
 from momentum_lab.gateway.checks import rejected
 from momentum_lab.gateway.market import Market
-from momentum_lab.gateway.orders import Execution, Order, Ticket
+from momentum_lab.gateway.orders import STOPS, TOUCHES, Execution, Order, Ticket
 from momentum_lab.gateway.refusal import RefusedError, invalid
 from momentum_lab.gateway.voice import Message
 from momentum_lab.gateway.wire import Request
@@ -40,20 +40,65 @@ _NOT_PLAYED: Mapping[str, str] = {
     "discretionary_amt": "discretionary amounts",
     "percent_offset": "relative orders",
     "min_qty": "minimum quantities",
-    "nbbo_price_cap": "price caps",
+    "active_start_time": "active times",
+    "active_stop_time": "active times",
+    "duration": "durations",
     "combo_legs": "combinations",
 }
+# What the broker takes no longer: field -> its code and its name for it.
+_NOT_TAKEN: Mapping[str, tuple[int, str]] = {
+    "e_trade_only": (10268, "EtradeOnly"),
+    "firm_quote_only": (10269, "firmQuoteOnly"),
+    "nbbo_price_cap": (10270, "nbboPriceCap"),
+}
+# What changes nothing here, and is told again as it came.
+_ECHOED = (
+    *("open_close", "origin", "block_order", "sweep_to_fill", "display_size", "hidden"),
+    *("trigger_method", "rule_80a", "settling_firm", "short_sale_slot", "designated_location"),
+    *("exempt_code", "fa_group", "fa_method", "fa_percentage", "model_code"),
+    *("opt_out_smart_routing", "clearing_account", "clearing_intent", "not_held", "solicited"),
+    *("randomize_size", "randomize_price", "soft_dollar_tier_name", "soft_dollar_tier_value"),
+    *("use_price_mgmt_algo", "post_to_ats", "auto_cancel_parent"),
+)
+# The last price triggers a stock's stops, by default and where it is asked for.
+_BY_DEFAULT, _BY_LAST = 0, 2
 
 
-def _place_order(session: Session, request: Request) -> None:
-    instrument = session.hub.catalog.stock(request["contract"])
-    side = _SIDES.get(request["action"])
-    if side is None:
-        raise rejected(f"Invalid side {request['action']}")
+def _check_attributes(request: Request) -> None:
+    """Refuse what the broker does not take, or would do otherwise than this gateway."""
+    contract = request["contract"]
+    for name, what in (("exchange", "exchange"), ("sec_type", "security type")):
+        if not contract[name]:
+            raise invalid(f"Please enter {what}")
+    for name, (code, spelling) in _NOT_TAKEN.items():
+        if request[name]:
+            raise RefusedError(code, f"The '{spelling}' order attribute is not supported.")
     for name, what in _NOT_PLAYED.items():
         # Some clients spell out that there is none.
         if request[name] and request[name] != "None":
             raise invalid(f"this gateway plays no {what} ({name})")
+    method = request["trigger_method"]
+    waits = request["order_type"].upper() in STOPS | TOUCHES
+    if waits and method not in (_BY_DEFAULT, _BY_LAST):
+        raise invalid(f"this gateway plays no trigger method {method}, only {_BY_LAST}, the last")
+
+
+def _limit_offset(request: Request, side: Side) -> float | None:
+    """Return how far a trailing order's limit lies beyond its stop, also where both are prices."""
+    offset_usd: float | None = request["lmt_price_offset"]
+    limit_usd: float = request["lmt_price"] or 0.0
+    stop_usd: float = request["trail_stop_price"] or 0.0
+    if offset_usd is not None or not (limit_usd and stop_usd):
+        return offset_usd
+    return round(side.sign * (limit_usd - stop_usd), 10)
+
+
+def _place_order(session: Session, request: Request) -> None:
+    _check_attributes(request)
+    instrument = session.hub.catalog.stock(request["contract"])
+    side = _SIDES.get(request["action"])
+    if side is None:
+        raise rejected(f"Invalid side {request['action']}")
     market = session.hub.market
     ticket = Ticket(
         client_id=session.client_id or 0,
@@ -67,7 +112,7 @@ def _place_order(session: Session, request: Request) -> None:
         stop_usd=request["aux_price"] or None,
         trail_percent=request["trailing_percent"],
         trail_stop_usd=request["trail_stop_price"] or None,
-        limit_offset_usd=request["lmt_price_offset"],
+        limit_offset_usd=_limit_offset(request, side),
         tif=request["tif"],
         outside_rth=request["outside_rth"],
         order_ref=request["order_ref"],
@@ -80,6 +125,7 @@ def _place_order(session: Session, request: Request) -> None:
         good_till_ns=_instant(request["good_till_date"], market, "good till date"),
         transmit=request["transmit"],
         what_if=request["what_if"],
+        echoed=tuple((name, request[name]) for name in _ECHOED if request[name]),
     )
     session.hub.publish(session.hub.exchange.place(ticket))
 
