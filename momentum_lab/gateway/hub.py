@@ -322,15 +322,15 @@ class Hub:
         return min(max(nap_s, SHORTEST_NAP_S), LONGEST_NAP_S)
 
     def _on_second(self) -> None:
-        tell_bars(self)
-        self.streaming.on_second()
-        tell_profits(self)
         today = self.market.hours.day(self.market.now_ns)
         if today != self._day:
             self._day = today
             self.exchange.on_day()
             ledger = self.account.ledger
             ledger.opening_usd = ledger.value(self.market.previous_close).equity
+        tell_bars(self)
+        self.streaming.on_second()
+        tell_profits(self)
         due_ns = self._account_told_ns + ACCOUNT_EVERY_NS
         if self.exchange.is_busy and self.market.now_ns >= due_ns:
             tell_account(self)

@@ -49,13 +49,17 @@ async def test_profits_of_a_day_are_counted_from_the_last_regular_close(tmp_path
         await play(gateway, 2, ib)
         await trade(ib, spy(), "BUY", 100)
         await trade(ib, IBM, "SELL", 40)
-        gateway.hub.step_to(OPEN - NS_PER_S)
         whole = ib.reqPnL(ACCOUNT)
         singles = [ib.reqPnLSingle(ACCOUNT, "", con_id) for con_id in (756733, IBM.conId)]
         await settle(ib)
+        midnight_ns = NOON - DAY_NS // 2
+        gateway.hub.step_to(midnight_ns - NS_PER_S)
+        await play(gateway, 1, ib)
+        assert gateway.now_ns == midnight_ns
         # The late trade at 117 counts: the regular session has closed at 110.
         assert [single.dailyPnL for single in singles] == [700.0, 0.0]
         assert whole.dailyPnL == 700.0
+        gateway.hub.step_to(OPEN - NS_PER_S)
 
         await play(gateway, 3, ib)
         assert [single.dailyPnL for single in singles] == [100.0, 80.0]
