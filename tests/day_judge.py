@@ -139,7 +139,7 @@ class Judge:
     def _listen(self) -> None:
         hub = self._gateway.hub
         place, publish, log_wire = hub.exchange.place, hub.publish, hub.log_wire
-        hub.journal._file = self._digest  # type: ignore[assignment]
+        hub.journal.file = self._digest  # type: ignore[assignment]
         self.witness = Witness(lambda: "stalled_writer" not in self.active())
         hub._wire_log, hub.logs_wire = self.witness, True  # type: ignore[assignment]
 

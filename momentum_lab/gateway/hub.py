@@ -92,8 +92,6 @@ class Hub:
         exchange: Exchange,
         tape_id: str,
         has_streamed: bool,
-        wire_log: TextIO | None = None,
-        journal: TextIO | None = None,
         report: Report | None = None,
     ) -> None:
         """Put the parts together; nothing runs before `play`."""
@@ -109,15 +107,15 @@ class Hub:
             end_ns=market.tape.end_ns,
         )
         self._tape_id = tape_id
-        self._wire_log = wire_log
-        self.logs_wire = wire_log is not None
+        self._wire_log: TextIO | None = None
+        self.logs_wire = False
         self._report = report or (lambda text: _log.info("%s", text))
         self._account_told_ns = 0
         self._second = market.now_ns // NS_PER_S
         self._day = market.hours.day(market.now_ns)
         self._has_reported_end = False
         self.is_paused = False
-        self.journal = Journal(journal)
+        self.journal = Journal()
         self.streaming = Streaming(self, sample_ms=settings.sample_ms)
         self.bulletins = BulletinBoard(self)
         self.faults = Director(self, settings.scenario)
@@ -338,6 +336,11 @@ class Hub:
 
     # -- records ----------------------------------------------------------------------------
 
+    def keep_records(self, *, wire_log: TextIO | None, journal: TextIO | None) -> None:
+        """Write every message and what truly happens to files from now on, where one is given."""
+        self._wire_log, self.logs_wire = wire_log, wire_log is not None
+        self.journal.file = journal
+
     def save(self, *, is_durable: bool = True) -> None:
         """Write the state file, if there is to be one; see `state.save`."""
         if self.settings.state is not None:
@@ -347,6 +350,7 @@ class Hub:
                 now_ns=self.market.now_ns,
                 has_streamed=self.has_streamed,
                 exchange=self.exchange,
+                hidden=self.market.hidden,
                 is_durable=is_durable,
             )
 

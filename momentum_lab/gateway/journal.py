@@ -21,12 +21,13 @@ class Journal:
 
     Attributes:
         records: each a mapping with `at_ns`, `what` and its own facts; the newest `MOST_RECORDS`.
+        file: gets every record as a line, None for no file.
     """
 
     def __init__(self, file: TextIO | None = None) -> None:
-        """Start empty; `file` gets every record as a line."""
+        """Start empty."""
         self.records: deque[Mapping[str, Any]] = deque(maxlen=MOST_RECORDS)
-        self._file = file
+        self.file = file
 
     def write(self, at_ns: int, what: str, **facts: Any) -> None:
         """Add a record.
@@ -38,9 +39,9 @@ class Journal:
         """
         record = {"at_ns": at_ns, "what": what, **facts}
         self.records.append(record)
-        if self._file is not None:
-            self._file.write(json.dumps(record, ensure_ascii=False, default=str) + "\n")
-            self._file.flush()
+        if self.file is not None:
+            self.file.write(json.dumps(record, ensure_ascii=False, default=str) + "\n")
+            self.file.flush()
 
     def of(self, what: str) -> list[Mapping[str, Any]]:
         """Return the records of one kind."""

@@ -164,6 +164,7 @@ class Line:
         is_regular: bool, whether the row lies in a regular session.
         has_extended_hours: whether any row or quote lies outside the regular sessions.
         is_told: bool, False for rows that fell into a halt which the tape did not know.
+        hidden: first and last of each stretch of such rows.
     """
 
     def __init__(self, tape: Tape, symbol: str, *, hours: Hours) -> None:
@@ -184,6 +185,7 @@ class Line:
         self.is_regular = _in_sessions(self.start_ns, self.day, hours)
         self.has_extended_hours = not (self.is_regular.all() and self.quotes.is_regular.all())
         self.is_told = np.ones(len(self.start_ns), dtype=bool)
+        self.hidden: list[list[int]] = []
         self.hours = hours
         self._modelled: dict[float, BestQuote] = {}
         self._dates = self._dates_of()
@@ -197,6 +199,10 @@ class Line:
     def hide(self, index: int) -> None:
         """Take a row out of the market: it falls into a halt."""
         self.is_told[index] = False
+        if self.hidden and self.hidden[-1][1] == index - 1:
+            self.hidden[-1][1] = index
+        else:
+            self.hidden.append([index, index])
 
     def recount(self) -> None:
         """Count the day's totals anew, after rows were hidden."""

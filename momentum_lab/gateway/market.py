@@ -15,10 +15,11 @@ is in no history.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
+from momentum_lab.errors import RecordError
 from momentum_lab.gateway.hours import Hours
 from momentum_lab.gateway.line import NO_QUOTE, BestQuote, Line, with_quote
 from momentum_lab.gateway.market_events import (
@@ -143,6 +144,29 @@ class Market:
                 self._next_headline += 1
                 yield self.tape.headlines[self._next_headline - 1]
         self.now_ns = max(self.now_ns, to_ns)
+
+    @property
+    def hidden(self) -> dict[str, list[list[int]]]:
+        """Symbol -> first and last row of each stretch that a halt has kept from happening."""
+        return {symbol: line.hidden for symbol, line in self.lines.items() if line.hidden}
+
+    def hide(self, hidden: Mapping[str, Sequence[Sequence[int]]]) -> None:
+        """Keep from happening what `hidden` of an earlier run says.
+
+        Raises:
+            RecordError: a symbol has no such rows.
+        """
+        for symbol, stretches in hidden.items():
+            line = self.lines[symbol]
+            for stretch in stretches:
+                if len(stretch) != 2 or not 0 <= stretch[0] <= stretch[1] < len(line.end_ns):  # noqa: PLR2004
+                    raise RecordError(
+                        f"hidden.{symbol}: expected first and last of {len(line.end_ns)} rows,"
+                        f" found {stretch}"
+                    )
+                for index in range(stretch[0], stretch[1] + 1):
+                    line.hide(index)
+            line.recount()
 
     def impose_halt(self, symbol: str, kind: int) -> list[MarketEvent]:
         """Halt a symbol beside what the tape says, or lift that; return what is to be told.

@@ -38,6 +38,7 @@ from momentum_lab.gateway.journal import Journal
 from momentum_lab.gateway.market import Market
 from momentum_lab.gateway.session import GONE, OPENING_S, RECEIVE_BYTES, Session
 from momentum_lab.gateway.settings import GatewaySettings
+from momentum_lab.records.lock import exclusive
 from momentum_lab.records.tape import Tape, load_tape, tape_id
 
 _log = logging.getLogger(__name__)
@@ -87,17 +88,20 @@ async def paper_gateway(
     """Run a gateway inside this event loop for as long as the context lasts.
 
     Raises:
-        RecordError: the tape, the state file or the wire log cannot be used.
+        RecordError: the tape, the state file or the wire log cannot be used, or another gateway
+            uses the state file.
         ParameterError: the start lies outside the tape.
         BrokerError: the port is in use, or the address is not this machine's.
     """
     failure: Exception | None = None
     with ExitStack() as stack:
-        hub = make_hub(
-            settings,
+        if settings.state is not None:
+            stack.enter_context(exclusive(settings.state, user="paper gateway"))
+        hub = make_hub(settings, report=report)
+        # Only now: what cannot start leaves no empty files.
+        hub.keep_records(
             wire_log=_open_log(settings.wire_log, "wire log", stack),
             journal=_open_log(settings.journal, "journal", stack),
-            report=report,
         )
         async with await _listen(settings) as listener, anyio.create_task_group() as tasks:
             hub.save()
@@ -173,13 +177,7 @@ async def _run(settings: GatewaySettings, report: Report) -> None:
     report("stopped")
 
 
-def make_hub(
-    settings: GatewaySettings,
-    *,
-    wire_log: TextIO | None = None,
-    journal: TextIO | None = None,
-    report: Report | None = None,
-) -> Hub:
+def make_hub(settings: GatewaySettings, *, report: Report | None = None) -> Hub:
     """Load the tape and the saved state, and put the parts together.
 
     Raises:
@@ -190,11 +188,20 @@ def make_hub(
     identity = tape_id(settings.tape)
     saved = None
     if settings.state is not None:
-        saved = state.load(settings.state, tape_id=identity, account=settings.account)
+        saved = state.load(
+            settings.state,
+            tape_id=identity,
+            account=settings.account,
+            symbols=tape.instruments.keys(),
+        )
     start_ns = _start_in(tape, settings.start_ns) if saved is None else saved.now_ns
     market = Market(tape, start_ns=start_ns)
     exchange = _new_exchange(settings, market)
     if saved is not None:
+        try:
+            market.hide(saved.hidden)
+        except RecordError as error:
+            raise RecordError(f"{settings.state}.{error}") from error
         state.restore(saved, exchange)
     return Hub(
         settings,
@@ -202,8 +209,6 @@ def make_hub(
         exchange=exchange,
         tape_id=identity,
         has_streamed=saved is not None and saved.has_streamed,
-        wire_log=wire_log,
-        journal=journal,
         report=report,
     )
 

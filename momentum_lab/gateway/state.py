@@ -1,33 +1,61 @@
 """The gateway's memory over a restart: one JSON file, replaced as a whole.
 
-Saved are orders, executions, positions, cash, the id counters and market time. The file names
-the tape it belongs to; another tape's file is refused, its prices would mean nothing.
+Saved are orders, executions, positions, cash, the id counters, market time, and what of the tape a
+halt has kept from happening. The file names the tape it belongs to; another tape's file is refused,
+its prices would mean nothing.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from momentum_lab.core.market import Instrument, Side
+from momentum_lab.core.market import NS_PER_S
 from momentum_lab.errors import RecordError
 from momentum_lab.gateway.exchange import Exchange
-from momentum_lab.gateway.orders import Change, Execution, Order, Position, Ticket
+from momentum_lab.gateway.orders import Execution, Order, Position
+from momentum_lab.gateway.plain import from_plain
 
 FORMAT = 3
+# Market time of the year 2200: calendars know no later one.
+_LATEST_NS = 7_258_118_400 * NS_PER_S
+
+
+@dataclass(frozen=True, slots=True)
+class SavedExchange:
+    """The account and its orders."""
+
+    account: str
+    cash_usd: float
+    opening_usd: float
+    positions: list[Position]
+    orders: list[Order]
+    executions: list[Execution]
+    next_ids: dict[str, int]
+    last_perm_id: int
+    exec_prefix: str
+    n_executions: int
 
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """What a state file holds, still as plain values."""
+    """What a state file holds.
 
+    Attributes:
+        hidden: symbol -> first and last row of each stretch that fell into a halt.
+    """
+
+    format: int
+    tape_id: str
     now_ns: int
     has_streamed: bool
-    exchange: Mapping[str, Any]
+    exchange: SavedExchange
+    hidden: dict[str, list[list[int]]] = field(default_factory=dict)
 
 
 def save(
@@ -37,6 +65,7 @@ def save(
     now_ns: int,
     has_streamed: bool,
     exchange: Exchange,
+    hidden: Mapping[str, list[list[int]]] | None = None,
     is_durable: bool = True,
 ) -> None:
     """Replace the state file; a crash at any moment leaves the old or the new one, whole.
@@ -47,6 +76,7 @@ def save(
         now_ns: market time.
         has_streamed: whether the clock runs.
         exchange: the account.
+        hidden: as in `Saved`.
         is_durable: it outlives a power cut too, and not only the end of the process; costs
             milliseconds.
 
@@ -59,6 +89,7 @@ def save(
         "now_ns": now_ns,
         "has_streamed": has_streamed,
         "exchange": _exchange_values(exchange),
+        "hidden": hidden or {},
     }
     temporary = path.with_name(f"{path.name}.tmp")
     try:
@@ -73,23 +104,27 @@ def save(
         raise RecordError(f"the gateway's state cannot be written to {path}: {error}") from error
 
 
-def load(path: Path, *, tape_id: str, account: str) -> Saved | None:
+def load(
+    path: Path, *, tape_id: str, account: str, symbols: Collection[str] | None = None
+) -> Saved | None:
     """Read a state file; None where there is none yet.
 
+    Args:
+        path: the file.
+        tape_id: which tape it has to belong to.
+        account: the account it has to be of.
+        symbols: those of the tape, None to take any.
+
     Raises:
-        RecordError: unreadable, of another format, of another tape or of another account.
+        RecordError: unreadable, of another format, tape or account, or a value in it cannot be;
+            names the file and the field.
     """
     if not path.exists():
         return None
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         found = (content["format"], content["tape_id"], content["exchange"]["account"])
-        saved = Saved(
-            now_ns=int(content["now_ns"]),
-            has_streamed=bool(content["has_streamed"]),
-            exchange=content["exchange"],
-        )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise RecordError(f"{path} is not a state file of the paper gateway: {error}") from error
     for name, wanted, here in zip(
         ("format", "tape", "account"), (FORMAT, tape_id, account), found, strict=True
@@ -99,33 +134,49 @@ def load(path: Path, *, tape_id: str, account: str) -> Saved | None:
                 f"{path} belongs to another {name}: expected {wanted}, found {here}; "
                 "name another state file or remove this one"
             )
+    saved: Saved = from_plain(Saved, content, str(path))
+    _check(saved, str(path))
+    found_symbols = [
+        *(position.symbol for position in saved.exchange.positions),
+        *(order.symbol for order in saved.exchange.orders),
+        *(execution.symbol for execution in saved.exchange.executions),
+        *saved.hidden,
+    ]
+    for symbol in found_symbols:
+        if symbols is not None and symbol not in symbols:
+            raise RecordError(f"{path}: expected symbols of its tape, found {symbol!r}")
     return saved
 
 
-def restore(saved: Saved, exchange: Exchange) -> None:
-    """Put a saved account back into a fresh exchange.
-
-    Raises:
-        RecordError: the saved values do not fit together.
-    """
-    values = saved.exchange
-    try:
-        exchange.account.ledger.restore(
-            cash_usd=values["cash_usd"],
-            opening_usd=values["opening_usd"],
-            positions=[Position(**row) for row in values["positions"]],
+def _check(saved: Saved, where: str) -> None:
+    if not 0 <= saved.now_ns < _LATEST_NS:
+        raise RecordError(
+            f"{where}.now_ns: expected 0 to {_LATEST_NS} nanoseconds, found {saved.now_ns}"
         )
-        books = exchange.books
-        books.restore([_order(row) for row in values["orders"]])
-        books.executions = [
-            Execution(**{**row, "side": Side(row["side"])}) for row in values["executions"]
-        ]
-        books.next_ids = {int(key): value for key, value in values["next_ids"].items()}
-        books.last_perm_id = values["last_perm_id"]
-        books.exec_prefix = values["exec_prefix"]
-        books.n_executions = values["n_executions"]
-    except (KeyError, TypeError, ValueError) as error:
-        raise RecordError(f"the gateway's state cannot be restored: {error}") from error
+    account = saved.exchange
+    amounts = {"cash_usd": account.cash_usd, "opening_usd": account.opening_usd}
+    amounts |= {f"positions.{one.symbol}": one.quantity for one in account.positions}
+    for name, amount in amounts.items():
+        if not math.isfinite(amount):
+            raise RecordError(f"{where}.exchange.{name}: expected a finite number, found {amount}")
+    for key in account.next_ids:
+        if not key.removeprefix("-").isdecimal():
+            raise RecordError(f"{where}.exchange.next_ids: expected a client id, found {key!r}")
+
+
+def restore(saved: Saved, exchange: Exchange) -> None:
+    """Put a saved account back into a fresh exchange."""
+    account, books = saved.exchange, exchange.books
+    exchange.account.ledger.restore(
+        cash_usd=account.cash_usd, opening_usd=account.opening_usd, positions=account.positions
+    )
+    # What was held back was never sent, and is lost with the gateway.
+    books.restore([replace(order, held_back=None) for order in account.orders])
+    books.executions = account.executions
+    books.next_ids = {int(key): value for key, value in account.next_ids.items()}
+    books.last_perm_id = account.last_perm_id
+    books.exec_prefix = account.exec_prefix
+    books.n_executions = account.n_executions
 
 
 def _exchange_values(exchange: Exchange) -> dict[str, Any]:
@@ -142,19 +193,3 @@ def _exchange_values(exchange: Exchange) -> dict[str, Any]:
         "exec_prefix": books.exec_prefix,
         "n_executions": books.n_executions,
     }
-
-
-def _order(row: Mapping[str, Any]) -> Order:
-    changes = [Change(_ticket(change["ticket"]), change["arrives_ns"]) for change in row["changes"]]
-    # What was held back was never sent, and is lost with the gateway.
-    restored = {"ticket": _ticket(row["ticket"]), "changes": tuple(changes), "held_back": None}
-    return Order(**{**row, **restored})
-
-
-def _ticket(row: Mapping[str, Any]) -> Ticket:
-    restored = {
-        "instrument": Instrument(**row["instrument"]),
-        "side": Side(row["side"]),
-        "echoed": tuple((name, value) for name, value in row["echoed"]),
-    }
-    return Ticket(**{**row, **restored})

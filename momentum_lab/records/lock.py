@@ -44,18 +44,19 @@ class Lease:
 
 
 @contextmanager
-def exclusive(database: Path, run_id: str = "") -> Iterator[Lease]:
+def exclusive(database: Path, run_id: str = "", *, user: str = "session") -> Iterator[Lease]:
     """Hold the store of a session; a second holder is refused.
 
     Args:
-        database: the store; the lock is a file beside it.
+        database: the store, or another file with one user; the lock is a file beside it.
         run_id: who holds it, for the message to others.
+        user: what uses such a file, likewise.
 
     Raises:
         RecordError: another process holds it, or its folder cannot be written.
     """
     path = database.with_name(f"{database.name}.lock")
-    with _held(path, run_id, refusal=f"{database}: another session is using it") as lease:
+    with _held(path, run_id, refusal=f"{database}: another {user} is using it") as lease:
         yield lease
 
 

@@ -314,6 +314,23 @@ async def test_the_state_outlives_the_gateway(tmp_path: Path) -> None:
         assert len({fill.execution.execId for fill in ib.fills()}) == 2
 
 
+async def test_what_a_halt_kept_from_happening_does_not_come_back_with_a_restart(
+    tmp_path: Path,
+) -> None:
+    tape = second_tape(seconds([100.0] * 60, volume=300))
+    state, volumes = tmp_path / "state.json", list[int]()
+    for _ in range(2):
+        async with standing_gateway(tape, tmp_path, state=state) as gateway:
+            if not volumes:
+                gateway.hub.step_to(NOON + 10 * NS_PER_S)
+                gateway.inject("halt", {"symbol": "SPY"}, for_s=20)
+                gateway.hub.step_to(NOON + 40 * NS_PER_S)
+            today = gateway.hub.market.today("SPY")
+            assert today is not None
+            volumes.append(today.day_volume)
+    assert volumes == [20 * 300] * 2
+
+
 async def test_ids_of_an_account_without_state_differ_from_start_to_start(tmp_path: Path) -> None:
     write_tape(TAPE, tmp_path / "tape")
     books = make_hub(GatewaySettings(tape=tmp_path / "tape")).exchange.books

@@ -50,6 +50,28 @@ def test_a_missing_tape_is_one_sentence(tmp_path: Path) -> None:
     )
 
 
+def test_a_fault_that_cannot_happen_leaves_no_empty_records(tmp_path: Path) -> None:
+    scenario, records = tmp_path / "scenario.yaml", (tmp_path / "journal", tmp_path / "wire")
+    scenario.write_text("faults: [{fault: halt, with: {symbol: NONE}}]", encoding="utf-8")
+    options = ("--scenario", scenario, "--journal", records[0], "--wire-log", records[1])
+    code, said = failing(SAMPLE_TAPE, "--port", 0, *options)
+    assert (code, said.count("\n")) == (2, 1)
+    assert "no symbol 'NONE'" in said
+    assert [path for path in records if path.exists()] == []
+
+
+def test_a_state_file_has_one_gateway_at_a_time(
+    start_gateway: StartGateway, tmp_path: Path
+) -> None:
+    path = tmp_path / "state.json"
+    first = start_gateway("--state", path)
+    code, said = failing(SAMPLE_TAPE, "--port", 0, "--state", path)
+    assert (code, said.count("\n")) == (2, 1)
+    assert f"{path}: another paper gateway is using it" in said
+    assert first.stop() == 0
+    assert start_gateway("--state", path).stop() == 0
+
+
 def test_a_bad_state_file_is_one_sentence(tmp_path: Path) -> None:
     path = tmp_path / "state.json"
     path.write_text("{}", encoding="utf-8")

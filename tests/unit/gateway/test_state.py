@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import json
+import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,6 +14,7 @@ from momentum_lab.gateway.exchange import Exchange
 from tests.gateway_factories import NOON, exchange, market, ticket
 
 ACCOUNT = "DU1234567"
+SYMBOLS = ("SPY", "IBM")
 
 
 def traded() -> Exchange:
@@ -24,14 +28,14 @@ def traded() -> Exchange:
 
 
 def save(found: Exchange, path: Path) -> None:
-    state.save(path, tape_id="t1", now_ns=NOON, has_streamed=True, exchange=found)
+    state.save(path, tape_id="t1", now_ns=NOON, has_streamed=True, exchange=found, hidden={})
 
 
 def test_a_saved_account_comes_back_as_it_was(tmp_path: Path) -> None:
     before = traded()
     save(before, tmp_path / "state.json")
 
-    saved = state.load(tmp_path / "state.json", tape_id="t1", account=ACCOUNT)
+    saved = state.load(tmp_path / "state.json", tape_id="t1", account=ACCOUNT, symbols=SYMBOLS)
     assert saved is not None
     after = exchange(market())
     state.restore(saved, after)
@@ -48,7 +52,7 @@ def test_a_saved_account_comes_back_as_it_was(tmp_path: Path) -> None:
 
 def test_an_untransmitted_order_is_lost_with_the_gateway(tmp_path: Path) -> None:
     save(traded(), tmp_path / "state.json")
-    saved = state.load(tmp_path / "state.json", tape_id="t1", account=ACCOUNT)
+    saved = state.load(tmp_path / "state.json", tape_id="t1", account=ACCOUNT, symbols=SYMBOLS)
     after = exchange(market())
     assert saved is not None
     state.restore(saved, after)
@@ -57,7 +61,8 @@ def test_an_untransmitted_order_is_lost_with_the_gateway(tmp_path: Path) -> None
 
 
 def test_no_file_is_no_state(tmp_path: Path) -> None:
-    assert state.load(tmp_path / "none.json", tape_id="t1", account=ACCOUNT) is None
+    path = tmp_path / "none.json"
+    assert state.load(path, tape_id="t1", account=ACCOUNT, symbols=SYMBOLS) is None
 
 
 def test_saving_leaves_no_other_file(tmp_path: Path) -> None:
@@ -73,21 +78,58 @@ def test_the_state_of_something_else_is_refused(
 ) -> None:
     save(traded(), tmp_path / "state.json")
     with pytest.raises(RecordError, match=f"another {word}"):
-        state.load(tmp_path / "state.json", tape_id=tape_id, account=account)
+        state.load(tmp_path / "state.json", tape_id=tape_id, account=account, symbols=SYMBOLS)
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[]", '{"format": 1}', "not json"])
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"format": 1}', "not json", "[" * 100_000])
 def test_what_is_no_state_file_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "state.json"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(RecordError, match="not a state file"):
-        state.load(path, tape_id="t1", account=ACCOUNT)
+        state.load(path, tape_id="t1", account=ACCOUNT, symbols=SYMBOLS)
 
 
-def test_a_damaged_account_is_refused(tmp_path: Path) -> None:
-    saved = state.Saved(NOON, True, {"account": ACCOUNT, "cash_usd": 1.0})
-    with pytest.raises(RecordError, match="cannot be restored"):
-        state.restore(saved, exchange(market()))
+@pytest.mark.parametrize(
+    ("keys", "value", "words"),
+    [
+        (("exchange",), None, "not a state file"),
+        (("now_ns",), -1, r"state.json.now_ns: expected 0 to \d+ nanoseconds, found -1"),
+        (("now_ns",), 10**19, "expected 0 to .* found 10000000000000000000"),
+        (("now_ns",), "soon", "state.json.now_ns: expected a whole number, found 'soon'"),
+        (("more",), 1, "state.json: expected no 'more', found 1"),
+        (("exchange", "cash_usd"), "x", "exchange.cash_usd: expected a number, found 'x'"),
+        (("exchange", "cash_usd"), math.nan, "exchange.cash_usd: expected a finite number"),
+        (("exchange", "next_ids"), [1], r"exchange.next_ids: expected a mapping, found \[1\]"),
+        (("exchange", "next_ids"), {"x": 1}, "next_ids: expected a client id, found 'x'"),
+        (("exchange", "last_perm_id"), "7", "last_perm_id: expected a whole number, found '7'"),
+        (("exchange", "executions"), 5, "exchange.executions: expected a list, found 5"),
+        (("exchange", "orders"), {"a": 1}, "exchange.orders: expected a list"),
+        (
+            ("exchange", "positions", 0, "quantity"),
+            "5",
+            r"exchange.positions\[0\].quantity: expected a whole number, found '5'",
+        ),
+        (("exchange", "positions", 0, "symbol"), "ZZZ", "expected symbols of its tape"),
+        (("exchange", "positions", 0), {"quantity": 1}, r"positions\[0\].symbol: expected a value"),
+        (("exchange", "orders", 0, "ticket", "side"), "UP", r"\[0\].ticket.side: expected one"),
+        (("exchange", "orders", 0, "ticket", "stop_usd"), True, "stop_usd: expected a number"),
+        (("hidden",), {"ZZZ": []}, "expected symbols of its tape, found 'ZZZ'"),
+    ],
+)
+def test_a_damaged_file_is_refused_by_name_and_field_and_left_alone(
+    tmp_path: Path, keys: tuple[Any, ...], value: object, words: str
+) -> None:
+    path = tmp_path / "state.json"
+    save(traded(), path)
+    content = place = json.loads(path.read_text(encoding="utf-8"))
+    for key in keys[:-1]:
+        place = place[key]
+    place[keys[-1]] = value
+    path.write_text(json.dumps(content), encoding="utf-8")
+    before = path.read_bytes()
+    with pytest.raises(RecordError, match=words):
+        state.load(path, tape_id="t1", account=ACCOUNT, symbols=SYMBOLS)
+    assert path.read_bytes() == before
 
 
 def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
