@@ -90,12 +90,13 @@ def gateway(  # noqa: PLR0913 - one option each
     if context.invoked_subcommand is not None:
         return
     from momentum_lab.gateway.checks import Rules  # noqa: PLC0415
+    from momentum_lab.gateway.control import is_loopback  # noqa: PLC0415
     from momentum_lab.gateway.faults.scenario import Scenario, load_scenario  # noqa: PLC0415
     from momentum_lab.gateway.server import GatewaySettings, run  # noqa: PLC0415
 
     if tape is None:
         raise ParameterError("gateway: expected --tape FOLDER")
-    if not allow_remote and not host.startswith(("127.", "localhost", "::1")):
+    if not allow_remote and not is_loopback(host):
         raise ParameterError(
             f"gateway: {host} can be reached by others, who would control the account;"
             " say --allow-remote if that is wanted"

@@ -15,6 +15,7 @@ Each is answered with {"ok": true, ...} or {"ok": false, "error": "one sentence"
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import math
 import socket
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from momentum_lab.gateway.hub import Hub
 
 PREFIX: Final = b"CTL\n"
-_LOOPBACK: Final = ("127.", "::1", "::ffff:127.")
 _MAX_LINE_BYTES: Final = 1_000_000
 _MAX_STEP_S: Final = 86_400.0
 # What makes a fault happen at another time than now.
@@ -48,8 +48,7 @@ async def serve_control(hub: Hub, stream: SocketStream, first: bytes) -> None:
     async with stream:
         # A peer that has reset the connection already has no address any more.
         address = stream.extra(SocketAttribute.remote_address, ("",))  # noqa: S610 - not Django's
-        peer = str(address[0])
-        if not peer.startswith(_LOOPBACK):
+        if not is_loopback(str(address[0])):
             return
         buffer = bytearray(first)
         while True:
@@ -64,6 +63,17 @@ async def serve_control(hub: Hub, stream: SocketStream, first: bytes) -> None:
                 buffer += await stream.receive()
             except GONE:
                 return
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether an address, or the name of this machine for itself, is of this machine."""
+    if host == "localhost":
+        return True
+    try:
+        found = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return (getattr(found, "ipv4_mapped", None) or found).is_loopback
 
 
 async def _told(stream: SocketStream, answer: bytes) -> bool:

@@ -343,7 +343,11 @@ def test_a_command_to_nobody_says_so() -> None:
     assert "no paper gateway answers" in done.stderr
 
 
-def test_an_address_that_others_can_reach_must_be_wanted(tmp_path: Path) -> None:
-    done = _cli("--tape", tmp_path, "--host", "0.0.0.0")  # noqa: S104 - it is refused
+@pytest.mark.parametrize(
+    "host",
+    ["0.0.0.0", "localhost.example", "127.example", "::1234"],  # noqa: S104 - they are refused
+)
+def test_an_address_that_others_can_reach_must_be_wanted(tmp_path: Path, host: str) -> None:
+    done = _cli("--tape", tmp_path, "--host", host)
     assert done.returncode == 2
     assert "--allow-remote" in done.stderr
