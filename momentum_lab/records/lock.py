@@ -134,10 +134,10 @@ def _holder(path: Path) -> tuple[Process | None, str]:
     try:
         told = json.loads(path.read_text(encoding="utf-8"))
         age_s = (wall_ns() - path.stat().st_mtime_ns) / NS_PER_S
-        words = (
-            f": run {told['run_id'] or 'without a name'}, pid {told['pid']}, since"
-            f" {utc(told['since_ns']):%Y-%m-%d %H:%M:%S} UTC, last heartbeat {age_s:.0f} s ago"
-        )
-        return Process(told["pid"], told["started"]), words
+        words = f"pid {told['pid']}, since {utc(told['since_ns']):%Y-%m-%d %H:%M:%S} UTC"
+        # Only a run gives signs of life.
+        if told["run_id"]:
+            words = f"run {told['run_id']}, {words}, last heartbeat {age_s:.0f} s ago"
+        return Process(told["pid"], told["started"]), f": {words}"
     except (OSError, ValueError, KeyError, TypeError):
         return None, ""
