@@ -113,6 +113,17 @@ async def test_a_line_stays_silent_until_the_last_of_its_faults_has_ended(tmp_pa
         assert (quote(ticker), ticker.last) == ((*AFTER, 700, 800), 105.0)
 
 
+async def test_delayed_lines_are_told_anew_as_delayed_ones(tmp_path: Path) -> None:
+    async with desk(tmp_path) as (gateway, ib, ticker):
+        for name in ("delayed_data", "2103"):
+            gateway.inject(name)
+        await unheard(gateway, ib, 5, "2103")
+        assert (quote(ticker), ticker.last) == ((*AFTER, 700, 800), 105.0)
+        assert (book(ticker), ticker.marketDataType) == ([(BEFORE[0], 500), (BEFORE[1], 600)], 3)
+        await unheard(gateway, ib, 0, "delayed_data")
+        assert (book(ticker), ticker.marketDataType) == ([(AFTER[0], 700), (AFTER[1], 800)], 1)
+
+
 @pytest.mark.parametrize(
     ("name", "told"),
     [("delayed_data", ([10167], 3, 100.0)), ("competing_session", ([10197], 1, None))],

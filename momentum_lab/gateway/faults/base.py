@@ -44,7 +44,8 @@ class Fault:
     letting in, are asked while the fault lasts: nothing has to be undone, and of several that
     overlap each counts for itself. A fault that is over at once has no end: `is_instant`. Of a
     fault that `swallows_quotes` the lines are told anew when it is over: what they said meanwhile
-    was not heard. A fault that `strikes_all` cannot be of one client.
+    was not heard, or, where it `respells_quotes`, only in another spelling. A fault that
+    `strikes_all` cannot be of one client.
 
     Attributes:
         client_id: whom it strikes, -1 for everybody.
@@ -54,6 +55,7 @@ class Fault:
     name: ClassVar[str]
     is_instant: ClassVar[bool] = False
     swallows_quotes: ClassVar[bool] = False
+    respells_quotes: ClassVar[bool] = False
     strikes_all: ClassVar[bool] = False
 
     client_id: int = tunable(

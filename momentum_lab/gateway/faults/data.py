@@ -82,6 +82,7 @@ class DelayedData(Fault):
 
     name: ClassVar[str] = "delayed_data"
     swallows_quotes: ClassVar[bool] = True
+    respells_quotes: ClassVar[bool] = True
 
     def begin(self, hub: Hub) -> None:
         """Change the type of every line, and tell its state in the other ids."""

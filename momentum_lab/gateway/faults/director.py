@@ -219,15 +219,13 @@ class Director:
 
     # -- one fault --------------------------------------------------------------------------
 
-    def _is_silent(self, session: Session) -> bool:
-        """Return whether a client hears nothing of its lines."""
-        return any(fault.swallows_quotes and fault.strikes(session) for fault in self.active)
-
-    def _hearing(self, fault: Fault) -> list[Session]:
-        """Return the clients whose lines a fault alone swallows."""
+    def _alone(self, fault: Fault, others: list[Fault]) -> list[Session]:
+        """Return the clients whose lines a fault swallows and the others do not."""
         if not fault.swallows_quotes:
             return []
-        return [one for one in fault.victims(self._hub) if not self._is_silent(one)]
+        swallowing = [one for one in others if one.swallows_quotes]
+        victims = fault.victims(self._hub)
+        return [one for one in victims if not any(o.strikes(one) for o in swallowing)]
 
     def _next(self, entry: Entry, instants: Iterator[int]) -> bool:
         at_ns = next(instants, None)
@@ -238,7 +236,7 @@ class Director:
     def _begin(self, fault: Fault, for_s: float) -> None:
         fault.number = next(self._numbers)
         self._write("fault begins", fault)
-        for session in self._hearing(fault):
+        for session in self._alone(fault, self.active):
             self._hub.streaming.fall_silent(session)
         if not fault.is_instant:
             self.active.append(fault)
@@ -256,7 +254,8 @@ class Director:
         waiting, self._next_end = self._next_end, None
         if waiting is not None:
             waiting.set()
-        for session in self._hearing(fault):
+        mute = [one for one in self.active if not one.respells_quotes]
+        for session in self._alone(fault, mute):
             self._hub.streaming.tell_anew(session)
         self._write("fault ends", fault)
 
