@@ -47,8 +47,9 @@ def claim_of(order: Order, orders: Orders, *, unit: float = 1.0) -> Claim:
 
 
 def versions(order: Order) -> list[Order]:
-    """Return an order as it is, and under each of the terms that are on their way to it."""
+    """Return an order as it is, and under each of the terms that it may still get."""
     coming = [change.ticket for change in order.changes]
+    coming += [] if order.held_back is None else [order.held_back]
     return [
         order,
         *(replace(order, ticket=new, quantity=int(new.quantity)) for new in coming),

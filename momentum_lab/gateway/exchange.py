@@ -378,7 +378,8 @@ class Exchange:
 
     def _send_change(self, order: Order, change: Change) -> list[ExchangeEvent]:
         """Let new terms arrive, at once or after the latency, with the warnings they earn."""
-        warnings = self._warnings_of(replace(order, ticket=change.ticket))
+        wanted = replace(order, ticket=change.ticket, quantity=int(change.ticket.quantity))
+        warnings = self._warnings_of(wanted)
         order = replace(order, held_back=None, changes=(*order.changes, change))
         self.books.store(order)
         return warnings if self._latency_ns else [*warnings, *self._arrived_changes(order.key)]

@@ -110,9 +110,9 @@ class Floor:
         """Show an order as accepted, and fill it as far as the market allows that at once."""
         trade = self._market.today(order.symbol)
         parent = self._books.orders.get((order.ticket.client_id, order.ticket.parent_id))
-        if order.status == PENDING and parent is not None and parent.filled:
+        due = 0 if parent is None else share(order, parent, parent.filled)
+        if order.status == PENDING and due:
             # What its group has taken from it on its way stays taken.
-            due = share(order, parent, parent.filled)
             order = replace(order, quantity=min(order.quantity, due))
         stop_usd = order.stop_usd if order.stop_usd is not None else first_stop(order, trade)
         status, why_held = self._initial_status(order)
@@ -136,7 +136,7 @@ class Floor:
 
     def _initial_status(self, order: Order) -> tuple[str, str]:
         parent = self._books.orders.get((order.ticket.client_id, order.ticket.parent_id))
-        if parent is not None and not parent.filled:
+        if parent is not None and not share(order, parent, parent.filled):
             return HELD, "child"
         if self._needs_locate(order):
             return HELD, "locate"
@@ -390,7 +390,7 @@ class Floor:
                 other.key
                 for other in self._books.unfinished()
                 # What a part of the parent has woken protects that part, and stays.
-                if is_child(other, order) and not order.filled
+                if is_child(other, order) and (not order.filled or other.why_held == "child")
             ]
             events += self.end(children, text="the parent order was cancelled")
         return events

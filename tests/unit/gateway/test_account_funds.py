@@ -69,7 +69,9 @@ def test_a_child_is_free_up_to_the_size_of_its_parent() -> None:
     assert errors(found.place(limit(101.0, Side.SELL, quantity=500, order_id=2, parent_id=1))) == [
         201
     ]
-    assert errors(found.place(limit(101.0, Side.SELL, quantity=300, order_id=3, parent_id=1))) == []
+    # What it sells beyond that has its margin, and is told to cross the side.
+    events = found.place(limit(101.0, Side.SELL, quantity=300, order_id=3, parent_id=1))
+    assert errors(events) == [2137]
 
 
 def test_a_child_of_a_cash_account_sells_no_more_than_its_parent_brings() -> None:

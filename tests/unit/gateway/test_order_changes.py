@@ -193,6 +193,16 @@ def test_children_of_several_groups_shrink_in_proportion_and_small_ones_stay() -
     assert [found.books.orders[1, n].quantity for n in (2, 3)] == [100, 200]
 
 
+def test_a_child_that_a_part_of_its_parent_is_too_small_for_waits_and_ends_with_it() -> None:
+    found = exchange(Market(second_tape(seconds([100.0] * 5, volume=400))))
+    list(found.account.market.advance(NOON + NS_PER_S))
+    found.place(ticket(quantity=1_000))
+    events = found.place(stop(90.0, quantity=1, order_id=2, parent_id=1))
+    assert statuses(events) == [(2, HELD)]
+    assert found.books.orders[1, 2].why_held == "child"
+    assert statuses(found.cancel(1, 1)) == [(1, CANCELLED), (2, CANCELLED)]
+
+
 # ------------------------------------------------------------------ held back
 
 
