@@ -247,7 +247,7 @@ orders_beyond_the_account = st.lists(
 
 
 @given(orders=orders_beyond_the_account, path=prices)
-@settings(max_examples=150, deadline=None, derandomize=True, database=None)
+@settings(max_examples=80, deadline=None, derandomize=True, database=None)
 def test_what_orders_and_children_open_never_exceeds_the_buying_power(
     orders: list[tuple[object, ...]], path: list[float]
 ) -> None:
@@ -273,7 +273,7 @@ steps_of_cash = st.lists(
 
 
 @given(script=steps_of_cash, path=prices, latency_s=st.sampled_from([0.0, LATENCY_S]))
-@settings(max_examples=300, deadline=None, derandomize=True, database=None)
+@settings(max_examples=120, deadline=None, derandomize=True, database=None)
 def test_a_cash_account_is_never_short_of_shares_or_cash(
     script: list[tuple[object, ...]], path: list[float], latency_s: float
 ) -> None:
