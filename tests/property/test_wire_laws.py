@@ -42,14 +42,15 @@ slow_to_draw = settings(
 )
 
 texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=8)
+unset_integers = {2_147_483_647, 9_223_372_036_854_775_807}
 # Names whose values steer the layout, or which a client takes apart: drawn from what matters.
 STEERING = {
     "sec_type": st.sampled_from(["STK", "BAG", ""]),
     "order_type": st.sampled_from(["LMT", "PEG BENCH", "PEG BEST", "PEG MID"]),
     "exchange": st.sampled_from(["SMART", "IBKRATS"]),
-    "time_s": st.integers(0, 2**32),
+    # The last instant of 32 bits is spelled like "not set".
+    "time_s": st.integers(0, 2**32).filter(lambda n: n not in unset_integers),
 }
-unset_integers = {2_147_483_647, 9_223_372_036_854_775_807}
 integers = st.integers(-(2**63) + 2, 2**63 - 1).filter(lambda n: n not in unset_integers)
 numbers = st.floats(allow_nan=False, allow_infinity=False).filter(
     lambda x: x not in unset_integers and abs(x) != kinds.UNSET_DOUBLE
