@@ -68,19 +68,23 @@ class Auditor:
         self._settled_s = transport_s()
         self._settling = Alarm()
         self._disputed_s: float | None = None
+        self._wants_everything = False
         execution.holdings.on_news = self._hear_dispute
 
     async def run(self) -> None:
         """Audit now and then until cancelled."""
         while True:
             await self._rest()
-            if self._connector.is_operational() and not await self._agrees():
+            if not self._connector.is_operational():
+                # When it is again, everything has been asked for.
+                self._wants_everything = False
+            elif not await self._agrees():
                 await self.audit()
 
     async def _rest(self) -> None:
         """Rest until the next audit; a doubt that comes up meanwhile brings it nearer."""
         began_s = transport_s()
-        while True:
+        while not self._wants_everything:
             due_s = began_s + self._every_s
             if self._disputed_s is not None:
                 explained_s = self._disputed_s + _EXPLAINED_WITHIN_S
@@ -95,6 +99,11 @@ class Auditor:
             if (left_s := due_s - transport_s()) <= 0:
                 return
             await self._settling.rest(left_s)
+
+    def ask_for_everything(self) -> None:
+        """Audit now: what the account says does not fit the record."""
+        self._wants_everything = True
+        self._settling.nudge()
 
     def _hear_dispute(self) -> None:
         """Audit soon, unless an execution that is told late explains what the broker holds."""
@@ -132,7 +141,8 @@ class Auditor:
     def _is_something_open(self) -> bool:
         """Whether only the broker's books can tell: something was found before, or is lacking."""
         return bool(
-            self._doubts
+            self._wants_everything
+            or self._doubts
             or self._told
             or self._execution.blocked
             or self._execution.books.missing
@@ -143,6 +153,7 @@ class Auditor:
     async def audit(self) -> None:
         """Ask the broker for everything once, and settle what differs; a failure is told."""
         began_ns = self._clock.now_ns()
+        self._wants_everything = False
         try:
             snapshot = await self._connector.audit()
             if self._connector.is_operational():

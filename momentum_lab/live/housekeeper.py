@@ -35,6 +35,7 @@ class Housekeeper:
         book: DecisionBook,
         clock: Clock,
         capture: QuoteCapture,
+        on_doubt: Callable[[], None],
         on_incident: OnIncident,
     ) -> None:
         """Make a housekeeper that does nothing until `run()`.
@@ -45,6 +46,7 @@ class Housekeeper:
             book: the store and the run.
             clock: market time.
             capture: quotes to be written.
+            on_doubt: asks the broker for everything.
             on_incident: hears (kind, text, symbol).
         """
         self._connector = connector
@@ -55,7 +57,12 @@ class Housekeeper:
         self._capture = capture
         self._on_incident = on_incident
         self._cash = CashWatch(
-            connector, book.store, run_id=book.run_id, clock=clock, on_incident=on_incident
+            connector,
+            book.store,
+            run_id=book.run_id,
+            clock=clock,
+            on_doubt=on_doubt,
+            on_incident=on_incident,
         )
 
     async def run(self) -> None:
@@ -83,10 +90,14 @@ class Housekeeper:
 
     def _record_equity(self, now_ns: int) -> None:
         equity_usd = self._connector.account().equity_usd
-        cash_usd = self._cash.look(now_ns)
+        settled = self._cash.look(now_ns)
         if equity_usd is not None:
             self._store.add_equity(
-                self._run_id, at_ns=now_ns, equity_usd=equity_usd, cash_usd=cash_usd
+                self._run_id,
+                at_ns=now_ns,
+                equity_usd=equity_usd,
+                cash_usd=settled.cash_usd if settled else None,
+                cash_flow_usd=settled.flow.usd if settled else None,
             )
 
     def _report(self, now_ns: int) -> None:

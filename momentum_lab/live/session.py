@@ -415,6 +415,7 @@ class LiveSession:
             book=self._book,
             clock=self._clock,
             capture=self._capture,
+            on_doubt=self._auditor.ask_for_everything,
             on_incident=self._diary.note_incident,
         ).run()
 

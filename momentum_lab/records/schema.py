@@ -153,6 +153,7 @@ CREATE TABLE equity (
     at_ns INTEGER NOT NULL,
     equity_usd REAL NOT NULL,
     cash_usd REAL,                      -- NULL: perhaps of before our last execution
+    cash_flow_usd REAL,                 -- of our executions of that New York day, as known then
     PRIMARY KEY (run_id, at_ns)
 );
 CREATE TABLE connection (

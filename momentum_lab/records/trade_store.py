@@ -195,14 +195,20 @@ class TradeStore(OrderStore):
     # --- the log of a run -----------------------------------------------------------------
 
     def add_equity(
-        self, run_id: str, *, at_ns: int, equity_usd: float, cash_usd: float | None = None
+        self,
+        run_id: str,
+        *,
+        at_ns: int,
+        equity_usd: float,
+        cash_usd: float | None = None,
+        cash_flow_usd: float | None = None,
     ) -> None:
         """Write the account's net liquidation at an instant; a repeat replaces."""
         with self._write() as db:
             db.execute(
-                "INSERT OR REPLACE INTO equity (run_id, at_ns, equity_usd, cash_usd)"
-                " VALUES (?, ?, ?, ?)",
-                [run_id, at_ns, equity_usd, cash_usd],
+                "INSERT OR REPLACE INTO equity"
+                " (run_id, at_ns, equity_usd, cash_usd, cash_flow_usd) VALUES (?, ?, ?, ?, ?)",
+                [run_id, at_ns, equity_usd, cash_usd, cash_flow_usd],
             )
 
     def add_transition(
@@ -233,9 +239,9 @@ class TradeStore(OrderStore):
         return rows[0] if rows else None
 
     def last_cash(self, run_id: str = "") -> Row | None:
-        """Return at_ns and cash_usd of the last sample with cash, of one run or any; or None."""
+        """Return the last sample with cash, of one run or any; None without one."""
         rows = self._rows(
-            "SELECT at_ns, cash_usd FROM equity WHERE cash_usd IS NOT NULL"
+            "SELECT at_ns, cash_usd, cash_flow_usd FROM equity WHERE cash_usd IS NOT NULL"
             " AND (? = '' OR run_id = ?) ORDER BY at_ns DESC LIMIT 1",
             run_id,
             run_id,

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import anyio
 import pytest
 
-from momentum_lab.core.market import Side
+from momentum_lab.core.market import NS_PER_S, Side
 from momentum_lab.gateway.orders import AccountChanged
+from momentum_lab.gateway.session import Session
+from momentum_lab.gateway.voice import Message
+from momentum_lab.live import housekeeper
 from momentum_lab.live.cash_watch import CashWatch
 from momentum_lab.records.ledger import Row
 from tests.connection_kit import make_tape
@@ -75,10 +79,14 @@ def test_money_from_outside_is_recorded_and_told_once(tape: Path, tmp_path: Path
     live_one_day(tape, tmp_path, scenario)
 
 
-def test_money_that_came_while_no_session_ran_is_found(tape: Path, tmp_path: Path) -> None:
+def test_money_that_came_while_no_session_ran_is_found(
+    tape: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def scenario(found: OrderDesk) -> None:
         await found.enter()
         await anyio.sleep(SETTLED_S)
+        # Nobody looks a second time but the one that begins anew.
+        monkeypatch.setattr(housekeeper, "_LOOK_EVERY_NS", 86_400 * NS_PER_S)
         pay_in(found, 77.0)
         await anyio.sleep(1)
         # What begins anew knows what was left, and nothing else.
@@ -88,14 +96,40 @@ def test_money_that_came_while_no_session_ran_is_found(tape: Path, tmp_path: Pat
             found.store,
             run_id=session.run_id,
             clock=session._clock,
+            on_doubt=lambda: None,
             on_incident=lambda *_: None,
         )
-        begun.look(found.gateway.now_ns)
+        assert begun.look(found.gateway.now_ns) is None
+        await anyio.sleep(SETTLED_S / 2)
+        assert begun.look(found.gateway.now_ns) is not None
         (row,) = differences(found)
-        assert row["broker_value"] - row["our_value"] == pytest.approx(77.0, abs=0.02)
+        assert row["broker_value"] - row["our_value"] == pytest.approx(77.0, abs=0.05)
         assert await found.close()
 
     live_one_day(tape, tmp_path, scenario)
+
+
+def test_a_corrected_price_that_was_not_told_is_asked_for(
+    tape: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tell = Session.send_all
+
+    def lose_executions(self: Session, messages: Iterable[Message]) -> None:
+        tell(self, [one for one in messages if one[0] != "execDetails"])
+
+    async def scenario(found: OrderDesk) -> None:
+        await found.enter()
+        await anyio.sleep(SETTLED_S)
+        monkeypatch.setattr(Session, "send_all", lose_executions)
+        found.inject("execution_correction", change_usd=-0.5)
+        monkeypatch.undo()
+        await anyio.sleep(SETTLED_S)
+        assert differences(found) == []
+        (fill, corrected) = found.fills()
+        assert corrected["price"] == pytest.approx(fill["price"] - 0.5)
+        assert await found.close()
+
+    trade_one_day(tape, tmp_path, scenario)
 
 
 def test_a_trade_by_hand_is_money_that_is_not_ours(tape: Path, tmp_path: Path) -> None:
