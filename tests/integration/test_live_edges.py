@@ -296,7 +296,7 @@ async def test_in_a_halt_nothing_leaves_not_even_by_time(tmp_path: Path) -> None
         await anyio.sleep(1.5)
         assert found.purposes() == ["entry"]
 
-        line.hear_halted(False, NEVER_NS)
+        line.hear_halted(False, found.gateway.now_ns)
 
         await until(lambda: found.store.trade(trade_id)["state"] == "CLOSED")
         assert found.store.trade(trade_id)["exit_reason"] == "TIME_STOP"
