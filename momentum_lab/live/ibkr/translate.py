@@ -28,6 +28,7 @@ UNSET = 1e300
 _LIVE = 1
 _HALTED = (1.0, 2.0)
 _NO_DATA = 162
+_CENT_USD = 0.01
 _RT_VOLUME_FIELDS = 6
 _NS_PER_MS = 1_000_000
 
@@ -188,7 +189,8 @@ def instrument_of(details: ib_insync.ContractDetails) -> Instrument:
     return Instrument(
         symbol=contract.symbol,
         con_id=contract.conId,
-        tick_usd=details.minTick,
+        # It is the smallest anywhere: below a dollar finer than whole cents, which are right too.
+        tick_usd=max(details.minTick, _CENT_USD) if details.minTick > 0 else details.minTick,
         primary_exchange=contract.primaryExchange,
         long_name=details.longName,
         stock_type=details.stockType,
