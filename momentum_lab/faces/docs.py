@@ -166,8 +166,8 @@ def _fault_parameters(kind: type[Fault]) -> Iterator[tuple[str, str]]:
         if about is None:
             yield field.name, f"{field.default or 'nothing'}: {field.metadata['meaning']}"
         else:
-            span = f"{about.low:g} to {about.high:g}"
-            yield field.name, f"{about.default:g} {about.unit} ({span}): {about.meaning}"
+            span = f"{about.low:.10g} to {about.high:.10g}"
+            yield field.name, f"{about.default:.10g} {about.unit} ({span}): {about.meaning}"
 
 
 def parameters_page() -> str:
@@ -289,8 +289,8 @@ def _section_lines(name: str, value: object) -> Iterator[str]:
             meaning = field.metadata.get("meaning", "")
             yield f"| `{field.name}` | `{_plain(default)}` | | | {meaning}".rstrip() + " |"
         else:
-            span = f"{found.low:g} to {found.high:g}"
-            yield f"| `{field.name}` | {default:g} | {found.unit} | {span} | {found.meaning} |"
+            span = f"{found.low:.10g} to {found.high:.10g}"
+            yield f"| `{field.name}` | {default:.10g} | {found.unit} | {span} | {found.meaning} |"
 
 
 def _plain(value: object) -> str:

@@ -291,7 +291,7 @@ def _section_rows(section: str, values: Any) -> Iterator[tuple[str, str, str, st
     for field in dataclasses.fields(values):
         value, tunable = getattr(values, field.name), declared.get(field.name)
         if tunable is not None:
-            yield f"{section}.{field.name}", f"{value:g}", tunable.unit, tunable.meaning
+            yield f"{section}.{field.name}", f"{value:.10g}", tunable.unit, tunable.meaning
         else:
             shown = ", ".join(value) if isinstance(value, tuple) else str(value)
             yield f"{section}.{field.name}", shown, "", ""
