@@ -144,7 +144,8 @@ def _label(name: str, size: dict[str, Any]) -> str:
 
 
 def _words(shares: float | None) -> str:
-    return "not known" if shares is None else f"{theme.number(max(0.0, shares), digits=0)} shares"
+    # A part of a share is not bought: a cap of 602.6 allows 602.
+    return "not known" if shares is None else f"{math.floor(max(0.0, shares)):,} shares"
 
 
 def _write(figure: go.Figure, place: int, end: float, *, words: str, is_known: bool) -> None:
