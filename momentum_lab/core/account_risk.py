@@ -221,10 +221,15 @@ def refuse_state(state: RiskState, cause: str) -> Decision | None:
     return passed(Reason.RISK_BRAKE, f"the brake is {state.value}: {cause}")
 
 
+def room_of_day_usd(snapshot: RiskSnapshot, parameters: RiskParameters) -> float:
+    """Return what may still be lost today, US dollars."""
+    return snapshot.start_equity_usd * parameters.daily_loss_ratio + snapshot.day_pnl_usd
+
+
 def refuse_loss(snapshot: RiskSnapshot, parameters: RiskParameters) -> Decision | None:
     """Return the decision not to enter after the day's loss, or after refusals in a row."""
-    limit_usd = snapshot.start_equity_usd * parameters.daily_loss_ratio
-    if limit_usd + snapshot.day_pnl_usd <= EPSILON:
+    if room_of_day_usd(snapshot, parameters) <= EPSILON:
+        limit_usd = snapshot.start_equity_usd * parameters.daily_loss_ratio
         return passed(
             Reason.DAILY_LOSS_LIMIT,
             f"{-snapshot.day_pnl_usd:,.2f} USD lost today, {limit_usd:,.2f} may be",

@@ -56,14 +56,12 @@ class Held:
         followed: what its bars have come to, None before the first look at them.
         opposite: the exit that an opposite signal has asked for.
         net_usd: its profit after costs at the last look, None before the first with a price.
-        worst_usd: the lowest of these.
     """
 
     gate: ExitGate = field(default_factory=ExitGate)
     followed: Followed | None = None
     opposite: ExitSignal | None = None
     net_usd: float | None = None
-    worst_usd: float = math.inf
 
     @property
     def pending(self) -> ExitSignal | None:

@@ -18,6 +18,7 @@ from momentum_lab.core.account_risk import (
     refuse_loss,
     refuse_state,
     request_of,
+    room_of_day_usd,
 )
 from momentum_lab.core.market import Instrument, Quote, Side
 from momentum_lab.core.position import Levels, exit_levels
@@ -145,17 +146,22 @@ class EntryPlanner:
         """Ask what is usual for a symbol over days, for the size of an entry that may come."""
         await self._daily.learn(symbol)
 
-    def look_at_losses(self) -> None:
-        """Brake when the day's loss has reached its limit, also while nobody wants to enter."""
+    def look_at_losses(self) -> float:
+        """Brake when the day's loss has reached its limit, also while nobody wants to enter.
+
+        Return what may be lost until then, US dollars; 0 where nobody knows.
+        """
         if not (self._desk.state.may_enter and self._connector.is_operational()):
             # While the lines come back nothing says what an open position is worth.
-            return
+            return 0.0
         snapshot = self._desk.snapshot("", self._clock.now_ns())
         if isinstance(snapshot, Decision):
-            return
+            return 0.0
         refusal = refuse_loss(snapshot, self._parameters.risk)
         if refusal is not None:
             self._desk.brake(_BRAKES[refusal.reason], refusal.text)
+            return 0.0
+        return room_of_day_usd(snapshot, self._parameters.risk)
 
     def read_ahead(self) -> None:
         """Ask the record in a quiet moment what an entry will ask, so that it is known then."""

@@ -293,9 +293,12 @@ class ExecutionService:
             # A person has looked at what stopped the entries.
             self.accepts_entries = True
 
-    def look_at_losses(self) -> None:
-        """Brake when the day's loss has reached its limit, also while nobody wants to enter."""
-        self._planner.look_at_losses()
+    def look_at_losses(self) -> float:
+        """Brake when the day's loss has reached its limit, also while nobody wants to enter.
+
+        Return what may be lost until then, US dollars; 0 where nobody knows.
+        """
+        return self._planner.look_at_losses()
 
     # --- exits -----------------------------------------------------------------------------
 

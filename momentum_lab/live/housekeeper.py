@@ -81,7 +81,7 @@ class Housekeeper:
             await self._clock.sleep_until(now_ns + _LOOK_EVERY_NS)
             now_ns = self._clock.now_ns()
 
-    def _do(self, work: Callable[..., None], *values: int) -> None:
+    def _do(self, work: Callable[..., object], *values: int) -> None:
         try:
             work(*values)
         except RecordError as error:

@@ -9,6 +9,7 @@ while the connection is not OPERATIONAL nothing is sent.
 from __future__ import annotations
 
 import logging
+import math
 
 import anyio
 import anyio.abc
@@ -67,6 +68,8 @@ class PositionManager:
         )
         self._managed: set[int] = set()
         self._held: dict[int, Held] = {}
+        # What is open may be worth so little before the day's loss has to be looked at.
+        self._looks_at_usd = math.inf
         self._flatten = anyio.Event()
         self._flat_reason = ExitReason.SESSION_END
         execution.on_signal = self.hear_signal
@@ -137,6 +140,7 @@ class PositionManager:
         finally:
             self._managed.discard(trade_id)
             self._held.pop(trade_id, None)
+            self._looks_at_usd = math.inf
 
     async def _follow(self, trade_id: int, held: Held) -> None:
         while True:
@@ -217,14 +221,18 @@ class PositionManager:
     def _value(
         self, held: Held, total: PositionSummary | None, side: Side, quote: Quote | None
     ) -> None:
-        """Note what a position is worth; a new low is held against the limit of the day's loss."""
+        """Note what a position is worth, and hold it against the limit of the day's loss."""
         mark_usd = quote.mark_usd(side) if quote is not None else None
         if total is None or mark_usd is None:
             return
         held.net_usd = total.net_if_closed_usd(mark_usd)
-        if held.net_usd < held.worst_usd:
-            held.worst_usd = held.net_usd
-            self._execution.look_at_losses()
+        self._look_at_losses()
+
+    def _look_at_losses(self) -> None:
+        """Hold what is open against what the day may still lose, once it may have lost that."""
+        open_usd = sum(one.net_usd or 0.0 for one in self._held.values())
+        if open_usd <= self._looks_at_usd:
+            self._looks_at_usd = open_usd - self._execution.look_at_losses()
 
     def _flipped(self, trade: Row, shares: float, before: ExitSignal | None) -> ExitSignal | None:
         """Two exits that both filled leave a position of the other sign: it is closed at once.

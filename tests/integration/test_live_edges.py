@@ -5,6 +5,7 @@ The gateway side is bent (held orders, lost answers, a broken line), never our o
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
@@ -313,6 +314,7 @@ async def test_a_position_is_valued_at_each_quote_and_its_loss_brakes_at_once(
         assert execution.risk_state == "ACTIVE"
         # Tighter than a person may set it: what the entry has cost is too much.
         object.__setattr__(found.session.parameters.risk, "daily_loss_ratio", 1e-5)
+        found.session._manager._looks_at_usd = math.inf
         await until(lambda: execution.risk_state == "REDUCING")
 
         await until(lambda: not found.store.lacks_commissions(run_id=RUN))
