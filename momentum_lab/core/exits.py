@@ -40,8 +40,9 @@ class OpenPosition:
 
     def timed_from_ns(self, quote: Quote | None) -> int:
         """Return from when the time stop counts: the entry, or the end of a halt after it."""
-        resumed_ns = quote.resumed_ns if quote is not None else None
-        return max(self.entry_ns, resumed_ns or 0)
+        if quote is None or quote.resumed_ns is None:
+            return self.entry_ns
+        return max(self.entry_ns, quote.resumed_ns)
 
     def time_stop_ns(self, quote: Quote | None, parameters: ExitParameters) -> int:
         """Return the instant of the time stop."""

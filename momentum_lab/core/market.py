@@ -237,21 +237,26 @@ class Quote:
         if not 0 < self.bid < self.ask:
             text = f"bid {self.bid:g} and ask {self.ask:g} are crossed, locked or not positive"
             return Flaw(text, self.bid, self.ask, "USD")
-        for size in (self.bid_size, self.ask_size):
-            if size is not None and not size > 0:
-                return Flaw("nothing is shown on one side", size, 0.0, "shares")
+        # Not a number is not above zero either.
+        if self.bid_size is not None and not self.bid_size > 0:
+            return Flaw("nothing is shown on one side", self.bid_size, 0.0, "shares")
+        if self.ask_size is not None and not self.ask_size > 0:
+            return Flaw("nothing is shown on one side", self.ask_size, 0.0, "shares")
         return None
 
     def _too_old(self, now_ns: int, max_age_s: float, side_max_age_s: float) -> Flaw | None:
-        for what, since_ns, limit_s in (
-            ("the quote", self.at_ns, max_age_s),
-            ("one side of the quote", self._older_side_ns, side_max_age_s),
-        ):
-            age_s = (now_ns - since_ns) / NS_PER_S
-            if age_s > limit_s:
-                text = f"{what} is {rounded_up(age_s)} s old, {limit_s:g} s are allowed"
-                return Flaw(text, age_s, limit_s, "s")
-        return None
+        # Asked at each quote of what is open, where the sides are not asked for.
+        age_s = (now_ns - self.at_ns) / NS_PER_S
+        if age_s > max_age_s:
+            return _aged("the quote", age_s, max_age_s)
+        if side_max_age_s == math.inf:
+            return None
+        age_s = (now_ns - self._older_side_ns) / NS_PER_S
+        return (
+            _aged("one side of the quote", age_s, side_max_age_s)
+            if age_s > side_max_age_s
+            else None
+        )
 
     @property
     def _older_side_ns(self) -> int:
@@ -276,6 +281,11 @@ class Quote:
         """Return what closing a position of one side would get, else the last trade, else None."""
         near = self.bid if side is Side.BUY else self.ask
         return near or self.last or None
+
+
+def _aged(what: str, age_s: float, limit_s: float) -> Flaw:
+    text = f"{what} is {rounded_up(age_s)} s old, {limit_s:g} s are allowed"
+    return Flaw(text, age_s, limit_s, "s")
 
 
 def rounded_up(value: float) -> str:

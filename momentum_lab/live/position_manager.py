@@ -230,7 +230,9 @@ class PositionManager:
 
     def _look_at_losses(self) -> None:
         """Hold what is open against what the day may still lose, once it may have lost that."""
-        open_usd = sum(one.net_usd or 0.0 for one in self._held.values())
+        open_usd = 0.0
+        for one in self._held.values():
+            open_usd += one.net_usd or 0.0
         if open_usd <= self._looks_at_usd:
             self._looks_at_usd = open_usd - self._execution.look_at_losses()
 
