@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +32,10 @@ from momentum_lab.records.run_record import check_record
 from momentum_lab.records.trade_store import TradeStore
 from tests.day_judge import Judge, look_on, simulated
 from tests.factories import headline
+from tests.gateway_factories import ticket
 
 NOON_NS = 1_381_334_400 * NS_PER_S
+HALF_DAY_NS = 12 * 3600 * NS_PER_S
 FILL_TIMEOUT_S = 10.0
 # Two looks at the broker's lists, and the time between them.
 ABSENT_WITHIN_S = 30.0
@@ -255,3 +257,19 @@ def trade_one_day(
     told = [*found.judge.violations, *found.judge.witness.violations]
     assert not told, "\n".join(told)
     return found
+
+
+def by_hand(found: OrderDesk, side: Side, shares: int, *, order_id: int = 1) -> None:
+    """Another client trades without a reference."""
+    trade_by_hand(found.gateway, side, shares, order_id=order_id)
+
+
+def trade_by_hand(gateway: Gateway, side: Side, shares: int, *, order_id: int = 1) -> None:
+    order = replace(ticket(side, shares, order_id=order_id), client_id=55, order_ref="")
+    gateway.hub.publish(gateway.hub.exchange.place(order))
+
+
+def own_violations(found: OrderDesk) -> list[str]:
+    """What was broken, but for what somebody else has placed."""
+    theirs = ("foreign order", "execution not recorded", "cash differs")
+    return [words for words in found.judge.violations if not words.startswith(theirs)]

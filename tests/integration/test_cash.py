@@ -16,8 +16,7 @@ from momentum_lab.live import housekeeper
 from momentum_lab.live.cash_watch import CashWatch
 from momentum_lab.records.ledger import Row
 from tests.connection_kit import make_tape
-from tests.integration.test_protection_faults import HALF_DAY_NS, by_hand
-from tests.order_desk import NOON_NS, OrderDesk, live_one_day, trade_one_day
+from tests.order_desk import HALF_DAY_NS, NOON_NS, OrderDesk, by_hand, live_one_day, trade_one_day
 
 pytestmark = pytest.mark.timeout(120)
 # An account whose values do not change is silent until it is asked, after ten minutes.

@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
-from ib_insync import IB, MarketOrder
+from ib_insync import MarketOrder
 
 from momentum_lab.core.market import NS_PER_S
 from momentum_lab.errors import ParameterError
@@ -20,6 +18,7 @@ from momentum_lab.gateway.control import ask
 from momentum_lab.gateway.faults.scenario import Entry, Scenario, load_scenario
 from momentum_lab.gateway.server import Gateway
 from tests.conftest import StartGateway
+from tests.fault_desk import TAPE, desk
 from tests.gateway_client import (
     RawClient,
     connected,
@@ -28,25 +27,9 @@ from tests.gateway_client import (
     spy,
     standing_gateway,
 )
-from tests.gateway_factories import NOON, news, second_tape, seconds
+from tests.gateway_factories import NOON
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(60)]
-
-PRICES = [100.0 + n % 5 / 100 for n in range(300)]
-HEADLINES = (
-    news(at_ns=NOON + 5 * NS_PER_S, number=1),
-    news(at_ns=NOON + 8 * NS_PER_S, number=2),
-)
-TAPE = second_tape(seconds(PRICES, volume=4_000), headlines=HEADLINES)
-
-
-@asynccontextmanager
-async def desk(folder: Path, **settings: Any) -> AsyncIterator[tuple[Gateway, IB]]:
-    """A gateway and a client with one line; two seconds have been played."""
-    async with standing_gateway(TAPE, folder, **settings) as gateway, connected(gateway.port) as ib:
-        ib.reqMktData(spy(), "233,292")
-        await play(gateway, 2, ib)
-        yield gateway, ib
 
 
 # --------------------------------------------------------------- scenarios

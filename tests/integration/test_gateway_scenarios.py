@@ -16,6 +16,7 @@ from momentum_lab.core.market import NS_PER_S
 from momentum_lab.errors import ParameterError
 from momentum_lab.gateway.faults.catalog import CATALOG
 from momentum_lab.gateway.server import Gateway
+from tests.fault_desk import HEADLINES, TAPE, desk
 from tests.gateway_client import (
     LIMIT_S,
     connected,
@@ -27,26 +28,10 @@ from tests.gateway_client import (
     spy,
     standing_gateway,
 )
-from tests.gateway_factories import NOON, news, second_tape, seconds
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(60)]
 
-PRICES = [100.0 + n % 5 / 100 for n in range(300)]
-HEADLINES = (
-    news(at_ns=NOON + 5 * NS_PER_S, number=1),
-    news(at_ns=NOON + 8 * NS_PER_S, number=2),
-)
-TAPE = second_tape(seconds(PRICES, volume=4_000), headlines=HEADLINES)
 SHOWN: set[str] = set()
-
-
-@asynccontextmanager
-async def desk(folder: Path, **settings: Any) -> AsyncIterator[tuple[Gateway, IB]]:
-    """A gateway and a client with one line; two seconds have been played."""
-    async with standing_gateway(TAPE, folder, **settings) as gateway, connected(gateway.port) as ib:
-        ib.reqMktData(spy(), "233,292")
-        await play(gateway, 2, ib)
-        yield gateway, ib
 
 
 def begin(gateway: Gateway, name: str, **parameters: Any) -> None:

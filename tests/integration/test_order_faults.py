@@ -14,7 +14,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from momentum_lab.core.market import NS_PER_S, Side
+from momentum_lab.core.market import Side
 from momentum_lab.core.order import OrderState
 from momentum_lab.core.signal import Outcome, Reason
 from momentum_lab.gateway.checks import Rules
@@ -26,6 +26,7 @@ from tests.connection_kit import make_tape
 from tests.order_desk import (
     ABSENT_WITHIN_S,
     FILL_TIMEOUT_S,
+    HALF_DAY_NS,
     LARGE,
     NOON_NS,
     OrderDesk,
@@ -34,7 +35,6 @@ from tests.order_desk import (
 
 pytestmark = pytest.mark.timeout(60)
 _S = OrderState
-HALF_DAY_NS = 12 * 3600 * NS_PER_S
 
 
 @pytest.fixture(scope="module")

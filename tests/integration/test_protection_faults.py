@@ -17,7 +17,7 @@ from typing import Any
 import anyio
 import pytest
 
-from momentum_lab.core.market import NS_PER_S, Side
+from momentum_lab.core.market import Side
 from momentum_lab.core.order import OrderIntent, OrderState
 from momentum_lab.core.position import ExitParameters, ExitReason
 from momentum_lab.core.signal import Reason
@@ -40,15 +40,18 @@ from tests.gateway_factories import ticket
 from tests.order_desk import (
     ABSENT_WITHIN_S,
     FILL_TIMEOUT_S,
+    HALF_DAY_NS,
     NOON_NS,
     OrderDesk,
+    by_hand,
     live_one_day,
+    own_violations,
+    trade_by_hand,
     trade_one_day,
 )
 
 pytestmark = pytest.mark.timeout(60)
 _S = OrderState
-HALF_DAY_NS = 12 * 3600 * NS_PER_S
 # Of a trade whose exit needed its protection out of the way, until the stop is back.
 BACK_WITHIN_S = 20.0
 AUDIT_S = 330.0
@@ -677,22 +680,6 @@ def test_protection_stays_while_the_fill_of_a_cancelled_entry_is_not_told(
 
 
 # --- made pointless by somebody else ----------------------------------------------------------
-
-
-def by_hand(found: OrderDesk, side: Side, shares: int, *, order_id: int = 1) -> None:
-    """Another client trades without a reference."""
-    trade_by_hand(found.gateway, side, shares, order_id=order_id)
-
-
-def trade_by_hand(gateway: Gateway, side: Side, shares: int, *, order_id: int = 1) -> None:
-    order = replace(ticket(side, shares, order_id=order_id), client_id=55, order_ref="")
-    gateway.hub.publish(gateway.hub.exchange.place(order))
-
-
-def own_violations(found: OrderDesk) -> list[str]:
-    """What was broken, but for what somebody else has placed."""
-    theirs = ("foreign order", "execution not recorded", "cash differs")
-    return [words for words in found.judge.violations if not words.startswith(theirs)]
 
 
 def test_a_position_that_somebody_else_closes_takes_its_orders_along(

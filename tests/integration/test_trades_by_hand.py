@@ -19,8 +19,7 @@ from momentum_lab.live.auditor import Auditor
 from momentum_lab.live.control_watch import Obeyed
 from momentum_lab.records.control import Command, CommandKind
 from tests.connection_kit import make_tape
-from tests.integration.test_protection_faults import HALF_DAY_NS, by_hand, own_violations
-from tests.order_desk import NOON_NS, OrderDesk, live_one_day
+from tests.order_desk import HALF_DAY_NS, NOON_NS, OrderDesk, by_hand, live_one_day, own_violations
 
 pytestmark = pytest.mark.timeout(60)
 # The message of the position is on its way for a moment.
