@@ -334,7 +334,7 @@ class Supervisor:
             self._on_incident("not reconciled", str(error))
             self._lose(f"synchronisation: {error}")
         else:
-            if not (self._is_broker_away() or self._resync.is_set()):
+            if not self._must_begin_anew():
                 self._step(ConnectionEvent.SYNCHRONIZED, str(checklist))
         finally:
             liveness.is_synchronising = False
@@ -342,7 +342,7 @@ class Supervisor:
 
     def _hear_failed(self, error: BrokerError | ParameterError) -> None:
         """Begin anew after a synchronisation that failed, now, or on another connection."""
-        if self._is_broker_away() or self._resync.is_set():
+        if self._must_begin_anew():
             # A gateway that has lost its broker may even say that there is no such stock.
             _log.info("synchronisation interrupted: %s", error)
         elif isinstance(error, ParameterError):
@@ -387,7 +387,7 @@ class Supervisor:
     def _set_reconciled(self) -> None:
         """Let exits leave from here on; the lines may take their time."""
         # Where the broker was away meanwhile the snapshot may be older than its absence.
-        is_current = not (self._is_broker_away() or self._resync.is_set())
+        is_current = not self._must_begin_anew()
         self._is_reconciled = is_current and self.state is ConnectionState.SYNCHRONIZING
         self._tell_changed()
 
@@ -505,6 +505,10 @@ class Supervisor:
         self.ears.close()
         for follower in self._followers:
             follower.close()
+
+    def _must_begin_anew(self) -> bool:
+        """Whether what has been asked for so far is void: the broker is away, or was meanwhile."""
+        return self._is_broker_away() or self._resync.is_set()
 
     def _is_broker_away(self) -> bool:
         return self._is_upstream_lost
