@@ -188,15 +188,17 @@ class PositionManager:
                         return
                     total = ledger.total_of(self._store.rows, trade)
                     flipped, position = self._flipped(trade, total.shares, flipped), None
-                today = self._clock.now_ns() // _DAY_NS
+                now_ns, quote = self._clock.now_ns(), stream.quote
+                today = now_ns // _DAY_NS
                 if position is None or today != day or followed is not held.followed:
                     day, followed = today, held.followed
                     position = self._position(trade, held)
-                self._value(held, total, position.side, stream.quote)
-                due = flipped or self._due(trade_id, position, stream.quote, held)
+                self._value(held, total, position.side, quote)
+                due = flipped or self._due(trade_id, position, quote, held, now_ns=now_ns)
                 if due is None:
-                    await stream.wait(until_ns=self._next_ns(position, stream.quote, held))
-                elif not await self._execution.close(trade_id, due.reason, stream.quote):
+                    until_ns = self._next_ns(position, quote, held, now_ns=now_ns)
+                    await stream.wait(until_ns=until_ns)
+                elif not await self._execution.close(trade_id, due.reason, quote):
                     await self._pause()
 
     async def _watch_blind(self, trade_id: int, symbol: str, held: Held) -> None:
@@ -207,7 +209,8 @@ class PositionManager:
                 return
             is_due = False
             if self._clock.is_anchored:
-                due = self._due(trade_id, self._position(trade, held), None, held)
+                position, now_ns = self._position(trade, held), self._clock.now_ns()
+                due = self._due(trade_id, position, None, held, now_ns=now_ns)
                 is_due = due is not None and await self._execution.close(trade_id, due.reason, None)
             if not is_due:
                 await self._pause()
@@ -252,10 +255,16 @@ class PositionManager:
         return ExitSignal(ExitReason.FLIPPED, shares, 0, "shares")
 
     def _due(
-        self, trade_id: int, position: OpenPosition, quote: Quote | None, held: Held
+        self,
+        trade_id: int,
+        position: OpenPosition,
+        quote: Quote | None,
+        held: Held,
+        *,
+        now_ns: int,
     ) -> ExitSignal | None:
         """Return the exit to ask for now; what the gate holds back is not."""
-        now_ns, exits = self._clock.now_ns(), self._parameters.exits
+        exits = self._parameters.exits
         if self._flatten.is_set():
             return ExitSignal(self._flat_reason, now_ns / NS_PER_S, now_ns / NS_PER_S, "s")
         max_quote_age_s = self._parameters.guards.quote_max_age_s
@@ -275,9 +284,11 @@ class PositionManager:
         admitted = held.gate.admits(due, now_ns=now_ns, is_protected=is_protected, parameters=exits)
         return due if admitted else None
 
-    def _next_ns(self, position: OpenPosition, quote: Quote | None, held: Held) -> int:
+    def _next_ns(
+        self, position: OpenPosition, quote: Quote | None, held: Held, *, now_ns: int
+    ) -> int:
         """Return the next instant at which time alone makes an exit due, or lets it out."""
-        now_ns, exits = self._clock.now_ns(), self._parameters.exits
+        exits = self._parameters.exits
         max_quote_age_s = self._parameters.guards.quote_max_age_s
         instants = (
             position.time_stop_ns(quote, exits),
