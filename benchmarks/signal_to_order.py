@@ -185,6 +185,8 @@ async def _place_bracket(ib: IB, watch: Stopwatch) -> float:
 
 
 async def _enter(session: LiveSession, watch: Stopwatch, symbol: str, article: str) -> float:
+    # A position that opens and closes while the books are compared is looked at a second time.
+    await _until(session._connector.is_operational)
     now_ns = session._clock.now_ns()
     item = Headline("BRFG", article, now_ns, now_ns, f"Company {article}", (symbol,), "")
     key = session._book.add_headline(item)
