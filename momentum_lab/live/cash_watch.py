@@ -8,12 +8,11 @@ them, only a person can say, so it is recorded and told, and nothing is done abo
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from momentum_lab.calendars import day_start_ns
-from momentum_lab.clock import Clock, transport_s
+from momentum_lab.clock import Clock
 from momentum_lab.core.market import NS_PER_S
 from momentum_lab.live.decisions import OnIncident
 from momentum_lab.live.ibkr.connector import IBKRConnector
@@ -73,8 +72,6 @@ class CashWatch:
         self._on_incident = on_incident
         self._settled: Settled | None = None
         self._doubted_ns: int | None = None
-        # Transport time of the account's word that has been compared.
-        self._looked_at_s = -math.inf
         self._has_told = False
 
     def look(self, now_ns: int) -> Settled | None:
@@ -86,15 +83,6 @@ class CashWatch:
         cash_usd = self._connector.account().cash_usd
         if cash_usd is None or not self._connector.is_operational():
             return None
-        heard_s = self._connector.account_heard_s
-        if heard_s == self._looked_at_s:
-            # The executions of a day are many, and nothing has been told to hold them against.
-            return None
-        found = self._compare(cash_usd, now_ns)
-        self._looked_at_s = heard_s
-        return found
-
-    def _compare(self, cash_usd: float, now_ns: int) -> Settled | None:
         before = self._settled or self._left(now_ns)
         since_ns = before.since_ns if before is not None else day_start_ns(now_ns)
         flow = self._flow(since_ns)
@@ -114,8 +102,8 @@ class CashWatch:
 
     def _is_told(self, at_ns: int, now_ns: int) -> bool:
         """Whether the account has told its values long enough after an instant."""
-        silent_s = transport_s() - self._connector.account_heard_s
-        return (now_ns - at_ns) / NS_PER_S - silent_s >= _TOLD_AFTER_S
+        told_after_s = (now_ns - at_ns) / NS_PER_S - self._connector.account_silent_s
+        return told_after_s >= _TOLD_AFTER_S
 
     def _left(self, now_ns: int) -> Settled | None:
         """Return what an earlier run of this store has left, for what came since."""

@@ -151,15 +151,14 @@ class IBKRConnector:
 
         All are None once the account has been silent for twice as long as it may be.
         """
-        silent_s = transport_s() - self.account_heard_s
-        if silent_s > 2 * self._parameters.liveness.account_quiet_s:
+        if self.account_silent_s > 2 * self._parameters.liveness.account_quiet_s:
             return Account(None, None)
         return self._ears.account_values()
 
     @property
-    def account_heard_s(self) -> float:
-        """Transport time of the account's last word, -inf before the first."""
-        return self._ears.account_heard_s
+    def account_silent_s(self) -> float:
+        """Seconds of transport time since the account's last word, inf before the first."""
+        return transport_s() - self._ears.account_heard_s
 
     def instrument(self, ticker: str) -> Instrument | None:
         """Return the instrument of a symbol that has been looked up, else None."""
