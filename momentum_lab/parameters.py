@@ -29,7 +29,7 @@ from momentum_lab.core.position import ExitParameters
 from momentum_lab.core.risk import GuardParameters
 from momentum_lab.core.shock import ShockParameters, check_choice
 from momentum_lab.core.sizing_parameters import SizingParameters
-from momentum_lab.core.tunable import check_tunables, tunable
+from momentum_lab.core.tunable import check_tunables, described, tunable
 from momentum_lab.core.windows import WindowParameters
 from momentum_lab.errors import ParameterError
 
@@ -47,7 +47,9 @@ UNREAL_ACCOUNTS = ("DU", "DF")
 class ConnectionParameters:
     """Where the broker's gateway listens, and how long it may take to answer."""
 
-    host: str = "127.0.0.1"
+    host: str = described(
+        "127.0.0.1", meaning="name or address of the machine on which TWS or Gateway listens"
+    )
     port: int = tunable(
         4002,
         unit="TCP port",
@@ -96,7 +98,9 @@ class ConnectionParameters:
 class NewsParameters:
     """Which headlines are heard, and which may trade."""
 
-    providers: tuple[str, ...] = ("BRFG", "DJNL")
+    providers: tuple[str, ...] = described(
+        ("BRFG", "DJNL"), meaning="codes of the providers whose headlines are heard"
+    )
     max_age_s: float = tunable(
         60.0, unit="s", low=1, high=3600, step=5, meaning="oldest headline that may trade"
     )
@@ -186,7 +190,9 @@ class ExecutionParameters:
         meaning="wait before a refused exit is tried again",
     )
 
-    entry_order: EntryOrder = "market"
+    entry_order: EntryOrder = described(
+        "market", meaning="market or marketable_limit: the order that enters"
+    )
 
     def __post_init__(self) -> None:
         """Refuse values outside their declared range or set."""
@@ -227,17 +233,18 @@ class ReplayParameters:
 class RecordParameters:
     """Where the record is kept."""
 
-    database: str = "data/trades.db"
-    runs: str = "data/runs"
+    database: str = described(
+        "data/trades.db", meaning="file of the trade store, one for each account and strategy"
+    )
+    runs: str = described("data/runs", meaning="folder in which each run gets a folder of its own")
 
 
 @dataclass(frozen=True, slots=True)
 class RealMoneyParameters:
     """What a person writes by hand before an order may cost money; only mode live reads it."""
 
-    accepted_for: str = field(
-        default="",
-        metadata={"meaning": "the id of the live account, a second time: its orders are real"},
+    accepted_for: str = described(
+        "", meaning="the id of the live account, a second time: its orders are real"
     )
 
 

@@ -13,7 +13,7 @@ from typing import Literal
 
 from momentum_lab.core.market import EPSILON, Instrument, Side
 from momentum_lab.core.shock import check_choice
-from momentum_lab.core.tunable import check_tunables, tunable
+from momentum_lab.core.tunable import check_tunables, described, tunable
 from momentum_lab.errors import DataError
 
 StopKind = Literal["atr", "ratio"]
@@ -81,7 +81,12 @@ class ExitParameters:
         meaning="target distance where stop_kind is ratio",
     )
     time_stop_s: float = tunable(
-        900.0, unit="s", low=1, high=23400, step=30, meaning="longest time in a position"
+        900.0,
+        unit="s",
+        low=1,
+        high=23400,
+        step=30,
+        meaning="longest time in a position, or after the end of a halt in it",
     )
     break_even_r: float = tunable(
         0.0,
@@ -123,8 +128,12 @@ class ExitParameters:
         step=0.5,
         meaning="how long a due stop or target is left to the broker's own order",
     )
-    stop_kind: StopKind = "atr"
-    on_opposite_signal: OnOpposite = "exit"
+    stop_kind: StopKind = described(
+        "atr", meaning="atr or ratio: what stop and target are measured in"
+    )
+    on_opposite_signal: OnOpposite = described(
+        "exit", meaning="exit or hold: what a signal of the other direction does to a position"
+    )
 
     def __post_init__(self) -> None:
         """Refuse values outside their declared range or set."""

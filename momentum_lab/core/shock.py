@@ -31,7 +31,7 @@ from momentum_lab.core.candle import (
 from momentum_lab.core.indicators import AtrKind, atr, sma
 from momentum_lab.core.market import EPSILON, NS_PER_S, Bar, Side
 from momentum_lab.core.signal import Decision, Reason, TradeSignal, passed
-from momentum_lab.core.tunable import check_tunables, tunable
+from momentum_lab.core.tunable import check_tunables, described, tunable
 from momentum_lab.errors import ParameterError
 
 _NIGHT_NS = 6 * 3600 * NS_PER_S
@@ -66,8 +66,8 @@ class ShockParameters:
         step=0.01,
         meaning="how far live volume may differ from the historical bar of the same minute",
     )
-    atr_kind: AtrKind = "sma"
-    direction: Direction = "both"
+    atr_kind: AtrKind = described("sma", meaning="sma or wilder: how the true ranges are averaged")
+    direction: Direction = described("both", meaning="long, short or both: which shocks are traded")
 
     def __post_init__(self) -> None:
         """Refuse values outside their declared range or set."""

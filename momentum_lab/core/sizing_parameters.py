@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from momentum_lab.core.shock import check_choice
-from momentum_lab.core.tunable import check_tunables, tunable
+from momentum_lab.core.tunable import check_tunables, described, tunable
 
 # What Kelly's fraction is measured from: nothing, wins and losses, or every trade's result.
 KellyKind = Literal["none", "wins", "multiples"]
@@ -129,7 +129,10 @@ class SizingParameters:
     short_risk_multiple: float = tunable(
         1.0, unit="x", low=0.05, high=1, step=0.05, meaning="budget of a short against a long's"
     )
-    kelly: KellyKind = "none"
+    kelly: KellyKind = described(
+        "none",
+        meaning="none, multiples (each trade's) or wins (and losses): base of Kelly's fraction",
+    )
 
     def __post_init__(self) -> None:
         """Refuse values outside their declared range or set."""

@@ -46,6 +46,16 @@ def tunable(
     return field(default=default, metadata={_KEY: declared})
 
 
+def described(default: Any, *, meaning: str) -> Any:
+    """Return a dataclass field of words, not of a number, that carries its meaning.
+
+    Args:
+        default: value used when a parameter file does not name the key.
+        meaning: one line for people; of a choice: what may be chosen.
+    """
+    return field(default=default, metadata={"meaning": meaning})
+
+
 def tunables_of(cls: type[Any]) -> dict[str, Tunable]:
     """Return the tunables declared by a parameter dataclass, in order of declaration."""
     found = {f.name: _declared(f) for f in fields(cls)}

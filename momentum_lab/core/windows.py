@@ -20,7 +20,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta, timezone
 from functools import lru_cache
 from operator import attrgetter
@@ -30,7 +30,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from momentum_lab.core.market import NS_PER_S
 from momentum_lab.core.shock import check_choice
 from momentum_lab.core.signal import Decision, Reason, passed
-from momentum_lab.core.tunable import check_tunables, tunable
+from momentum_lab.core.tunable import check_tunables, described, tunable
 from momentum_lab.errors import ParameterError
 
 Region = Literal["north-america", "europe", "asia-pacific"]
@@ -60,17 +60,13 @@ _TOKEN_ENDS = "01:00"  # noqa: S105 - an hour, not a secret
 class WindowParameters:
     """When the broker may be away by plan, so that nothing is entered."""
 
-    region: Region = field(
-        default="north-america",
-        metadata={"meaning": f"data centre of the account: {', '.join(RESETS)}"},
+    region: Region = described(
+        "north-america", meaning=f"data centre of the account: {', '.join(RESETS)}"
     )
-    gateway_restart: str = field(
-        default="23:45",
-        metadata={"meaning": "HH:MM, daily restart as set in TWS or Gateway; empty: none"},
+    gateway_restart: str = described(
+        "23:45", meaning="HH:MM, daily restart as set in TWS or Gateway; empty: none"
     )
-    gateway_restart_zone: str = field(
-        default=_NEW_YORK, metadata={"meaning": "zone of that time, an IANA name"}
-    )
+    gateway_restart_zone: str = described(_NEW_YORK, meaning="zone of that time, an IANA name")
     restart_before_s: float = tunable(
         60.0, unit="s", low=0, high=3600, step=10, meaning="no entry this before the restart"
     )
@@ -85,17 +81,14 @@ class WindowParameters:
         step=30,
         meaning="no entry this before a nightly reset or the weekend",
     )
-    weekend: bool = field(
-        default=True,
-        metadata={"meaning": "the broker's maintenance, Friday 23:00 to Saturday 03:00 New York"},
+    weekend: bool = described(
+        True, meaning="the broker's maintenance, Friday 23:00 to Saturday 03:00 New York"
     )
-    sunday_login: bool = field(
-        default=True,
-        metadata={"meaning": "from Sunday 01:00 New York on somebody has to log in again"},
+    sunday_login: bool = described(
+        True, meaning="from Sunday 01:00 New York on somebody has to log in again"
     )
-    sunday_login_until: str = field(
-        default="18:00",
-        metadata={"meaning": "HH:MM New York, when that has been done at the latest"},
+    sunday_login_until: str = described(
+        "18:00", meaning="HH:MM New York, when that has been done at the latest"
     )
 
     def __post_init__(self) -> None:

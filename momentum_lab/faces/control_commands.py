@@ -1,4 +1,4 @@
-"""`momentum-lab stop`, `flatten`, `halt`, `resume`, `status`: a session told from outside.
+"""`momentum-lab stop`, `flatten`, `halt`, `reduce`, `resume`, `status`: told from outside.
 
 They write into the control database and wait for the session's answer. Nothing of the session's
 page is needed: its loop looks for them by itself.

@@ -95,7 +95,9 @@ def faults_page() -> str:
         "`--after` or `--rate`), or from Python",
         '(`gateway.inject("NAME", {"key": value}, for_s=60)`). All times are market time. A',
         "fault that lasts goes on until its time is over or `momentum-lab gateway end NAME` puts",
-        "it right.",
+        "it right. What is planned may wait (`delay_s`, `--delay`) after its time or event, come",
+        "again (`every_s`, `--every`), and wait for the third event (`count`, `--count`). A plan",
+        "has one of `at`, `after` and `rate_per_hour`; chance is drawn from the seed (`--seed`).",
         "",
         "The gateway's journal (`--journal FILE`) tells when each began and ended, beside every",
         "connection, request, status and fill: it is the truth that a client's view can be",
@@ -286,8 +288,8 @@ def _section_lines(name: str, value: object) -> Iterator[str]:
         default = getattr(value, field.name)
         found = declared.get(field.name)
         if found is None:
-            meaning = field.metadata.get("meaning", "")
-            yield f"| `{field.name}` | `{_plain(default)}` | | | {meaning}".rstrip() + " |"
+            plain = f"`{_plain(default)}`" if default != "" else "empty"
+            yield f"| `{field.name}` | {plain} | | | {field.metadata['meaning']} |"
         else:
             span = f"{found.low:.10g} to {found.high:.10g}"
             yield f"| `{field.name}` | {default:.10g} | {found.unit} | {span} | {found.meaning} |"

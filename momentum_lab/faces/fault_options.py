@@ -12,7 +12,7 @@ _OPTIONS = (
     click.option("--for", "for_s", type=float, help="Market seconds until it is put right again."),
     click.option("--at", help="When, e.g. 2013-10-09T14:00:31, in the tape's zone."),
     click.option("--after", help="After which event, e.g. fill or request:reqPositions."),
-    click.option("--count", type=int, help="After the how-manieth of these events."),
+    click.option("--count", type=int, help="After so many of these events."),
     click.option("--delay", "delay_s", type=float, help="Market seconds after that."),
     click.option("--every", "every_s", type=float, help="Again after so many market seconds."),
     click.option("--rate", "rate_per_hour", type=float, help="How often in an hour, by chance."),

@@ -28,3 +28,11 @@ def test_what_is_written_by_hand_around_the_table_stays(tmp_path: Path) -> None:
     main(tmp_path)
 
     assert page.read_text(encoding="utf-8") == text
+
+
+def test_every_key_of_a_parameter_file_has_a_meaning() -> None:
+    rows = [line for line in pages()["parameters.md"].splitlines() if line.startswith("| `")]
+
+    assert len(rows) > 100
+    assert [row for row in rows if not row.rstrip(" |").rpartition("|")[2].strip()] == []
+    assert [row for row in rows if row.endswith("| |")] == []
