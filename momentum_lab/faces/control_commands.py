@@ -1,4 +1,4 @@
-"""`momentum-lab stop`, `flatten`, `halt`, `reduce`, `resume`, `status`: told from outside.
+"""`momentum-lab stop`, `flatten`, `halt`, `reduce`, `resume`, `status`: a session is told or asked.
 
 They write into the control database and wait for the session's answer. Nothing of the session's
 page is needed: its loop looks for them by itself.
@@ -22,6 +22,7 @@ from momentum_lab.errors import ParameterError, RecordError
 from momentum_lab.faces.one_sentence import FAILED_EXIT, one_sentence
 from momentum_lab.parameters import RecordParameters, load_parameters
 from momentum_lab.records.control import (
+    Command,
     CommandKind,
     Control,
     SessionRow,
@@ -115,10 +116,9 @@ def status(database: Path | None, parameters_file: Path | None) -> None:
         control.close()
     for line in status_lines(found, session):
         click.echo(line)
-    if standing is not None and standing.kind is not CommandKind.RESUME:
-        click.echo(
-            f"entries      none until 'momentum-lab resume': {standing}, {_at(standing.wall_ns)}"
-        )
+    for told in standing:
+        if told.kind is not CommandKind.RESUME:
+            click.echo(f"entries      none {_until(told)}: {told}, {_at(told.wall_ns)}")
     if session is None or not answers(session):
         sys.exit(FAILED_EXIT)
 
@@ -201,8 +201,20 @@ def _say_unheard(
         click.echo(
             "  The next session of this store begins HALTED; 'momentum-lab resume' lifts that."
         )
+    elif kind is CommandKind.REDUCE:
+        click.echo(
+            "  The next session of this store begins REDUCING and enters nothing on its first day;"
+            " 'momentum-lab resume' lifts that."
+        )
     elif kind is CommandKind.RESUME:
         click.echo("  The next session of this store may enter.")
+
+
+def _until(told: Command) -> str:
+    """Say how long a command that nobody has lifted keeps entries away."""
+    if told.kind is CommandKind.REDUCE:
+        return "on the first day of the next session, or until 'momentum-lab resume'"
+    return "until 'momentum-lab resume'"
 
 
 def _opened(database: Path) -> Control:

@@ -174,10 +174,11 @@ def _examine_control(parameters: Parameters) -> Finding:
             f"run {session.run_id} uses this store now, pid {session.process.pid}",
             "A second session is refused: 'momentum-lab stop' ends the first.",
         )
-    if standing is not None and standing.kind is not CommandKind.RESUME:
+    braked = [str(told) for told in standing if told.kind is not CommandKind.RESUME]
+    if braked:
         return warning(
             "control",
-            f"a session would enter nothing: {standing}",
+            f"a session would enter nothing: {'; '.join(braked)}",
             "momentum-lab resume lets it enter again.",
         )
     return fine("control", "no session uses this store, none is halted by hand")

@@ -1,13 +1,13 @@
 """`CommandDesk`: carries out what a session is told from outside, and says how the session is.
 
-A halt by hand outlives its run: it stands in the trade store, and counts also where it was given
-while no session ran. Only a resume lifts it.
+A halt by hand outlives its run: it stands in the trade store, and only a resume lifts it. What was
+said of entries while no session ran counts for the next one, a `reduce` for that session's day.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import anyio
 
@@ -105,21 +105,24 @@ class CommandDesk:
         self._wants_flat.set()
         return Obeyed(f"HALTED: no entries; {n_open} positions are being closed", self._when_flat)
 
-    def stay_halted(self, told: Command | None) -> None:
-        """Begin halted where the last word of a person says so.
+    def begin_as_told(self, told: Sequence[Command]) -> None:
+        """Begin braked or not, as a person said last.
 
         Args:
-            told: the last command about entries, also one that no session heard.
+            told: the commands about entries, oldest first, also those that no session heard.
         """
-        row = self._store.risk_state_by_hand()
-        if told is not None and (row is None or _is_later(told, row)):
-            if told.kind is not CommandKind.RESUME:
-                self._brake("HALTED", f"{BY_HAND}{told}")
-            elif row is not None and row["state"] == "HALTED":
-                # Written down as well, so that it does not hang on the control database.
-                self._resume(told)
-        elif row is not None and row["state"] == "HALTED":
-            self._brake("HALTED", row["cause"])
+        by_hand, last = self._store.risk_state_by_hand(), self._store.last_risk_state()
+        if by_hand is not None and by_hand["state"] == "HALTED":
+            self._brake("HALTED", by_hand["cause"])
+        for command in told:
+            if command.kind is CommandKind.RESUME:
+                if last is not None and _lifts(command, last):
+                    # Written down as well, so that it does not hang on the control database.
+                    self._resume(command)
+            elif command.kind is CommandKind.REDUCE:
+                self._brake("REDUCING", f"{BY_HAND}{command}")
+            elif by_hand is None or _is_later(command, by_hand):
+                self._brake("HALTED", f"{BY_HAND}{command}")
 
     def life(self) -> SignOfLife:
         """Return how the session is; its locks hear of it too."""
@@ -174,9 +177,16 @@ class CommandDesk:
 
 
 def _is_later(told: Command, row: Row) -> bool:
-    """Whether a command is later than what is on record; a brake that nobody heard is.
+    """Whether a halt is later than what is on record; one that nobody heard is.
 
     Its clock may have been set back since.
     """
-    is_unheard = not told.answer and told.kind is not CommandKind.RESUME
-    return is_unheard or bool(told.wall_ns > row["wall_ns"])
+    return not told.answer or bool(told.wall_ns > row["wall_ns"])
+
+
+def _lifts(told: Command, row: Row) -> bool:
+    """Whether a resume that nobody heard is later than the brake on record.
+
+    One that a session heard is on record, or was refused.
+    """
+    return not told.answer and row["state"] != "ACTIVE" and bool(told.wall_ns > row["wall_ns"])

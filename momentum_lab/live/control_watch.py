@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,7 +17,7 @@ import anyio
 from momentum_lab.clock import is_time_virtual, uptime_s, wall_ns
 from momentum_lab.errors import RecordError
 from momentum_lab.live.decisions import OnIncident
-from momentum_lab.records.control import Command, Control, SignOfLife
+from momentum_lab.records.control import Command, CommandKind, Control, SignOfLife
 
 _log = logging.getLogger(__name__)
 
@@ -53,8 +53,8 @@ class ControlWatch:
         mode: its mode.
         obey: carries a command out.
         life: says how the session is.
-        begin: hears, once the file can be read, the last command that says whether there may be
-            entries, also one that no session heard; None before that, or without one.
+        begin: hears, once the file can be read, the commands that say whether there may be
+            entries, oldest first, also those that no session heard; none before that.
         on_incident: hears (kind, text, symbol).
     """
 
@@ -63,7 +63,7 @@ class ControlWatch:
     mode: str
     obey: Callable[[Command], Obeyed]
     life: Callable[[], SignOfLife]
-    begin: Callable[[Command | None], None]
+    begin: Callable[[Sequence[Command]], None]
     on_incident: OnIncident
     _control: Control | None = None
     _last_number: int | None = None
@@ -87,7 +87,7 @@ class ControlWatch:
             await anyio.sleep(rest_s)
 
     def start(self) -> None:
-        """Sign on, and begin with what the last command says of entries, None without one."""
+        """Sign on, and begin with what the commands so far say of entries."""
         self._began_ns = wall_ns()
         try:
             self._begin(self._opened())
@@ -96,13 +96,18 @@ class ControlWatch:
             # Opened later, it may hold what was said meanwhile.
             self._last_number, self._is_replaced = 0, True
             # What the record knows counts until the file can be read.
-            self.begin(None)
+            self.begin(())
 
     def _begin(self, control: Control) -> None:
         if not self._has_begun:
             standing = control.standing()
             self._has_begun = True
             self.begin(standing)
+            for command in standing:
+                if command.kind is CommandKind.REDUCE:
+                    # It is of one day: heard once, it holds for no later session.
+                    words = f"began {self.life().risk_state}"
+                    self._answers[command.command_id] = words, True
 
     def look(self) -> None:
         """Obey what is new, and give the sign of life."""

@@ -35,6 +35,12 @@ _BY_HAND = {
     RiskState.REDUCING: RiskEvent.REDUCE_BY_HAND,
     RiskState.HALTED: RiskEvent.HALT_BY_HAND,
 }
+# Counts from now on also where the brake stands there already: a resume forgives what was refused
+# before it, a reduce is of the day on which it is said.
+_BY_HAND_ANEW = {
+    RiskState.ACTIVE: RiskEvent.RESUME_BY_HAND,
+    RiskState.REDUCING: RiskEvent.REDUCE_BY_HAND,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +119,7 @@ class RiskDesk:
     def _advance(self, event: RiskEvent, cause: str) -> RiskState:
         before = self._current()
         state = advance_risk(before.state, event)
-        is_new = state is not before.state or event is RiskEvent.RESUME_BY_HAND
+        is_new = state is not before.state or event is _BY_HAND_ANEW.get(state)
         if not is_new and before.is_recorded:
             return state
         now_ns = now_or_none(self._clock)

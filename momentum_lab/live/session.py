@@ -217,7 +217,7 @@ class LiveSession:
             self.parameters.mode,
             obey=self._desk.obey,
             life=self._desk.life,
-            begin=self._desk.stay_halted,
+            begin=self._desk.begin_as_told,
             on_incident=self._diary.note_incident,
         )
         self._control.start()

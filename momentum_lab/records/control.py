@@ -58,6 +58,18 @@ CREATE TABLE IF NOT EXISTS commands (
 """
 
 
+_STANDING = """
+SELECT * FROM commands WHERE command_id IN (
+    SELECT MAX(command_id) FROM commands WHERE kind IN ('flatten', 'halt', 'resume')
+    UNION
+    SELECT MAX(command_id) FROM commands WHERE kind = 'reduce' AND run_id IS NULL
+        AND command_id > (
+            SELECT COALESCE(MAX(command_id), 0) FROM commands WHERE kind = 'resume'
+        )
+) ORDER BY command_id
+"""
+
+
 # Version it begins from -> what leads to the next; 0: an empty file, which needs no other step.
 _STEPS = {
     0: (_SESSIONS, _COMMANDS),
@@ -305,13 +317,13 @@ class Control:
             command_id,
         )
 
-    def standing(self) -> Command | None:
-        """Return the last command that says whether there may be entries, heard or not."""
-        rows = self._rows(
-            "SELECT * FROM commands WHERE kind IN ('flatten', 'halt', 'resume')"
-            " ORDER BY command_id DESC LIMIT 1"
-        )
-        return _command(rows[0]) if rows else None
+    def standing(self) -> Sequence[Command]:
+        """Return the commands that say whether there may be entries, oldest first.
+
+        The last `flatten`, `halt` or `resume`, heard or not; and a `reduce` after the last
+        `resume`, as long as nobody has heard it: it holds for the day of one session.
+        """
+        return [_command(row) for row in self._rows(_STANDING)]
 
 
 def _life_values(life: SignOfLife) -> tuple[str, str, str, str]:

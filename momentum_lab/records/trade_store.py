@@ -238,6 +238,11 @@ class TradeStore(OrderStore):
         )
         return rows[0] if rows else None
 
+    def last_risk_state(self) -> Row | None:
+        """Return the last risk state of any run, whoever asked for it; None without one."""
+        rows = self._rows("SELECT * FROM risk_states ORDER BY id DESC LIMIT 1")
+        return rows[0] if rows else None
+
     def last_cash(self, run_id: str = "") -> Row | None:
         """Return the last sample with cash, of one run or any; None without one."""
         rows = self._rows(

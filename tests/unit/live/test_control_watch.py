@@ -22,7 +22,7 @@ class Desk:
 
     def __init__(self, path: Path) -> None:
         self.told: list[CommandKind] = []
-        self.began: list[Command | None] = []
+        self.began: list[list[CommandKind]] = []
         self.incidents: list[str] = []
         self.is_flat = False
         self.watch = ControlWatch(
@@ -31,7 +31,7 @@ class Desk:
             "paper",
             obey=self.obey,
             life=lambda: SignOfLife("OPERATIONAL", "ACTIVE", {}),
-            begin=self.began.append,
+            begin=lambda told: self.began.append([one.kind for one in told]),
             on_incident=lambda kind, _text, _symbol: self.incidents.append(kind),
         )
 
@@ -114,7 +114,7 @@ def test_a_session_goes_on_without_a_control_database(tmp_path: Path) -> None:
     desk.watch.end("the end")
 
     assert desk.incidents == ["no kill switch"]
-    assert desk.began == [None]
+    assert desk.began == [[]]
 
 
 def test_a_halt_that_could_not_be_read_at_the_start_counts_once_it_can(
@@ -132,7 +132,7 @@ def test_a_halt_that_could_not_be_read_at_the_start_counts_once_it_can(
     late.watch.look()
     late.watch.close()
 
-    assert [told.kind if told else None for told in late.began] == [None, CommandKind.HALT]
+    assert late.began == [[], [CommandKind.HALT]]
     # What was said since the start was said to it.
     assert late.told == [CommandKind.STOP]
 

@@ -83,22 +83,29 @@ def test_the_end_of_a_session_does_what_it_had_heard(control: Control) -> None:
 @pytest.mark.parametrize(
     ("kinds", "expected"),
     [
-        ((), None),
-        (("stop",), None),
-        (("halt", "stop"), "halt"),
-        (("halt", "resume", "stop"), "resume"),
-        (("halt", "resume", "flatten"), "flatten"),
+        ("", ""),
+        ("stop", ""),
+        ("halt stop", "halt"),
+        ("halt resume stop", "resume"),
+        ("halt resume flatten", "flatten"),
+        ("reduce stop", "reduce"),
+        ("reduce reduce halt", "reduce halt"),
+        ("halt resume reduce", "resume reduce"),
+        ("halt reduce resume", "resume"),
     ],
 )
-def test_the_last_word_about_entries_stands(
-    control: Control, kinds: tuple[str, ...], expected: str | None
-) -> None:
-    for kind in kinds:
+def test_the_last_word_about_entries_stands(control: Control, kinds: str, expected: str) -> None:
+    for kind in kinds.split():
         control.give(CommandKind(kind), who="me@1")
 
-    found = control.standing()
+    assert " ".join(told.kind.value for told in control.standing()) == expected
 
-    assert (found.kind.value if found else None) == expected
+
+def test_a_reduce_stands_until_a_session_has_heard_it(control: Control) -> None:
+    number = control.give(CommandKind.REDUCE, who="me@1")
+    control.answer(number, RUN, "began REDUCING", is_done=True)
+
+    assert control.standing() == []
 
 
 def test_a_lock_of_somebody_else_is_told_and_not_waited_for(
