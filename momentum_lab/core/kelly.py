@@ -1,11 +1,12 @@
 """Kelly's fraction of measured trades, shrunk towards no edge; a cap of a size, never its cause.
 
+The fraction is of equity, and is what one trade puts at risk: the loss of a stop, 1 R.
+
 Source: Kelly, "A new interpretation of information rate", 1956.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from statistics import mean, pstdev
 
@@ -25,27 +26,38 @@ def measured_kelly(multiples: Sequence[float], parameters: SizingParameters) -> 
     if parameters.kelly == "multiples":
         return kelly_of_multiples(mean_r=mean(multiples), sd_r=pstdev(multiples), n_trades=n_trades)
     wins = [one for one in multiples if one > 0]
-    lost_r = -sum(one for one in multiples if one <= 0)
     if not wins:
         return 0.0
-    win_r = mean(wins) * (n_trades - len(wins)) / lost_r if lost_r else math.inf
-    return kelly_of_wins(n_wins=len(wins), n_trades=n_trades, win_r=win_r)
+    lost_r = -sum(one for one in multiples if one <= 0)
+    # Nothing was lost so far: a loss is taken for what the stop would cost.
+    loss_r = lost_r / (n_trades - len(wins)) if lost_r else 1.0
+    return kelly_of_wins(n_wins=len(wins), n_trades=n_trades, win_r=mean(wins), loss_r=loss_r)
 
 
 def kelly_of_wins(
-    *, n_wins: int, n_trades: int, win_r: float, prior_trades: float = 100.0
+    *,
+    n_wins: int,
+    n_trades: int,
+    win_r: float,
+    loss_r: float = 1.0,
+    prior_trades: float = 100.0,
 ) -> float:
-    """Return Kelly's fraction of trades that win `win_r` or lose 1, shrunk to no edge.
+    """Return Kelly's fraction of trades that win or lose so much, shrunk to no edge.
+
+    p - (1 - p) / b is the part of equity that a loss costs. A loss costs `loss_r` of what is put at
+    risk, so that the part at risk is that by `loss_r`.
 
     Args:
         n_wins: trades that won.
         n_trades: all, closed and out of sample; fewer than a hundred prove nothing.
-        win_r: mean gain of a win in multiples of the mean loss, > 0.
+        win_r: mean gain of a win in multiples of the risk, > 0.
+        loss_r: mean loss of the others in multiples of the risk, > 0.
         prior_trades: how many trades at break-even the estimate begins with.
     """
-    break_even = 1 / (1 + win_r)
+    payoff = win_r / loss_r
+    break_even = 1 / (1 + payoff)
     win_ratio = (n_wins + prior_trades * break_even) / (n_trades + prior_trades)
-    return win_ratio - (1 - win_ratio) / win_r
+    return (win_ratio - (1 - win_ratio) / payoff) / loss_r
 
 
 def kelly_of_multiples(
