@@ -65,7 +65,10 @@ class HoldingsWatch:
 
     def disputes(self, con_id: int) -> bool:
         """Whether the broker told of a position that our executions still do not make."""
-        return con_id in self._differing and self._differs(con_id)
+        if con_id in self._differing and not self._differs(con_id):
+            # What was told is explained now, and older than any execution still to come.
+            self._differing.discard(con_id)
+        return con_id in self._differing
 
     @property
     def has_unexplained(self) -> bool:

@@ -67,6 +67,19 @@ def test_a_position_that_is_told_before_its_execution_needs_no_audit() -> None:
     assert not told.watch.take_unexplained()
 
 
+def test_an_execution_that_overtakes_its_position_disputes_nothing_that_was_explained() -> None:
+    told = Told()
+    told.watch.hear(SPY, 100)
+    told.ours[SPY] = 100.0
+    assert not told.watch.disputes(SPY)
+    # Our exit has filled; the flat position that it makes is still to be told.
+    told.ours[SPY] = 0.0
+    assert not told.watch.disputes(SPY)
+    told.watch.hear(SPY, 0)
+    assert not told.watch.disputes(SPY)
+    assert not told.watch.take_unexplained()
+
+
 def test_a_blocked_contract_that_changes_is_looked_at() -> None:
     told = Told()
     told.watch.begin({SPY: 10.0})
