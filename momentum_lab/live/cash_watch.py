@@ -98,7 +98,7 @@ class CashWatch:
         return None if found.flow.n_vague else found
 
     def _flow(self, since_ns: int) -> CashFlow:
-        return cash_flow(self._store.rows, since_ns=since_ns, run_id=self._of_run)
+        return cash_flow(self._store.digest, since_ns=since_ns, run_id=self._of_run)
 
     def _is_told(self, at_ns: int, now_ns: int) -> bool:
         """Whether the account has told its values long enough after an instant."""

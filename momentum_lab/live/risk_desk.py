@@ -255,7 +255,7 @@ class RiskDesk:
         return found + [self._of_order(order) for order in entering.values()]
 
     def _of_trade(self, trade: Row, order: Row | None) -> _Exposure:
-        total = ledger.total_of(self._store.rows, trade)
+        total = ledger.known_total_of(self._store.digest, trade)
         entry_usd, side = trade["entry_price"], Side(trade["side"])
         mark_usd = self._mark_usd(trade)
         shares = abs(total.shares)

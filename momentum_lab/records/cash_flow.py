@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from momentum_lab.core.market import Side
 from momentum_lab.core.position import without_revision
-from momentum_lab.records.ledger import Query, Row
+from momentum_lab.records.ledger import Digest, Row
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,21 +26,25 @@ class CashFlow:
     last_ns: int
 
 
-def cash_flow(query: Query, *, since_ns: int, run_id: str = "") -> CashFlow:
+def cash_flow(digest: Digest, *, since_ns: int, run_id: str = "") -> CashFlow:
     """Return what the executions after an instant amount to.
 
     Args:
-        query: the record.
+        digest: of the record.
         since_ns: UTC epoch nanoseconds, not included.
         run_id: of orders of this run alone; empty: of all.
     """
-    rows = query(
+    return digest(
+        _flow_of,
         "SELECT exec_id, side, shares, price, commission_usd, is_inferred, filled_ns FROM fills"
         " WHERE filled_ns > ? AND (? = '' OR run_id = ?) ORDER BY exec_id",
         since_ns,
         run_id,
         run_id,
     )
+
+
+def _flow_of(rows: list[Row]) -> CashFlow:
     # A correction has a higher last part of the id, and replaces what it corrects.
     fills = {without_revision(row["exec_id"]): row for row in rows}.values()
     return CashFlow(

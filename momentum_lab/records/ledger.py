@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from functools import partial
+from typing import Any, Protocol, TypeVar
 
 from momentum_lab.core.market import Side
 from momentum_lab.core.position import Fill, PositionSummary, summarise
@@ -11,6 +12,15 @@ from momentum_lab.core.position import Fill, PositionSummary, summarise
 Row = dict[str, Any]
 # Runs a statement with its values and returns all rows.
 Query = Callable[..., list[Row]]
+T = TypeVar("T")
+
+
+class Digest(Protocol):
+    """Runs a statement with its values and returns what `make` makes of all rows."""
+
+    def __call__(self, make: Callable[[list[Row]], T], sql: str, /, *values: object) -> T:
+        """Return what follows from the rows; asked again, it may be remembered by `make`."""
+
 
 _FILLS_OF_TRADE = (
     "SELECT fills.* FROM fills JOIN orders USING (order_ref)"
@@ -27,6 +37,20 @@ def fills_of(query: Query, trade: Mapping[str, Any]) -> list[Fill]:
 def total_of(query: Query, trade: Mapping[str, Any]) -> PositionSummary:
     """Return what the executions of a trade amount to."""
     return summarise(fills_of(query, trade), entry_side=Side(trade["side"]))
+
+
+def known_total_of(digest: Digest, trade: Mapping[str, Any]) -> PositionSummary:
+    """Return the same, from what may be remembered."""
+    make = _TOTALS[Side(trade["side"])]
+    return digest(make, _FILLS_OF_TRADE, trade["decision_id"], trade["trade_id"])
+
+
+def _total(entry_side: Side, rows: list[Row]) -> PositionSummary:
+    return summarise([_fill(row) for row in rows], entry_side=entry_side)
+
+
+# One function for each side, by which its answers are remembered.
+_TOTALS = {side: partial(_total, side) for side in Side}
 
 
 def trade_values(fills: list[Fill], *, entry_side: Side) -> Row:

@@ -276,7 +276,7 @@ class OrderStore(StoreFile):
 
     def shares_of(self, trade: Row) -> float:
         """Return the signed position of a trade whose row is known, from its fills."""
-        return ledger.total_of(self._rows, trade).shares
+        return ledger.known_total_of(self.digest, trade).shares
 
     def positions(self) -> dict[int, float]:
         """Return con_id -> signed shares of all our open trades; flat ones are left out."""

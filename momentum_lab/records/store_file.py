@@ -9,10 +9,11 @@ import math
 import re
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
+from typing import Any, TypeVar, cast
 
 from sqlite_utils import Database
 
@@ -32,6 +33,7 @@ _WRITES = re.compile(
     r"\s*(?:INSERT|REPLACE|UPDATE|DELETE)\b(?:\s+(?:OR\s+\w+|INTO|FROM))*\s+[\[\"]?(\w+)",
     re.IGNORECASE,
 )
+T = TypeVar("T")
 _WORD = re.compile(r"\w+")
 _TABLES = frozenset(name for kind, name in schema.declared() if kind == "TABLE")
 _VIEWS = frozenset(name for kind, name in schema.declared() if kind == "VIEW")
@@ -57,8 +59,9 @@ class StoreFile:
             connection = sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S)
         except (OSError, sqlite3.Error) as error:
             raise RecordError(f"cannot open the trade store {path}: {error}") from error
-        # What was read, and the state of its tables then; how often each table was written to.
-        self._answers: dict[tuple[str, tuple[object, ...]], tuple[list[Row], list[int]]] = {}
+        # What follows from what was read, and the state of its tables then; how often each table
+        # was written to.
+        self._answers: dict[tuple[object, str, tuple[object, ...]], tuple[Any, list[int]]] = {}
         self._n_writes = Counter[str]()
         self._n_changes_seen = self._version_seen = 0
         self._looked_s = -math.inf
@@ -149,26 +152,37 @@ class StoreFile:
         return True
 
     def _rows(self, sql: str, *values: object) -> list[Row]:
-        """Return the rows of a question; one asked again is answered from memory.
+        """Return the rows of a question; one of few rows asked again is answered from memory."""
+        return [row.copy() for row in self.digest(_as_they_are, sql, *values)]
+
+    def digest(self, make: Callable[[list[Row]], T], sql: str, *values: object) -> T:
+        """Return what follows from the rows of a question; asked again it is answered from memory.
 
         What was read stays true until a row of its tables changes: by this store, or by another
         process, whose changes are seen a millisecond later at the latest.
+
+        Args:
+            make: what follows from the rows, and from nothing else; a value that does not change.
+                The same function each time, by which it is remembered.
+            sql: the question.
+            values: of its marks.
         """
         try:
             if self.db.conn.in_transaction:
                 # What has not been committed may be taken back.
-                return self._read(sql, values)
+                return make(self._read(sql, values))
             self._forget_strays()
             self._forget_what_others_changed()
             n_writes = [self._n_writes[table] for table in _read_by(sql)]
-            rows, n_writes_then = self._answers.get((sql, values), ([], None))
+            found, n_writes_then = self._answers.get((make, sql, values), (None, None))
             if n_writes != n_writes_then:
                 rows = self._read(sql, values)
+                found = make(rows)
                 if len(self._answers) >= _MOST_ANSWERS_KEPT:
                     self._answers.clear()
-                if len(rows) <= _MOST_ROWS_KEPT:
-                    self._answers[sql, values] = (rows, n_writes)
-            return [row.copy() for row in rows]
+                if found is not rows or len(rows) <= _MOST_ROWS_KEPT:
+                    self._answers[make, sql, values] = (found, n_writes)
+            return cast("T", found)
         except sqlite3.Error as error:
             raise RecordError(f"{self.path}: could not be read: {error}") from error
 
@@ -181,6 +195,10 @@ class StoreFile:
     def rows(self, sql: str, *values: object) -> list[Row]:
         """Return the rows of a question that is put together elsewhere in the records."""
         return self._rows(sql, *values)
+
+
+def _as_they_are(rows: list[Row]) -> list[Row]:
+    return rows
 
 
 @lru_cache(maxsize=1000)
