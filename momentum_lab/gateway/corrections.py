@@ -55,7 +55,7 @@ def _average_anew(account: Account, wrong: Execution) -> None:
             paid_usd, last_usd = paid_usd + fill.shares * fill.price_usd, fill.price_usd
             books.executions[place] = replace(fill, average_usd=paid_usd / fill.cumulative)
     order = books.orders.get((wrong.client_id, wrong.order_id))
-    # One of an earlier date is forgotten.
-    if order is not None:
+    # One of an earlier date is forgotten, and its id may be another's since a restart.
+    if order is not None and order.perm_id == wrong.perm_id:
         average_usd = paid_usd / order.filled
         books.store(replace(order, average_usd=average_usd, last_usd=last_usd))

@@ -468,6 +468,21 @@ def test_a_correction_replaces_the_execution_and_its_money() -> None:
     assert found.account.ledger.position("SPY").average_usd == pytest.approx(99.01)
 
 
+def test_a_correction_spares_an_order_that_has_the_id_of_a_forgotten_one() -> None:
+    found = exchange(path(100.0))
+    found.place(ticket())
+    (wrong,) = found.books.executions
+    # Another day, and a restart that lets ids go back.
+    found.books.forget_finished(before_ns=CLOSE)
+    found.books.next_ids[1] = 1
+    found.place(order("LMT", quantity=5, limit_usd=50.0))
+
+    events = found.correct(wrong.exec_id, price_usd=99.0)
+    assert fills(events) == [(100, 99.0)]
+    (unfilled,) = found.live_orders()
+    assert (unfilled.filled, unfilled.average_usd, unfilled.last_usd) == (0, 0.0, 0.0)
+
+
 def test_every_shown_order_is_whole() -> None:
     a_market = path(*[100.0] * 4, volume=400)
     found = exchange(a_market)
