@@ -101,7 +101,7 @@ def faults_page() -> str:
         "",
         "The gateway's journal (`--journal FILE`) tells when each began and ended, beside every",
         "connection, request, status and fill: it is the truth that a client's view can be",
-        "compared with.",
+        "compared with. A fault that fails itself is over, and the gateway goes on: `fault fails`.",
         "",
         "```yaml",
         "seed: 7",

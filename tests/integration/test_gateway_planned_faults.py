@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, cast
 
 import anyio
 import pytest
@@ -15,8 +15,12 @@ from ib_insync import MarketOrder
 from momentum_lab.core.market import NS_PER_S
 from momentum_lab.errors import ParameterError
 from momentum_lab.gateway.control import ask
+from momentum_lab.gateway.faults.base import Fault, Told
+from momentum_lab.gateway.faults.catalog import CATALOG
 from momentum_lab.gateway.faults.scenario import Entry, Scenario, load_scenario
+from momentum_lab.gateway.hub import Hub
 from momentum_lab.gateway.server import Gateway
+from momentum_lab.gateway.session import Session
 from tests.conftest import StartGateway
 from tests.fault_desk import TAPE, desk
 from tests.gateway_client import (
@@ -24,6 +28,7 @@ from tests.gateway_client import (
     connected,
     play,
     raw_client,
+    settle,
     spy,
     standing_gateway,
 )
@@ -184,6 +189,53 @@ faults:
         assert ib.newsBulletins() == [(1, 3, "NYSE is back", "NYSE")]
         told = [record for record in gateway.journal.records if record["what"] == "bulletin"]
         assert [record["text"] for record in told] == ["NYSE is back"]
+
+
+# ------------------------------------------------------- faults that fail
+
+
+class _Broken(Fault):
+    """Fails in one of the things that a fault does, once it has begun."""
+
+    name: ClassVar[str] = "broken"
+    fails_in: ClassVar[str] = ""
+
+    def begin(self, hub: Hub) -> None:
+        self._fail("begin")
+
+    def on_time(self, hub: Hub) -> None:
+        self._fail("on_time")
+
+    def outgoing(self, hub: Hub, session: Session, told: Told) -> list[Told]:
+        self._fail("outgoing")
+        return [told]
+
+    def end(self, hub: Hub) -> None:
+        self._fail("end")
+
+    def _fail(self, where: str) -> None:
+        if where == self.fails_in:
+            raise ZeroDivisionError(where)
+
+
+@pytest.mark.parametrize("where", ["begin", "on_time", "outgoing", "end"])
+async def test_a_fault_that_fails_is_over_and_the_gateway_goes_on(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(cast("dict[str, type[Fault]]", CATALOG), "broken", _Broken)
+    monkeypatch.setattr(_Broken, "fails_in", where)
+    async with desk(tmp_path) as (gateway, ib):
+        gateway.hub.faults.plan(Entry("broken", delay_s=2, for_s=3))
+        await play(gateway, 8, ib)
+        assert gateway.hub.faults.active == []
+        trade = ib.placeOrder(spy(), MarketOrder("BUY", 10))
+        await settle(ib)
+        assert trade.orderStatus.status == "Filled"
+        told = [row["what"] for row in gateway.journal.records if row.get("fault") == "broken"]
+        assert told == ["fault begins", "fault fails", "fault ends"]
+        assert [row["error"] for row in gateway.journal.of("fault fails")] == [
+            f"ZeroDivisionError('{where}')"
+        ]
 
 
 # ----------------------------------------------------------------- control

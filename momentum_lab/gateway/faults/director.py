@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import logging
 import math
 import random
 from collections import Counter
@@ -21,6 +22,8 @@ from momentum_lab.gateway.faults.scenario import Entry, Scenario
 if TYPE_CHECKING:
     from momentum_lab.gateway.hub import Hub
     from momentum_lab.gateway.session import Session
+
+_log = logging.getLogger(__name__)
 
 
 class _Held(NamedTuple):
@@ -123,7 +126,7 @@ class Director:
         while self._ends and self._ends[0][0] <= now_ns:
             self._end(heapq.heappop(self._ends)[2])
         for fault in tuple(self.active):
-            fault.on_time(self._hub)
+            self._act(fault, fault.on_time)
 
     def on_event(self, event: str) -> None:
         """Count an event, and begin what waited for it."""
@@ -141,8 +144,15 @@ class Director:
         found = [told]
         for fault in self.active:
             if beyond is None or fault.number > beyond.number:
-                found = [one for each in found for one in fault.outgoing(self._hub, session, each)]
+                found = [one for each in found for one in self._altered(fault, session, each)]
         return found
+
+    def _altered(self, fault: Fault, session: Session, told: Told) -> list[Told]:
+        try:
+            return fault.outgoing(self._hub, session, told)
+        except Exception as error:  # noqa: BLE001 - what fails is a fault, not the gateway
+            self._fail(fault, error)
+            return [told]
 
     def hears(self, session: Session, request: str) -> bool:
         """Return whether a request is heard under all faults that go on."""
@@ -243,14 +253,14 @@ class Director:
             if math.isfinite(for_s):
                 at_ns = self._hub.market.now_ns + round(for_s * NS_PER_S)
                 heapq.heappush(self._ends, (at_ns, next(self._numbers), fault))
-        fault.begin(self._hub)
+        self._act(fault, fault.begin)
 
     def _end(self, fault: Fault) -> None:
         if not any(one is fault for one in self.active):
             return
         # No longer active first: what it says at its end passes.
         self.active = [one for one in self.active if one is not fault]
-        fault.end(self._hub)
+        self._act(fault, fault.end)
         waiting, self._next_end = self._next_end, None
         if waiting is not None:
             waiting.set()
@@ -259,6 +269,20 @@ class Director:
             self._hub.streaming.tell_anew(session)
         self._write("fault ends", fault)
 
-    def _write(self, what: str, fault: Fault) -> None:
+    def _act(self, fault: Fault, act: Callable[[Hub], None]) -> None:
+        """Let a fault act; what fails in it must not end the gateway."""
+        try:
+            act(self._hub)
+        except Exception as error:  # noqa: BLE001 - journalled, and the fault is over
+            self._fail(fault, error)
+
+    def _fail(self, fault: Fault, error: Exception) -> None:
+        """Write down that a fault has failed, and put it right: it is over."""
+        _log.error("fault %s has failed", fault.name, exc_info=error)
+        self._write("fault fails", fault, error=repr(error))
+        self._end(fault)
+        self.release(fault)
+
+    def _write(self, what: str, fault: Fault, **others: str) -> None:
         facts = {one.name: getattr(fault, one.name) for one in fields(fault) if one.init}
-        self._hub.journal.write(self._hub.market.now_ns, what, fault=fault.name, **facts)
+        self._hub.journal.write(self._hub.market.now_ns, what, fault=fault.name, **facts, **others)
