@@ -57,7 +57,7 @@ class Entry:
         parameters: its parameters.
         at: local date and time of the tape, None for another trigger.
         event: what it waits for, "" for nothing; "request:NAME" for a request of that name.
-        count: the how-manieth of these events.
+        count: after so many of these events.
         delay_s: market time between trigger and beginning.
         for_s: how long it lasts, endless when infinite.
         every_s: it begins again after so long, 0 for once.
