@@ -220,6 +220,9 @@ class Session:
                     if self.client_id is None and not self._is_mute:
                         self._listening.deadline = anyio.current_time() + OPENING_S
                     data = await self._stream.receive(RECEIVE_BYTES)
+                    self._listening.deadline = math.inf
+                    # A stall may have begun while we waited for this.
+                    await self._wait_to_read()
                 except GONE:
                     self._unsent.clear()
                     return

@@ -142,8 +142,6 @@ async def test_a_client_stays_stalled_until_the_last_of_its_faults_has_ended(
     async with desk(tmp_path) as (gateway, ib):
         overlap(gateway, name)
         with anyio.move_on_after(QUIET_S) as waiting:
-            # What is being read at this moment is still heard.
-            await settle(ib)
             await settle(ib)
         assert waiting.cancelled_caught
         pass_time(gateway, 4)
