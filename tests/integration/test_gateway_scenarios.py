@@ -53,14 +53,14 @@ def log_of(trade: Trade) -> list[str]:
 
 
 def hear(ib: IB, *names: str) -> list[str]:
-    """Collect callbacks as they come: their names, of a status its text."""
+    """Collect callbacks as they come: their names, of a status its text, of an error its code."""
     found: list[str] = []
 
     def listen(name: str) -> None:
         original = getattr(ib.wrapper, name)
 
         def both(*values: Any) -> None:
-            found.append(str(values[1]) if name == "orderStatus" else name)
+            found.append(str(values[1]) if name in ("orderStatus", "error") else name)
             original(*values)
 
         setattr(ib.wrapper, name, both)
@@ -384,6 +384,25 @@ async def test_late_status(tmp_path: Path) -> None:
         assert trade.fills == []
         await play(gateway, 2, ib)
         assert (len(trade.fills), trade.orderStatus.status) == (1, "Filled")
+
+
+@pytest.mark.parametrize("name", ["1100", "nightly_reset", "late_status", "reordered_status"])
+async def test_an_order_error_comes_after_the_status_that_it_explains(
+    name: str, tmp_path: Path
+) -> None:
+    async with desk(tmp_path) as (gateway, ib):
+        cancelled = ib.placeOrder(spy(), LimitOrder("BUY", 10, 50.0))
+        await settle(ib)
+        told = hear(ib, "orderStatus", "error")
+        gateway.inject(name)
+        refused = ib.placeOrder(spy(), LimitOrder("BUY", 10, 50.0, ocaType=7))
+        ib.cancelOrder(cancelled.order)
+        await settle(ib)
+        end(gateway, name)
+        await settle(ib)
+        for status, code in (("Inactive", "201"), ("Cancelled", "202")):
+            assert [word for word in told if word in (status, code)] == [status, code]
+        assert (refused.isDone(), cancelled.orderStatus.status) == (True, "Cancelled")
 
 
 async def test_duplicate_status(tmp_path: Path) -> None:

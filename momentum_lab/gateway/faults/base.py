@@ -22,7 +22,15 @@ MARKET_DATA = frozenset(
         *("marketDepth", "marketDepthL2", "realtimeBar", "historicalDataUpdate"),
     }
 )
+# An order is rejected, cancelled, held until the open, held for a locate.
+_ORDER_ERRORS = frozenset({201, 202, 399, 404})
 ALL_CLIENTS = -1
+
+
+def is_order_error(told: Told) -> bool:
+    """Return whether a message explains a status: it must not come before it."""
+    name, values = told
+    return name == "error" and values["code"] in _ORDER_ERRORS
 
 
 def word(default: str, *, meaning: str) -> Any:

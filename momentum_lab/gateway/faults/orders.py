@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from momentum_lab.core.tunable import tunable
-from momentum_lab.gateway.faults.base import ALL_CLIENTS, Fault, Told
+from momentum_lab.gateway.faults.base import ALL_CLIENTS, Fault, Told, is_order_error
 
 if TYPE_CHECKING:
     from momentum_lab.gateway.hub import Hub
@@ -52,7 +52,7 @@ def _tell_kept(hub: Hub, fault: Fault, kept: Iterable[tuple[Session, Told]]) -> 
 
 @dataclass
 class LateStatus(ReportFault):
-    """Order statuses and executions come late."""
+    """Order statuses, the errors that explain them, and executions come late."""
 
     name: ClassVar[str] = "late_status"
 
@@ -62,7 +62,8 @@ class LateStatus(ReportFault):
 
     def outgoing(self, hub: Hub, session: Session, told: Told) -> list[Told]:
         """Hold reports back."""
-        if not self.strikes(session) or told[0] not in _REPORTS:
+        is_report = told[0] in _REPORTS or is_order_error(told)
+        if not (self.strikes(session) and is_report):
             return [told]
         hub.faults.say_later(self, session, told, delay_s=self.delay_s)
         return []
@@ -88,7 +89,10 @@ class DuplicateStatus(ReportFault):
 
 @dataclass
 class ReorderedStatus(ReportFault):
-    """Two reports about orders change places: the newer one comes first."""
+    """Two reports about orders change places: the newer one comes first.
+
+    An error stays behind the status that it explains.
+    """
 
     name: ClassVar[str] = "reordered_status"
 
@@ -96,10 +100,14 @@ class ReorderedStatus(ReportFault):
 
     def outgoing(self, hub: Hub, session: Session, told: Told) -> list[Told]:
         """Keep every other report until the next one has gone."""
-        if not self.strikes(session) or told[0] not in _REPORTS:
+        is_error = is_order_error(told)
+        if not self.strikes(session) or not (is_error or told[0] in _REPORTS):
             return [told]
-        if session in self._held:
-            return [told, self._held.pop(session)]
+        held = self._held.pop(session, None)
+        if held is not None:
+            return [held, told] if is_error else [told, held]
+        if is_error:
+            return [told]
         self._held[session] = told
         return []
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from momentum_lab.core.market import NS_PER_S
 from momentum_lab.core.tunable import tunable
-from momentum_lab.gateway.faults.base import ALL_CLIENTS, MARKET_DATA, Fault, Told
+from momentum_lab.gateway.faults.base import ALL_CLIENTS, MARKET_DATA, Fault, Told, is_order_error
 
 if TYPE_CHECKING:
     from momentum_lab.gateway.hub import Hub
@@ -95,7 +95,8 @@ class ConnectivityLost(Fault):
     def outgoing(self, hub: Hub, session: Session, told: Told) -> list[Told]:
         """Quotes of these minutes are lost; what the broker does to orders is told afterwards."""
         name, _ = told
-        if not self.strikes(session) or name not in _FROM_BROKER:
+        is_of_broker = name in _FROM_BROKER or is_order_error(told)
+        if not self.strikes(session) or not is_of_broker:
             return [told]
         if name not in _QUOTES:
             hub.faults.say_at_release(self, session, told)
