@@ -460,6 +460,19 @@ async def test_partial_then_silence(tmp_path: Path) -> None:
         assert (order.filled, order.remaining) == (5, 5)
 
 
+async def test_of_an_order_in_silence_no_commission_and_no_end_is_told(tmp_path: Path) -> None:
+    async with desk(tmp_path) as (gateway, ib):
+        gateway.inject("partial_then_silence")
+        heard = hear(ib, "execDetails", "commissionReport", "error")
+        trade = ib.placeOrder(spy(), MarketOrder("BUY", 4_000))
+        await play(gateway, 5, ib)
+        assert len(gateway.journal.of("fill")) > 1
+        ib.cancelOrder(trade.order)
+        await settle(ib)
+        assert gateway.hub.exchange.live_orders() == []
+        assert heard == ["execDetails", "commissionReport"]
+
+
 async def test_execution_correction(tmp_path: Path) -> None:
     async with desk(tmp_path) as (gateway, ib):
         trade = ib.placeOrder(spy(), MarketOrder("BUY", 10))

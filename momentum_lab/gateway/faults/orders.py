@@ -165,6 +165,7 @@ class PartialThenSilence(ReportFault):
     name: ClassVar[str] = "partial_then_silence"
 
     _told: set[tuple[Any, Any]] = field(default_factory=set, init=False, repr=False)
+    _untold_fills: set[tuple[Any, str]] = field(default_factory=set, init=False, repr=False)
 
     def begin(self, hub: Hub) -> None:
         """Let no order fill for more than half."""
@@ -173,14 +174,18 @@ class PartialThenSilence(ReportFault):
     def outgoing(self, hub: Hub, session: Session, told: Told) -> list[Told]:
         """Swallow everything about an order whose first part was told."""
         name, values = told
-        if not self.strikes(session) or name not in _OF_AN_ORDER:
+        is_of_order = name in _OF_AN_ORDER or is_order_error(told)
+        if not self.strikes(session) or not is_of_order:
             return [told]
-        order_id = values.get("order_id", values.get("exec_id"))
-        if (session.client_id, order_id) in self._told:
-            return []
-        if name == "execDetails":
-            self._told.add((session.client_id, order_id))
-        return [told]
+        if name == "commissionReport":
+            return [] if (session.client_id, values["exec_id"]) in self._untold_fills else [told]
+        order = (session.client_id, values["req_id" if name == "error" else "order_id"])
+        is_silent = order in self._told
+        if name == "execDetails" and is_silent:
+            self._untold_fills.add((session.client_id, values["exec_id"]))
+        elif name == "execDetails":
+            self._told.add(order)
+        return [] if is_silent else [told]
 
     def end(self, hub: Hub) -> None:
         """Let orders fill again; what was not told stays untold."""
