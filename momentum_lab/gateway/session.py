@@ -20,6 +20,7 @@ from anyio.abc import SocketAttribute, SocketStream
 
 from momentum_lab.errors import DataError
 from momentum_lab.gateway.answers import handle
+from momentum_lab.gateway.faults.upstream import TEXTS
 from momentum_lab.gateway.limits import MAX_VIOLATIONS, SECOND_S, MessageBudget
 from momentum_lab.gateway.refusal import RefusedError
 from momentum_lab.gateway.subscriptions import Subscriptions
@@ -43,11 +44,6 @@ OPENING_S = 10.0
 # A client that opens with this option is slowed down where it would be refused.
 PACE_OPTION = "+PACEAPI"
 RATE_EXCEEDED = 100
-FARMS = (
-    (2104, "Market data farm connection is OK:usfarm"),
-    (2106, "HMDS data farm connection is OK:ushmds"),
-    (2158, "Sec-def data farm connection is OK:secdefnj"),
-)
 GONE = (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError)
 
 
@@ -180,8 +176,8 @@ class Session:
         self.client_id = client_id
         self.send("managedAccounts", accounts=self.hub.account.code)
         self.send("nextValidId", order_id=self.hub.exchange.books.next_order_id(client_id))
-        for code, text in FARMS:
-            self.error(-1, code, text)
+        for code in self.hub.faults.greeting(self):
+            self.error(-1, code, TEXTS[code])
 
     @cached_property
     def _by_message(self) -> Voice[Message]:

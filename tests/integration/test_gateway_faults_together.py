@@ -15,7 +15,7 @@ from ib_insync import IB, MarketOrder
 from momentum_lab.core.market import NS_PER_S
 from momentum_lab.errors import ParameterError
 from momentum_lab.gateway.server import Gateway
-from tests.gateway_client import connected, errors_of, play, settle, spy, standing_gateway
+from tests.gateway_client import LIMIT_S, connected, errors_of, play, settle, spy, standing_gateway
 from tests.gateway_factories import at, second_tape, seconds, tick_tape
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(60)]
@@ -87,6 +87,31 @@ async def test_through_a_half_open_socket_no_fault_speaks(tmp_path: Path) -> Non
         end(gateway, "1100")
         await settle(ib)
         assert codes == [(-1, 1102)]
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        ((), [2104, 2106, 2158]),
+        (("2103",), [2103, 2106, 2158]),
+        (("2105", "2103"), [2103, 2105, 2158]),
+        (("2103", "1100"), [1100]),
+        (("nightly_reset", "2105"), [1100]),
+    ],
+)
+async def test_who_connects_is_told_what_is_away(
+    names: tuple[str, ...], told: list[int], tmp_path: Path
+) -> None:
+    async with standing_gateway(TAPE, tmp_path) as gateway:
+        for name in names:
+            gateway.inject(name)
+        gateway.inject("2105", {"client_id": 2})
+        ib = IB()
+        codes = errors_of(ib)
+        await ib.client.connectAsync("127.0.0.1", gateway.port, 1, LIMIT_S)
+        await settle(ib)
+        ib.disconnect()
+    assert [code for _, code in codes] == told
 
 
 # ------------------------------------------------------- overlaps of one name

@@ -105,6 +105,10 @@ class Fault:
         del hub, session
         return [told]
 
+    def greeting(self, codes: list[int]) -> list[int]:
+        """Return what a client that connects meanwhile is told of the farms, by its codes."""
+        return codes
+
     def hears(self, hub: Hub, session: Session, request: str) -> bool:
         """Return whether a request of a client is heard at all."""
         del hub, session, request

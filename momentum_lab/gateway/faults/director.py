@@ -18,6 +18,7 @@ from momentum_lab.core.market import NS_PER_S
 from momentum_lab.gateway.faults.base import Fault, Told
 from momentum_lab.gateway.faults.catalog import make_fault
 from momentum_lab.gateway.faults.scenario import Entry, Scenario
+from momentum_lab.gateway.faults.upstream import ALL_FARMS_ARE_THERE
 
 if TYPE_CHECKING:
     from momentum_lab.gateway.hub import Hub
@@ -157,6 +158,14 @@ class Director:
     def hears(self, session: Session, request: str) -> bool:
         """Return whether a request is heard under all faults that go on."""
         return all(fault.hears(self._hub, session, request) for fault in self.active)
+
+    def greeting(self, session: Session) -> list[int]:
+        """Return the codes of the notes about farms that a client is greeted with."""
+        codes = list(ALL_FARMS_ARE_THERE)
+        for fault in self.active:
+            if fault.strikes(session):
+                codes = fault.greeting(codes)
+        return codes
 
     # -- connections ------------------------------------------------------------------------
 

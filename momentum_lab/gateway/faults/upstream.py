@@ -33,6 +33,7 @@ _ASKED_OF_BROKER = frozenset(
     }
 )
 LOST, RESTORED_LOST, RESTORED_KEPT = 1100, 1101, 1102
+QUOTES_AWAY, QUOTES_BACK, HISTORY_AWAY, HISTORY_BACK, CONTRACTS_BACK = 2103, 2104, 2105, 2106, 2158
 TEXTS = {
     LOST: "Connectivity between IB and Trader Workstation has been lost.",
     RESTORED_LOST: (
@@ -41,13 +42,15 @@ TEXTS = {
     RESTORED_KEPT: (
         "Connectivity between IB and Trader Workstation has been restored - data maintained."
     ),
-    2103: "Market data farm connection is broken:usfarm",
-    2104: "Market data farm connection is OK:usfarm",
-    2105: "HMDS data farm connection is broken:ushmds",
-    2106: "HMDS data farm connection is OK:ushmds",
+    QUOTES_AWAY: "Market data farm connection is broken:usfarm",
+    QUOTES_BACK: "Market data farm connection is OK:usfarm",
+    HISTORY_AWAY: "HMDS data farm connection is broken:ushmds",
+    HISTORY_BACK: "HMDS data farm connection is OK:ushmds",
     2107: "HMDS data farm connection is inactive but should be available upon demand.ushmds",
     2108: "Market data farm connection is inactive but should be available upon demand.usfarm",
+    CONTRACTS_BACK: "Sec-def data farm connection is OK:secdefnj",
 }
+ALL_FARMS_ARE_THERE = (QUOTES_BACK, HISTORY_BACK, CONTRACTS_BACK)
 
 
 def tell_all(hub: Hub, fault: Fault, code: int) -> None:
@@ -102,6 +105,10 @@ class ConnectivityLost(Fault):
             hub.faults.say_at_release(self, session, told)
         return []
 
+    def greeting(self, codes: list[int]) -> list[int]:
+        """Say that the broker is away: how its farms are nobody knows."""
+        return [LOST]
+
     def hears(self, hub: Hub, session: Session, request: str) -> bool:
         """Hear what the gateway does by itself, and orders, which reach the broker all the same."""
         return not (self.strikes(session) and request in _ASKED_OF_BROKER)
@@ -154,7 +161,11 @@ class MarketDataFarmBroken(Fault):
 
     def begin(self, hub: Hub) -> None:
         """Tell it."""
-        tell_all(hub, self, 2103)
+        tell_all(hub, self, QUOTES_AWAY)
+
+    def greeting(self, codes: list[int]) -> list[int]:
+        """Say that this farm is away."""
+        return [QUOTES_AWAY if code == QUOTES_BACK else code for code in codes]
 
     def outgoing(self, hub: Hub, session: Session, told: Told) -> list[Told]:
         """Tell no quotes."""
@@ -162,7 +173,7 @@ class MarketDataFarmBroken(Fault):
 
     def end(self, hub: Hub) -> None:
         """Tell that it is over."""
-        _tell(self.freed(hub), 2104)
+        _tell(self.freed(hub), QUOTES_BACK)
 
 
 @dataclass
@@ -173,7 +184,11 @@ class HistoryFarmBroken(Fault):
 
     def begin(self, hub: Hub) -> None:
         """Tell it."""
-        tell_all(hub, self, 2105)
+        tell_all(hub, self, HISTORY_AWAY)
+
+    def greeting(self, codes: list[int]) -> list[int]:
+        """Say that this farm is away."""
+        return [HISTORY_AWAY if code == HISTORY_BACK else code for code in codes]
 
     def hears(self, hub: Hub, session: Session, request: str) -> bool:
         """Hear no request for history."""
@@ -181,7 +196,7 @@ class HistoryFarmBroken(Fault):
 
     def end(self, hub: Hub) -> None:
         """Tell that it is over."""
-        _tell(self.freed(hub), 2106)
+        _tell(self.freed(hub), HISTORY_BACK)
 
 
 def _note(code: int, meaning: str) -> type[Fault]:
@@ -299,9 +314,9 @@ FAULTS = (
     ConnectivityRestoredDataLost,
     ConnectivityRestored,
     MarketDataFarmBroken,
-    _note(2104, "the market data farm is there, without ever having been gone."),
+    _note(QUOTES_BACK, "the market data farm is there, without ever having been gone."),
     HistoryFarmBroken,
-    _note(2106, "the historical data farm is there."),
+    _note(HISTORY_BACK, "the historical data farm is there."),
     _note(2107, "the historical data farm sleeps."),
     _note(2108, "the market data farm sleeps."),
     NightlyReset,
