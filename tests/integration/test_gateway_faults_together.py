@@ -194,6 +194,25 @@ async def test_a_broker_that_is_away_twice_is_back_once(tmp_path: Path) -> None:
         assert codes[2:] == [(-1, 1102)]
 
 
+@pytest.mark.parametrize(
+    ("first", "last", "told"), [("nightly_reset", "1100", 1102), ("1100", "nightly_reset", 1101)]
+)
+async def test_a_broker_that_is_away_for_two_reasons_is_back_after_both(
+    first: str, last: str, told: int, tmp_path: Path
+) -> None:
+    async with desk(tmp_path) as (gateway, ib):
+        codes = errors_of(ib)
+        gateway.inject("nightly_reset", {"repeat_s": 60})
+        gateway.inject("1100", {"repeat_s": 60})
+        end(gateway, first)
+        await settle(ib)
+        assert codes == [(-1, 1100)] * 2
+        end(gateway, last)
+        await settle(ib)
+        assert codes[2:] == [(-1, told)]
+        assert len(await ib.reqPositionsAsync()) == 0
+
+
 async def test_a_halt_lasts_as_long_as_anybody_wants_it(tmp_path: Path) -> None:
     tape = tick_tape(
         trades=[(float(n), 100.0, 400) for n in range(60)], halts=[(20.0, 1), (40.0, 0)]

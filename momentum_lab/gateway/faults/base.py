@@ -148,6 +148,10 @@ class Fault:
         return [session for session in list(hub.sessions.values()) if self.strikes(session)]
 
     def freed(self, hub: Hub) -> list[Session]:
-        """Return the clients that its end frees: those that no other of its name strikes."""
-        others = [one for one in hub.faults.active if one.name == self.name and one is not self]
+        """Return the clients that its end frees: those that no other of its kind strikes."""
+        others = [one for one in hub.faults.active if one is not self and self._is_kin(one)]
         return [one for one in self.victims(hub) if not any(o.strikes(one) for o in others)]
+
+    def _is_kin(self, other: Fault) -> bool:
+        """Return whether both take the same away, as a night and a lost line do."""
+        return isinstance(other, type(self)) or isinstance(self, type(other))
