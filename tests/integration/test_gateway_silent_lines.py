@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ib_insync import IB, Ticker
+from ib_insync import IB, Stock, Ticker
 
 from momentum_lab.core.market import NS_PER_S
 from momentum_lab.gateway.server import Gateway
-from tests.gateway_client import connected, errors_of, play, settle, spy, standing_gateway
+from tests.gateway_client import connected, errors_of, heard, play, settle, spy, standing_gateway
 from tests.gateway_factories import second_tape, seconds, tick_tape
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(60)]
@@ -147,6 +147,35 @@ async def test_a_line_that_is_opened_under_a_fault_gets_what_the_others_get(
         assert (bool(kinds), len(bars)) == (name == "delayed_data", 0)
         await unheard(gateway, ib, 0, name)
         assert (quote(ticker), ticker.last, ticker.marketDataType) == ((*AFTER, 700, 800), 105.0, 1)
+
+
+@pytest.mark.parametrize(
+    "names", [("frozen_quotes",), ("2103",), ("1100",), ("nightly_reset",), ("2103", "1100")]
+)
+async def test_a_snapshot_without_ticks_ends_after_the_time_of_the_broker(
+    names: tuple[str, ...], tmp_path: Path
+) -> None:
+    async with desk(tmp_path) as (gateway, ib, _):
+        for name in names:
+            gateway.inject(name)
+        ends = heard(ib, "tickSnapshotEnd")
+        snapshot = ib.reqMktData(Stock("SPY", "ARCA", "USD"), snapshot=True)
+        await play(gateway, 10, ib)
+        assert ends == []
+        await play(gateway, 1, ib)
+        assert (len(ends), isnan(snapshot.last)) == (1, True)
+
+
+@pytest.mark.parametrize("name", ["frozen_quotes", "1100"])
+async def test_a_snapshot_without_ticks_ends_though_the_fault_is_over_before(
+    name: str, tmp_path: Path
+) -> None:
+    async with desk(tmp_path) as (gateway, ib, _):
+        gateway.inject(name, for_s=3)
+        ends = heard(ib, "tickSnapshotEnd")
+        ib.reqMktData(Stock("SPY", "ARCA", "USD"), snapshot=True)
+        await play(gateway, 11, ib)
+        assert len(ends) == 1
 
 
 async def test_bars_that_are_kept_up_to_date_stop_with_the_quotes(tmp_path: Path) -> None:

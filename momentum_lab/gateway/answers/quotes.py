@@ -64,7 +64,7 @@ def _snapshot(session: Session, req_id: int, listed: Listed, generic_ticks: str)
     if isinstance(listed, NewsFeed):
         raise invalid("News cannot be had as a snapshot")
     _open_line(session, _line(session, req_id, listed, Generics()))
-    session.send("tickSnapshotEnd", req_id=req_id)
+    session.hub.faults.end_snapshot(session, req_id)
 
 
 def _stock_line(session: Session, req_id: int, stock: Instrument, generics: Generics) -> None:

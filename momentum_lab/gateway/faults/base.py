@@ -18,7 +18,7 @@ Told = tuple[str, Mapping[str, Any]]
 # What lines of market data tell: ticks, books, and the bars that are made of them.
 MARKET_DATA = frozenset(
     {
-        *("tickPrice", "tickSize", "tickString", "tickGeneric", "tickByTick", "tickSnapshotEnd"),
+        *("tickPrice", "tickSize", "tickString", "tickGeneric", "tickByTick"),
         *("marketDepth", "marketDepthL2", "realtimeBar", "historicalDataUpdate"),
     }
 )

@@ -101,7 +101,7 @@ class DelayedData(Fault):
             warning = {"req_id": values["req_id"], "code": code, "text": text}
             return [("error", warning), (name, {**values, "market_data_type": kind})]
         is_live = name in MARKET_DATA and values.get("tick_type") not in _DELAYED_TICKS
-        if not is_live or name == "tickSnapshotEnd":
+        if not is_live:
             return [told]
         delayed = as_delayed((name, dict(values)))
         return [] if delayed is None else [delayed]

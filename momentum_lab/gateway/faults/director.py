@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+# The broker ends a snapshot after so long, whatever has come.
+SNAPSHOT_S = 11.0
+
 
 class _Held(NamedTuple):
     """A message that a fault holds back."""
@@ -209,6 +212,16 @@ class Director:
     def say_at_release(self, fault: Fault, session: Session, told: Told) -> None:
         """Keep a message back until `release`."""
         self._at_release.append(_Held(fault, session, told, session.is_answering))
+
+    def end_snapshot(self, session: Session, req_id: int) -> None:
+        """End a snapshot: where a fault has swallowed its ticks, as late as the broker does."""
+        told = ("tickSnapshotEnd", {"req_id": req_id})
+        silent = (one for one in self.active if one.swallows_quotes and not one.respells_quotes)
+        fault = next((one for one in silent if one.strikes(session)), None)
+        if fault is None:
+            session.send_all([told])
+        else:
+            self.say_later(fault, session, told, delay_s=SNAPSHOT_S)
 
     def release(self, fault: Fault) -> None:
         """Say everything that a fault holds back, in its order."""
