@@ -283,18 +283,18 @@ async def test_1102_alone_changes_nothing(tmp_path: Path) -> None:
         assert line(ib).time != heard
 
 
-async def test_2103_stops_quotes_until_2104(tmp_path: Path) -> None:
+async def test_2103_stops_quotes_and_no_news_until_2104(tmp_path: Path) -> None:
     async with desk(tmp_path) as (gateway, ib):
         codes = errors_of(ib)
         begin(gateway, "2103")
         await settle(ib)
-        heard = line(ib).time
+        heard = line(ib).last
         await play(gateway, 3, ib)
-        assert line(ib).time == heard
+        assert (line(ib).last, len(ib.newsTicks())) == (heard, 1)
         end(gateway, "2103")
         await play(gateway, 1, ib)
         assert codes == [(-1, 2103), (-1, 2104)]
-        assert line(ib).time != heard
+        assert line(ib).last != heard
 
 
 async def test_2105_leaves_history_unanswered_until_2106(tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 _MAX_S = 86_400.0
 # What comes from the broker's servers, and not from the gateway itself.
-_QUOTES = MARKET_DATA | {"tickNews"}
-_FROM_BROKER = _QUOTES | {
+_LOST_MEANWHILE = MARKET_DATA | {"tickNews"}
+_FROM_BROKER = _LOST_MEANWHILE | {
     *("orderStatus", "openOrder", "execDetails", "commissionReport", "position"),
     *("updateAccountValue", "updatePortfolio", "updateAccountTime", "pnl", "pnlSingle"),
     *("accountSummary", "accountUpdateMulti"),
@@ -96,12 +96,12 @@ class ConnectivityLost(Fault):
             self._tell(hub)
 
     def outgoing(self, hub: Hub, session: Session, told: Told) -> list[Told]:
-        """Quotes of these minutes are lost; what the broker does to orders is told afterwards."""
+        """Tell quotes and news of these minutes never, what the broker does to orders later."""
         name, _ = told
         is_of_broker = name in _FROM_BROKER or is_order_error(told)
         if not self.strikes(session) or not is_of_broker:
             return [told]
-        if name not in _QUOTES:
+        if name not in _LOST_MEANWHILE:
             hub.faults.say_at_release(self, session, told)
         return []
 
@@ -154,7 +154,7 @@ class ConnectivityRestored(Fault):
 
 @dataclass
 class MarketDataFarmBroken(Fault):
-    """2103: quotes stop, everything else goes on. Ends with 2104."""
+    """2103: quotes stop; news and everything else go on. Ends with 2104."""
 
     name: ClassVar[str] = "2103"
     swallows_quotes: ClassVar[bool] = True
@@ -168,8 +168,8 @@ class MarketDataFarmBroken(Fault):
         return [QUOTES_AWAY if code == QUOTES_BACK else code for code in codes]
 
     def outgoing(self, hub: Hub, session: Session, told: Told) -> list[Told]:
-        """Tell no quotes."""
-        return [] if self.strikes(session) and told[0] in _QUOTES else [told]
+        """Tell no quotes; headlines come from another farm."""
+        return [] if self.strikes(session) and told[0] in MARKET_DATA else [told]
 
     def end(self, hub: Hub) -> None:
         """Tell that it is over."""
