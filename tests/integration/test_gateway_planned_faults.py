@@ -24,8 +24,10 @@ from momentum_lab.gateway.session import Session
 from tests.conftest import StartGateway
 from tests.fault_desk import TAPE, desk
 from tests.gateway_client import (
+    LIMIT_S,
     RawClient,
     connected,
+    errors_of,
     play,
     raw_client,
     settle,
@@ -115,6 +117,28 @@ async def test_fractions_of_a_second_and_repetitions_after_an_event_are_kept(
       - {fault: "2108", after: {event: headline, count: 2}, delay_s: 2, every_s: 50}
     """
     assert await _begun(tmp_path, text) == [5.4, 5.6, 10, 60, 110]
+
+
+async def test_what_a_fault_does_in_its_course_has_its_time_in_a_long_step_too(
+    tmp_path: Path,
+) -> None:
+    entries = (
+        Entry("halt", {"symbol": "SPY", "limit_s": 15.0}, delay_s=4.5, for_s=60),
+        Entry("1100", {"repeat_s": 5.0}, delay_s=10.25, for_s=42),
+        Entry("restart", {"vanish_s": 1.5}, delay_s=70, for_s=10),
+    )
+    async with desk(tmp_path, scenario=Scenario(entries)) as (gateway, ib):
+        codes = errors_of(ib)
+        gateway.hub.step_to(NOON + 69 * NS_PER_S)
+        await settle(ib)
+        assert [code for _, code in codes] == [1100] * 9 + [1102]
+        halts = [(row["at_ns"] - NOON, row["kind"]) for row in gateway.journal.of("halt")]
+        expected = [(4.5, 3), (19.5, 2), (64.5, 0)]
+        assert halts == [(round(s * NS_PER_S), kind) for s, kind in expected]
+        # It was down before it was up again.
+        gateway.hub.step_to(NOON + 90 * NS_PER_S)
+        with anyio.fail_after(LIMIT_S):
+            await ib.disconnectedEvent
 
 
 async def test_a_seed_draws_the_same_times_every_time(tmp_path: Path) -> None:

@@ -100,6 +100,11 @@ class Fault:
     def on_time(self, hub: Hub) -> None:
         """Take note that market time has moved."""
 
+    @property
+    def next_due_ns(self) -> int | None:
+        """When it does something by itself before its end, None where it does not."""
+        return None
+
     def outgoing(self, hub: Hub, session: Session, told: Told) -> list[Told]:
         """Return what becomes of a message to a client: itself, nothing, or others."""
         del hub, session

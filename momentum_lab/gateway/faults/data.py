@@ -155,6 +155,11 @@ class Halt(Fault):
         self.state = LIMIT_STATE if self.limit_s else self.kind
         self._change(hub)
 
+    @property
+    def next_due_ns(self) -> int | None:
+        """When it has stood at its band for long enough."""
+        return self._halts_ns if self.state != self.kind else None
+
     def on_time(self, hub: Hub) -> None:
         """Halt it once it has stood at its band for long enough."""
         if self.state != self.kind and hub.market.now_ns >= self._halts_ns:

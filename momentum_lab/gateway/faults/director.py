@@ -116,7 +116,9 @@ class Director:
     def next_due_ns(self) -> int | None:
         """Return when something is due by time, None when nothing is."""
         queues: tuple[list[Any], ...] = (self._plan, self._ends, self._later)
-        return min((queue[0][0] for queue in queues if queue), default=None)
+        due = [queue[0][0] for queue in queues if queue]
+        due += [at_ns for one in self.active if (at_ns := one.next_due_ns) is not None]
+        return min(due, default=None)
 
     def on_time(self) -> None:
         """Let everything happen that is due."""

@@ -90,6 +90,11 @@ class ConnectivityLost(Fault):
         """Tell it, and again every few seconds."""
         self._tell(hub)
 
+    @property
+    def next_due_ns(self) -> int | None:
+        """When it is told again."""
+        return self._next_ns
+
     def on_time(self, hub: Hub) -> None:
         """Tell it again."""
         if hub.market.now_ns >= self._next_ns:
@@ -256,6 +261,11 @@ class Restart(Fault):
         """Let orders vanish from now on; the sockets go a moment later."""
         self._down_ns = hub.market.now_ns + round(self.vanish_s * NS_PER_S)
         self.on_time(hub)
+
+    @property
+    def next_due_ns(self) -> int | None:
+        """When it goes down."""
+        return None if self._is_down else self._down_ns
 
     def on_time(self, hub: Hub) -> None:
         """Close every socket once the moment has come."""
