@@ -140,9 +140,9 @@ class Hub:
 
     def leave(self, session: Session) -> None:
         """Forget a client whose connection has ended."""
+        self.faults.forget(session)
         if session.client_id is not None and self.sessions.get(session.client_id) is session:
             del self.sessions[session.client_id]
-            self.faults.forget(session)
             self._report(f"client {session.client_id} disconnected")
             self.journal.write(self.market.now_ns, "disconnect", client_id=session.client_id)
 

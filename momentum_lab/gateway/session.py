@@ -57,6 +57,7 @@ class Session:
         subscriptions: what it wants to hear.
         has_conflated: quotes were kept back because it reads too slowly.
         is_answering: what is said now was asked for, and is not told by itself.
+        is_leaving: it hears nothing more, and closes once all that faults hold back is said.
     """
 
     def __init__(self, hub: Hub, stream: SocketStream) -> None:
@@ -75,6 +76,7 @@ class Session:
         self._is_closing = False
         self._is_mute = hub.faults.mutes_door
         self.is_answering = False
+        self.is_leaving = False
         self.has_conflated = False
         limits = hub.settings.limits
         self._budget = MessageBudget(limits.messages_per_s)
@@ -151,6 +153,11 @@ class Session:
         self._listening.cancel()
         self._wake.set()
 
+    def _leave_when_told(self) -> None:
+        self.is_leaving = self._is_mute = True
+        if not self.hub.faults.holds(self):
+            self.close_after_sending()
+
     def reset(self) -> None:
         """End the connection with a reset: nothing that is queued leaves any more."""
         self._unsent.clear()
@@ -171,7 +178,7 @@ class Session:
                 "Retry with a unique client id."
             )
             self.error(-1, 326, text)
-            self.close_after_sending()
+            self._leave_when_told()
             return
         self.client_id = client_id
         self.send("managedAccounts", accounts=self.hub.account.code)
@@ -248,7 +255,7 @@ class Session:
 
     async def _take(self, events: Sequence[Event]) -> None:
         for event in events:
-            if self._is_closing:
+            if self._is_closing or self.is_leaving:
                 return
             if isinstance(event, Hello):
                 self._is_paced |= PACE_OPTION in event.options.split()

@@ -15,7 +15,16 @@ from ib_insync import IB, MarketOrder
 from momentum_lab.core.market import NS_PER_S
 from momentum_lab.errors import ParameterError
 from momentum_lab.gateway.server import Gateway
-from tests.gateway_client import LIMIT_S, connected, errors_of, play, settle, spy, standing_gateway
+from tests.gateway_client import (
+    LIMIT_S,
+    connected,
+    errors_of,
+    play,
+    raw_client,
+    settle,
+    spy,
+    standing_gateway,
+)
 from tests.gateway_factories import at, second_tape, seconds, tick_tape
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(60)]
@@ -233,6 +242,24 @@ async def test_a_halt_lasts_as_long_as_anybody_wants_it(tmp_path: Path) -> None:
         halts = [row for row in gateway.journal.of("halt") if row["symbol"] == "SPY"]
         expected = [(0, 2), (10, 3), (15, 0), (18, 2), (20, 1), (40, 0)]
         assert [(row["at_ns"], row["kind"]) for row in halts] == [(at(s), k) for s, k in expected]
+
+
+async def test_who_is_turned_away_slowly_is_told_why(tmp_path: Path) -> None:
+    told: list[list[str]] = []
+
+    def come_as(client_id: int, port: int) -> None:
+        with raw_client(port) as client:
+            told.extend([*client.start(client_id), client.read()])
+
+    async with desk(tmp_path) as (gateway, _), anyio.create_task_group() as group:
+        gateway.inject("slow_answers", {"delay_s": 3})
+        group.start_soon(anyio.to_thread.run_sync, come_as, 1, gateway.port)
+        with anyio.fail_after(LIMIT_S):
+            while not told:
+                pass_time(gateway, 1)
+                await anyio.sleep(0.01)
+    assert [fields[3:4] for fields in told[1:]] == [["326"], []]
+    assert gateway.hub.sessions == {}
 
 
 # --------------------------------------------------------------- one client

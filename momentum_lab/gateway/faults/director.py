@@ -233,6 +233,11 @@ class Director:
         for held in found:
             self._say(held)
 
+    def holds(self, session: Session) -> bool:
+        """Return whether anything is held back for a connection."""
+        held = (*self._at_release, *(entry[2] for entry in self._later))
+        return any(one.session is session for one in held)
+
     def forget(self, session: Session) -> None:
         """Drop what is held back for a connection that has ended."""
         self._keep(lambda held: held.session is not session)
@@ -250,6 +255,8 @@ class Director:
             session.say_all(self.outgoing(session, told, beyond=held.fault))
         finally:
             session.is_answering = was_answering
+        if session.is_leaving and not self.holds(session):
+            session.close_after_sending()
 
     # -- one fault --------------------------------------------------------------------------
 
