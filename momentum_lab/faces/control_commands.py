@@ -1,4 +1,4 @@
-"""`momentum-lab stop`, `flatten`, `halt`, `reduce`, `resume`, `status`: a session is told or asked.
+"""`momentum-lab stop`, `flatten`, `halt`, `reduce`, `resume`, `status`: told and asked.
 
 They write into the control database and wait for the session's answer. Nothing of the session's
 page is needed: its loop looks for them by itself.
