@@ -27,6 +27,8 @@ _ALARMING = (DifferenceKind.CLOSED_ELSEWHERE, DifferenceKind.UNKNOWN_ORDER)
 _LOOK_AGAIN_S = 30.0
 # A position that our executions do not make waits this long for one that is told late.
 _EXPLAINED_WITHIN_S = 2.0
+# Executions that come in again and again while the books are asked for hold up no audit.
+_MOST_OVERTAKEN = 3
 # What neither positions nor open orders show: a corrected price, say.
 _EVERYTHING_EVERY_S = 3600.0
 
@@ -152,10 +154,9 @@ class Auditor:
 
     async def audit(self) -> None:
         """Ask the broker for everything once, and settle what differs; a failure is told."""
-        began_ns = self._clock.now_ns()
         self._wants_everything = False
         try:
-            snapshot = await self._connector.audit()
+            began_ns, snapshot = await self._books()
             if self._connector.is_operational():
                 self.settle(snapshot, sent_before_ns=began_ns)
         except BrokerError as error:
@@ -163,6 +164,23 @@ class Auditor:
         except (RecordError, IllegalTransitionError) as error:
             self._execution.stop_entries(str(error))
             self._on_incident("audit failed", str(error), None)
+
+    async def _books(self) -> tuple[int, BrokerSnapshot]:
+        """Return since when the broker's books were asked for, and the books.
+
+        All that was heard until they had come is booked. What was booked meanwhile may be newer
+        than their positions: where these differ from ours then, they are asked for once more.
+        """
+        n_asked = 0
+        while True:
+            n_asked += 1
+            began_ns, n_before = self._clock.now_ns(), self._store.n_changes
+            snapshot = await self._connector.audit()
+            await self._execution.book_heard()
+            is_overtaken = self._store.n_changes != n_before
+            is_in_doubt = is_overtaken and n_asked < _MOST_OVERTAKEN
+            if not (is_in_doubt and differing(snapshot.positions, self._store.positions())):
+                return began_ns, snapshot
 
     def settle(self, snapshot: BrokerSnapshot, *, sent_before_ns: int | None = None) -> None:
         """Bring the record up to the broker's truth, and block what cannot be explained.

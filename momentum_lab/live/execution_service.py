@@ -144,6 +144,10 @@ class ExecutionService:
             group.start_soon(self._guard.run, name="protection")
             await self._reports.run()
 
+    async def book_heard(self) -> None:
+        """Return once all that was heard of our orders until now has been booked."""
+        await self._reports.book_heard()
+
     def guard(self) -> None:
         """Look at the protection of everything that is open, now and until nothing is to do."""
         self._guard.look()

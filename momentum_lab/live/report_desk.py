@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 
+import anyio
+
 from momentum_lab.clock import Clock
 from momentum_lab.core.order import OrderIntent, OrderPurpose
 from momentum_lab.errors import IllegalTransitionError, RecordError
@@ -12,10 +14,19 @@ from momentum_lab.live.bookkeeper import Bookkeeper
 from momentum_lab.live.decisions import OnIncident
 from momentum_lab.live.holdings_watch import HoldingsWatch
 from momentum_lab.live.ibkr.connector import IBKRConnector
-from momentum_lab.live.ibkr.translate import CommissionReport, FillReport, PositionReport, Report
+from momentum_lab.live.ibkr.translate import (
+    CommissionReport,
+    FillReport,
+    Mark,
+    PositionReport,
+    Report,
+)
 from momentum_lab.records.trade_store import TradeStore
 
 _log = logging.getLogger(__name__)
+
+# All that waits is booked sooner, unless the desk itself has come to an end.
+_BOOKED_WITHIN_S = 5.0
 
 
 class ReportDesk:
@@ -74,12 +85,20 @@ class ReportDesk:
                 self._books.book_commission(report.exec_id, report.commission_usd)
             elif isinstance(report, PositionReport):
                 self._holdings.hear(report.con_id, report.shares)
+            elif isinstance(report, Mark):
+                report.passed.set()
             else:
                 self._books.book_order(report)
         except (RecordError, IllegalTransitionError) as error:
             if isinstance(report, FillReport):
                 self._books.unbooked[report.fill.exec_id] = report.fill
             self.doubt(f"{report}: {error}")
+
+    async def book_heard(self) -> None:
+        """Return once all that was heard until now has been booked, as far as it can be."""
+        passed = self._connector.mark_reports()
+        with anyio.move_on_after(_BOOKED_WITHIN_S):
+            await passed.wait()
 
     def doubt(self, why: str) -> None:
         """Note that something could not be written down; `catch_up` asks for it again."""

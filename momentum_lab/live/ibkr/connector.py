@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable
 
+import anyio
 import ib_insync
 from anyio.streams.memory import MemoryObjectReceiveStream
 
@@ -358,6 +359,10 @@ class IBKRConnector:
             self._connected().client.placeOrder(
                 known.order_id, translate.stock(order.symbol, order.con_id), message
             )
+
+    def mark_reports(self) -> anyio.Event:
+        """Return what is set once all that was reported until now has been read."""
+        return self._ears.mark()
 
     def working(self, order_ref: str) -> WorkingOrder | None:
         """Return one of our orders as the broker last described it in this connection, or None."""

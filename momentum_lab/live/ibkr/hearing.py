@@ -225,6 +225,12 @@ class Ears:
         """Return one of our orders as the broker last described it, None if it did not."""
         return self._working.get(order_ref)
 
+    def mark(self) -> anyio.Event:
+        """Return what is set once all that was reported until now has been read."""
+        passed = anyio.Event()
+        self._reports_in.send_nowait(translate.Mark(passed))
+        return passed
+
     def order_id(self, order_ref: str) -> int | None:
         """Return the broker's id of one of our orders in this connection, None if unknown."""
         found = (key for key, known in self._order_refs.items() if known == order_ref)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Any
 
+import anyio
 import ib_insync
 
 from momentum_lab.core.candle import Trade
@@ -157,7 +158,18 @@ class RawHeadline:
     subscribed_ns: int
 
 
-Report = FillReport | CommissionReport | OrderReport | PositionReport
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """No word of the broker: whoever reads the reports says here that it has come this far.
+
+    Attributes:
+        passed: set by the reader.
+    """
+
+    passed: anyio.Event
+
+
+Report = FillReport | CommissionReport | OrderReport | PositionReport | Mark
 
 
 def stock(symbol: str, con_id: int = 0) -> ib_insync.Contract:
