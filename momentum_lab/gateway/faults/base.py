@@ -33,11 +33,6 @@ def is_order_error(told: Told) -> bool:
     return name == "error" and values["code"] in _ORDER_ERRORS
 
 
-def word(default: str, *, meaning: str) -> Any:
-    """Declare a parameter that is a word, as a dataclass field; see `tunable` for numbers."""
-    return field(default=default, metadata={"meaning": meaning})
-
-
 def nearest(word: str, known: Any) -> str:
     """Return a hint at what was probably meant, for the end of an error message."""
     found = difflib.get_close_matches(str(word), list(known), n=1)

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from momentum_lab.core.market import NS_PER_S
-from momentum_lab.core.tunable import tunable
+from momentum_lab.core.tunable import described, tunable
 from momentum_lab.errors import ParameterError
-from momentum_lab.gateway.faults.base import MARKET_DATA, Fault, Told, word
+from momentum_lab.gateway.faults.base import MARKET_DATA, Fault, Told
 from momentum_lab.gateway.market_events import STANDSTILLS
 from momentum_lab.gateway.ticks import (
     DELAYED,
@@ -133,7 +133,7 @@ class Halt(Fault):
     name: ClassVar[str] = "halt"
     strikes_all: ClassVar[bool] = True
 
-    symbol: str = word("", meaning="which, all of the tape if empty")
+    symbol: str = described("", meaning="which, all of the tape if empty")
     kind: int = tunable(
         HALTED_BY_VOLATILITY, unit="kind", low=1, high=3, step=1, meaning=_KINDS_OF_HALTS
     )

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from momentum_lab.core.tunable import tunable
+from momentum_lab.core.tunable import described, tunable
 from momentum_lab.errors import ParameterError
-from momentum_lab.gateway.faults.base import Fault, word
+from momentum_lab.gateway.faults.base import Fault
 from momentum_lab.records.tape_news import EXCHANGE_UP, NOTICE, TapeBulletin
 
 if TYPE_CHECKING:
@@ -29,8 +29,8 @@ class Bulletin(Fault):
         step=1,
         meaning="1 notice, 2 exchange down, 3 exchange up",
     )
-    text: str = word("This is a test of the bulletins.", meaning="what it says")
-    exchange: str = word("", meaning="where it comes from")
+    text: str = described("This is a test of the bulletins.", meaning="what it says")
+    exchange: str = described("", meaning="where it comes from")
 
     def __post_init__(self) -> None:
         """Refuse what is no text."""

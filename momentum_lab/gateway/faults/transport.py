@@ -6,9 +6,9 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from momentum_lab.core.tunable import tunable
+from momentum_lab.core.tunable import described, tunable
 from momentum_lab.errors import ParameterError
-from momentum_lab.gateway.faults.base import ALL_CLIENTS, Fault, Told, nearest, word
+from momentum_lab.gateway.faults.base import ALL_CLIENTS, Fault, Told, nearest
 from momentum_lab.gateway.wire import REQUESTS
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ class LostAnswer(Fault):
 
     name: ClassVar[str] = "lost_answer"
 
-    request: str = word("reqPositions", meaning="name of the request that is not heard")
+    request: str = described("reqPositions", meaning="name of the request that is not heard")
 
     def __post_init__(self) -> None:
         """Refuse a request that no client makes."""
