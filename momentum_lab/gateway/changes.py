@@ -1,7 +1,7 @@
 """New terms for orders that live already, as functions of values.
 
 A size that is sent is that of the whole order, also where partial fills of its group have left
-less. But of a child whose parent still fills the broker keeps the size: who sends the one that was
+less. But of a child whose parent has filled the broker keeps the size: who sends the one that was
 told, or the whole one, does not mean to change it.
 """
 
@@ -11,13 +11,13 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from momentum_lab.gateway.checks import rejected
-from momentum_lab.gateway.matching import share
+from momentum_lab.gateway.matching import due
 from momentum_lab.gateway.orders import PENDING, Order, Ticket
 
 
 def meant(known: Order, ticket: Ticket, parent: Order | None) -> Ticket:
     """Return new terms with the size that is wanted in the end."""
-    if not _grows(known, parent) or ticket.quantity not in (known.quantity, known.ticket.quantity):
+    if not _is_fed(known, parent) or ticket.quantity not in (known.quantity, known.ticket.quantity):
         return ticket
     return replace(ticket, quantity=known.ticket.quantity)
 
@@ -34,17 +34,14 @@ def changed(known: Order, ticket: Ticket, *, parent: Order | None, expires_ns: i
     Raises:
         RefusedError: more has filled than the new size.
     """
-    quantity = int(ticket.quantity)
-    if parent is not None and _grows(known, parent):
-        is_same = ticket.quantity == known.ticket.quantity
-        new = share(replace(known, ticket=ticket), parent, parent.filled)
-        quantity = known.quantity if is_same else new
+    quantity, taken = _size(known, ticket, parent)
     if quantity <= known.filled:
         raise rejected(f"{known.filled} shares have been filled already")
     return replace(
         known,
         ticket=ticket,
         quantity=quantity,
+        taken=taken,
         oca_group=ticket.oca_group or known.oca_group,
         oca_type=ticket.oca_type or known.oca_type,
         rested_ns=0,
@@ -56,35 +53,62 @@ def changed(known: Order, ticket: Ticket, *, parent: Order | None, expires_ns: i
 def shrunk(children: Iterable[Order], *, before: Order, after: Order) -> list[Order]:
     """Return the children of a parent that was made smaller than what they close together.
 
-    Those of one group count once. Who wanted more than the parent from the beginning is left alone.
+    Those of one group count once, finished ones with what they have filled. Who wanted more than
+    the parent from the beginning is left alone. One of size 0 has to end.
     """
     own = [child for child in children if child.ticket.side is not after.ticket.side]
+    live = [child for child in own if not child.is_done]
     largest: dict[str | tuple[int, int], int] = {}
-    for child in own:
-        group = child.oca_group or child.key
+    for child in live:
+        group = _group(child)
         largest[group] = max(largest.get(group, 0), int(child.ticket.quantity))
     total = sum(largest.values())
-    if not after.quantity < total <= before.quantity:
+    # What one of a group has filled has been taken from the others, and is of their size.
+    spent = sum(child.filled for child in own if _group(child) not in largest)
+    room, had = (int(parent.ticket.quantity) - spent for parent in (after, before))
+    if not room < total <= had:
         return []
-    return [
-        _shrunk(child, max(1, int(child.ticket.quantity) * after.quantity // total), before, after)
-        for child in own
-    ]
+    return [_shrunk(child, int(child.ticket.quantity) * room // total, after) for child in live]
 
 
-def _shrunk(child: Order, size: int, before: Order, after: Order) -> Order:
-    smaller = replace(child, ticket=replace(child.ticket, quantity=size))
+def _group(child: Order) -> str | tuple[int, int]:
+    return child.oca_group or child.key
+
+
+def _shrunk(child: Order, size: int, parent: Order) -> Order:
+    def fitted(ticket: Ticket) -> Ticket:
+        return replace(ticket, quantity=min(ticket.quantity, size))
+
+    smaller = replace(
+        child,
+        ticket=fitted(child.ticket),
+        # Terms on their way were meant for the larger parent as well.
+        changes=tuple(replace(change, ticket=fitted(change.ticket)) for change in child.changes),
+        held_back=None if child.held_back is None else fitted(child.held_back),
+    )
     if child.status == PENDING or child.why_held == "child":
-        return replace(smaller, quantity=size)
+        return replace(smaller, quantity=max(0, size - child.taken))
     # It works for the same fills of its parent, and what its group has taken stays taken.
-    grown = share(smaller, after, after.filled) - share(child, before, before.filled)
-    return replace(smaller, quantity=child.quantity + max(0, grown))
+    return replace(smaller, quantity=max(child.quantity, due(smaller, parent)))
 
 
-def _grows(known: Order, parent: Order | None) -> bool:
-    """Whether an order is a child that grows with the fills of its parent."""
-    is_filling = parent is not None and parent.filled > 0 and not parent.is_done
-    return is_filling and not known.is_waiting
+def _size(known: Order, ticket: Ticket, parent: Order | None) -> tuple[int, int]:
+    """Return for how many shares an order works under new terms, and what is taken of them."""
+    if parent is None or not _is_fed(known, parent):
+        return int(ticket.quantity), 0
+    if ticket.quantity == known.ticket.quantity:
+        return known.quantity, known.taken
+    if parent.is_done:
+        return int(ticket.quantity), 0
+    wanted = due(replace(known, ticket=ticket), parent)
+    if wanted <= 0 and known.why_held == "child":
+        wanted = int(ticket.quantity) - known.taken
+    return wanted, known.taken
+
+
+def _is_fed(known: Order, parent: Order | None) -> bool:
+    """Whether an order is a child that has the size of what its parent has filled."""
+    return parent is not None and parent.filled > 0 and not known.is_waiting
 
 
 def _same_stop(one: Ticket, other: Ticket) -> bool:

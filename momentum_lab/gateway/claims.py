@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from momentum_lab.gateway.books import Key
+from momentum_lab.gateway.matching import share
 from momentum_lab.gateway.orders import LIMITED, PENDING, STOPS, TRAILING, Order
 
 Orders = Mapping[Key, Order]
@@ -39,11 +40,19 @@ def claim_of(order: Order, orders: Orders, *, unit: float = 1.0) -> Claim:
     if parent is None or parent.ticket.side is order.ticket.side:
         return Claim(group, None, 0.0, unit * order.remaining)
     brought = 0 if parent.is_done else parent.remaining
-    shares = order.remaining
-    if parent.filled and brought and order.status != PENDING:
+    return Claim(group, parent.key, unit * brought, unit * _shares_of_child(order, parent, brought))
+
+
+def _shares_of_child(child: Order, parent: Order, brought: int) -> int:
+    """Return the shares that a child may still fill once its parent has brought the rest."""
+    coming = share(child, parent, parent.filled + brought) - child.taken - child.filled
+    if child.status != PENDING and child.why_held != "child":
         # It works for what its parent has filled, and grows with what comes.
-        shares += int(order.ticket.quantity) * brought // parent.quantity
-    return Claim(group, parent.key, unit * brought, unit * shares)
+        return max(child.remaining, coming)
+    if child.ticket.quantity <= parent.ticket.quantity:
+        # What a group has taken from the parent, the child does not get either.
+        return max(0, min(child.remaining, coming))
+    return child.remaining
 
 
 def versions(order: Order) -> list[Order]:

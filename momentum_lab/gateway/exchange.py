@@ -20,7 +20,7 @@ from momentum_lab.core.fills import FillModel
 from momentum_lab.core.market import NS_PER_S
 from momentum_lab.gateway.account import Account
 from momentum_lab.gateway.books import NEVER_NS, Books, Key
-from momentum_lab.gateway.changes import changed, meant, shrunk
+from momentum_lab.gateway.changes import changed, meant
 from momentum_lab.gateway.checks import (
     Rules,
     check_parent,
@@ -33,7 +33,7 @@ from momentum_lab.gateway.corrections import correct
 from momentum_lab.gateway.floor import Floor
 from momentum_lab.gateway.market import Market
 from momentum_lab.gateway.market_events import HaltChange, QuoteChange, Trade
-from momentum_lab.gateway.matching import is_child, is_regular, needs_trigger
+from momentum_lab.gateway.matching import is_regular, needs_trigger
 from momentum_lab.gateway.orders import (
     CANCELLING,
     DONE,
@@ -397,15 +397,7 @@ class Exchange:
             except RefusedError as refusal:
                 events += self._refuse(change.ticket, refusal, is_new=False)
             else:
-                events += [*self._shrink_children(order, after), *self._enter(after)]
-        return events
-
-    def _shrink_children(self, before: Order, after: Order) -> list[ExchangeEvent]:
-        children = [child for child in self.books.unfinished() if is_child(child, after)]
-        events: list[ExchangeEvent] = []
-        for child in shrunk(children, before=before, after=after):
-            self.books.store(child)
-            events += [] if child.status == PENDING else [OrderShown(child), StatusShown(child)]
+                events += [*self.floor.shrink_children(order, after), *self._enter(after)]
         return events
 
     def _enter(self, order: Order) -> list[ExchangeEvent]:

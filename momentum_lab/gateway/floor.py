@@ -15,10 +15,10 @@ in which the broker tells it. Orders are immutable values; an event holds the or
   the end, whichever is worse; of a group it comes before a limit in the same bar. A trailing
   stop is looked at before it follows the same trade.
 * Orders for the close fill whole at the last price of the regular session.
-* A child wakes when its parent fills, for as many shares as have filled. Of a group, a fill
-  cancels the others (type 1) or reduces them in proportion (types 2 and 3, which differ only at
-  exchanges that could fill two at once; here nothing can). A group of which one has filled whole
-  takes nobody any more.
+* A child wakes when its parent fills, for its share of what has filled, less what its group has
+  taken from it. Of a group, a fill cancels the others (type 1) or reduces them in proportion
+  (types 2 and 3, which differ only at exchanges that could fill two at once; here nothing can). A
+  group of which one has filled whole takes nobody any more.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from dataclasses import replace
 from momentum_lab.core.fills import FillModel, is_payable
 from momentum_lab.gateway.account import Account
 from momentum_lab.gateway.books import Books, Key
+from momentum_lab.gateway.changes import shrunk
 from momentum_lab.gateway.liquidity import Liquidity
 from momentum_lab.gateway.market import Market
 from momentum_lab.gateway.market_events import Trade
@@ -37,6 +38,7 @@ from momentum_lab.gateway.matching import (
     are_rivals,
     at_close,
     at_worst,
+    due,
     fill_price,
     first_stop,
     followed,
@@ -46,7 +48,6 @@ from momentum_lab.gateway.matching import (
     is_traded_through,
     may_trade,
     needs_trigger,
-    share,
 )
 from momentum_lab.gateway.orders import (
     ADDED_LIQUIDITY,
@@ -72,6 +73,7 @@ from momentum_lab.gateway.orders import (
 from momentum_lab.gateway.refusal import CANCELLED as CODE_CANCELLED
 
 HELD_UNTIL_OPEN, HELD_FOR_LOCATE = 399, 404
+NOTHING_TO_CLOSE = "the parent order has nothing for it to close"
 _NOT_TRADING = frozenset({"child", "locate"})
 
 
@@ -109,11 +111,11 @@ class Floor:
     def open(self, order: Order) -> list[ExchangeEvent]:
         """Show an order as accepted, and fill it as far as the market allows that at once."""
         trade = self._market.today(order.symbol)
-        parent = self._books.orders.get((order.ticket.client_id, order.ticket.parent_id))
-        due = 0 if parent is None else share(order, parent, parent.filled)
-        if order.status == PENDING and due:
-            # What its group has taken from it on its way stays taken.
-            order = replace(order, quantity=min(order.quantity, due))
+        parent = self._books.parent_of(order.ticket)
+        if parent is not None and order.status == PENDING:
+            if parent.is_done and due(order, parent) <= 0:
+                return self.end([order.key], text=NOTHING_TO_CLOSE)
+            order = self._sized(order, parent)
         stop_usd = order.stop_usd if order.stop_usd is not None else first_stop(order, trade)
         status, why_held = self._initial_status(order)
         order = self._books.store(
@@ -135,8 +137,9 @@ class Floor:
         return events
 
     def _initial_status(self, order: Order) -> tuple[str, str]:
-        parent = self._books.orders.get((order.ticket.client_id, order.ticket.parent_id))
-        if parent is not None and not share(order, parent, parent.filled):
+        parent = self._books.parent_of(order.ticket)
+        has_waited = order.status == PENDING or order.why_held == "child"
+        if parent is not None and has_waited and due(order, parent) <= 0:
             return HELD, "child"
         if self._needs_locate(order):
             return HELD, "locate"
@@ -336,33 +339,58 @@ class Floor:
         for rival in rivals:
             events += self._reduce(rival, filled, shares)
         for child in self._books.live(lambda order: is_child(order, filled)):
-            events += self._enlarge(child, filled, shares)
+            events += self._enlarge(child, filled)
         return events
 
     def _reduce(self, rival: Order, filled: Order, shares: int) -> list[ExchangeEvent]:
         rival = self._books.orders[rival.key]
         if rival.is_done:
             return []
+        parent = self._books.parent_of(rival.ticket)
+        if parent is not None and rival.status == PENDING:
+            rival = self._sized(rival, parent)
         before = filled.remaining + shares
         left = rival.remaining * filled.remaining // before
         if filled.oca_type == CANCEL_RIVALS or not left:
             return self.end([rival.key], text="")
-        rival = self._books.store(replace(rival, quantity=rival.filled + left))
+        taken = rival.taken + rival.remaining - left
+        rival = self._books.store(replace(rival, quantity=rival.filled + left, taken=taken))
         return [OrderShown(rival), StatusShown(rival)]
 
-    def _enlarge(self, child: Order, parent: Order, shares: int) -> list[ExchangeEvent]:
+    @staticmethod
+    def _sized(child: Order, parent: Order) -> Order:
+        """Return a child on its way with the size of what its parent has filled already."""
+        shares = due(child, parent)
+        return replace(child, quantity=shares) if shares > 0 else child
+
+    def _enlarge(self, child: Order, parent: Order) -> list[ExchangeEvent]:
         child = self._books.orders[child.key]
         if child.is_done:
             return []
-        due = share(child, parent, parent.filled)
+        shares = due(child, parent)
+        if child.why_held == "child" and shares > 0:
+            return self.open(replace(child, quantity=shares, why_held=""))
         if child.why_held == "child":
-            return self.open(replace(child, quantity=due, why_held="")) if due else []
-        # What its group has taken from it in the meantime stays taken.
-        added = due - share(child, parent, parent.filled - shares)
-        if not added:
+            # Nothing comes any more that it could close.
+            return self.end([child.key], text=NOTHING_TO_CLOSE) if parent.is_done else []
+        if shares <= child.quantity:
             return []
-        child = self._books.store(replace(child, quantity=child.quantity + added))
+        child = self._books.store(replace(child, quantity=shares))
         return [OrderShown(child), StatusShown(child)]
+
+    def shrink_children(self, before: Order, after: Order) -> list[ExchangeEvent]:
+        """Let the children of a parent that was made smaller close no more than it can bring."""
+        children = [child for child in self._books.orders.values() if is_child(child, after)]
+        events: list[ExchangeEvent] = []
+        for child in shrunk(children, before=before, after=after):
+            if not child.quantity:
+                events += self.end([child.key], text=NOTHING_TO_CLOSE)
+                continue
+            larger = self._books.orders[child.key]
+            self._books.store(child)
+            events += [] if child.status == PENDING else [OrderShown(child), StatusShown(child)]
+            events += self.shrink_children(larger, child)
+        return events
 
     def end(
         self, keys: Iterable[Key], *, text: str = "", status: str = CANCELLED

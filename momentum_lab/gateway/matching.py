@@ -169,8 +169,16 @@ def is_child(order: Order, parent: Order) -> bool:
 
 
 def share(child: Order, parent: Order, filled: int) -> int:
-    """Return for how many shares a child works when `filled` of its parent have filled."""
-    return int(child.ticket.quantity) * filled // parent.quantity
+    """Return how many shares of a child `filled` shares of its parent call for.
+
+    Of what its ticket asks for: what a group has taken from the parent will not fill.
+    """
+    return int(child.ticket.quantity) * filled // int(parent.ticket.quantity)
+
+
+def due(child: Order, parent: Order) -> int:
+    """Return for how many shares a child works now; at 0 or below it waits."""
+    return share(child, parent, parent.filled) - child.taken
 
 
 def are_rivals(order: Order, filled: Order) -> bool:

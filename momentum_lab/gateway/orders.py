@@ -109,6 +109,7 @@ class Order:
         perm_id: unique per account for ever.
         quantity: shares in all, filled ones included: the ticket's, less what the fills of a
             group took away, or for a child what its parent has filled.
+        taken: shares that the fills of its group took away under its present terms.
         filled: shares filled so far.
         average_usd: average fill price, 0 before the first.
         last_usd: price of the last fill, 0 before the first.
@@ -134,6 +135,7 @@ class Order:
     placed_ns: int
     expires_ns: int
     quantity: int = 0
+    taken: int = 0
     filled: int = 0
     average_usd: float = 0.0
     last_usd: float = 0.0
