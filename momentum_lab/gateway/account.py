@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from momentum_lab.core.fills import FillModel, is_payable
 from momentum_lab.core.market import Side
 from momentum_lab.gateway.books import Books
 from momentum_lab.gateway.checks import NOT_ENOUGH_SHARES, check_margin
@@ -23,13 +24,30 @@ class Account:
     """
 
     def __init__(
-        self, code: str, *, cash_usd: float, books: Books, market: Market, is_cash: bool = False
+        self,
+        code: str,
+        *,
+        cash_usd: float,
+        books: Books,
+        market: Market,
+        fills: FillModel,
+        is_cash: bool = False,
     ) -> None:
-        """Open an account with cash."""
+        """Open an account with cash.
+
+        Args:
+            code: the account's code.
+            cash_usd: what it begins with.
+            books: its orders and executions.
+            market: where prices and time come from.
+            fills: what a purchase costs beyond its price.
+            is_cash: nothing is lent to it.
+        """
         self.code = code
         self.books = books
         self.ledger = Ledger(cash_usd)
         self.market = market
+        self._fills = fills
         self._is_cash = is_cash
 
     def value(self) -> Valuation:
@@ -95,10 +113,20 @@ class Account:
     def _cash_usd(self, orders: list[Order]) -> float:
         """Return what the purchases of some orders cost together."""
         return claimed(
-            claim_of(order, self.books.orders, unit=price_usd(order, self.mark(order.symbol)))
+            claim_of(order, self.books.orders, unit=self._cost_usd(order))
             for order in orders
             if order.ticket.side is Side.BUY
         )
+
+    def _cost_usd(self, order: Order) -> float:
+        """Return what a share of a purchase costs at most by now, commission included."""
+        price, trade = self.mark(order.symbol), self.market.today(order.symbol)
+        if trade is not None and is_payable(Side.BUY, bid=trade.bid, ask=trade.ask):
+            price = self._fills.market_price(
+                Side.BUY, bid=trade.bid, ask=trade.ask, instrument=order.ticket.instrument
+            )
+        commission_usd = self._fills.commission_usd(order.quantity)
+        return price_usd(order, price) + commission_usd / max(1, order.quantity)
 
     def _margin_usd(self, orders: list[Order]) -> float:
         """Return the margin that some orders bind at worst, beside that of the positions.

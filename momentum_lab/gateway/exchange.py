@@ -91,20 +91,21 @@ class Exchange:
             last_perm_id: the first permanent id is one more.
             exec_prefix: first part of every execution id.
         """
-        self.rules = rules or Rules()
+        self.rules, fills = rules or Rules(), fills or FillModel()
         self.books = Books(last_perm_id=last_perm_id, exec_prefix=exec_prefix)
         self.account = Account(
             account,
             cash_usd=cash_usd,
             books=self.books,
             market=market,
+            fills=fills,
             is_cash=self.rules.is_cash_account,
         )
         self.floor = Floor(
             market,
             books=self.books,
             account=self.account,
-            fills=fills or FillModel(),
+            fills=fills,
             hard_to_borrow=self.rules.hard_to_borrow,
         )
         self._market = market

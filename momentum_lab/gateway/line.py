@@ -341,6 +341,7 @@ class Line:
             (self.start_ns[own] == self.end_ns[own]).tolist(),
             repeat(True, len(at_ns)),
             (self.end_ns[own] - self.start_ns[own]).tolist(),
+            self.open[own].tolist(),
             strict=True,
         )
         return [Trade(*row) for row in rows]

@@ -33,6 +33,7 @@ class Trade(NamedTuple):
         is_single: whether it is one trade of the tape, no bar.
         is_traded: False where nothing has traded and `price` is the middle of the quote.
         length_ns: how long its bar lasted, 0 for one trade.
+        open: first price of its bar, None where nothing has traded.
     """
 
     symbol: str
@@ -56,6 +57,7 @@ class Trade(NamedTuple):
     is_single: bool = False
     is_traded: bool = True
     length_ns: int = 0
+    open: float | None = None
 
     @property
     def last_ns(self) -> int:

@@ -137,16 +137,22 @@ def is_traded_through(order: Order, trade: Trade) -> bool:
 
 
 def at_worst(order: Order, trade: Trade) -> Trade:
-    """Return a trade with its quote moved to the stop of an order, where that is worse for it.
+    """Return a trade with its quote moved to where the stop of an order was met.
 
-    A bar of more than a second has met the stop on the way to its end, where the price may be
-    better again.
+    A bar of more than a second that opens beyond the stop has met it with its first price. Else it
+    was met on the way to the end: at the stop, or at the end's quote, whichever is worse.
     """
+    if not trade.is_long:
+        return trade
     side, stop_usd = order.ticket.side, order.stop_usd or 0.0
     far_usd = trade.ask if side is Side.BUY else trade.bid
-    moved_usd = stop_usd - far_usd
-    if not trade.is_long or moved_usd * side.sign <= 0:
-        return trade
+    has_waited = order.placed_ns <= trade.at_ns - trade.length_ns
+    if trade.open is not None and has_waited and (trade.open - stop_usd) * side.sign > 0:
+        moved_usd = trade.open - trade.price
+    else:
+        moved_usd = stop_usd - far_usd
+        if moved_usd * side.sign <= 0:
+            return trade
     bid, ask = (usd and usd + moved_usd for usd in (trade.bid, trade.ask))
     return trade._replace(bid=bid, ask=ask)
 

@@ -94,7 +94,7 @@ def test_a_child_of_another_contract_than_its_parent_is_rejected() -> None:
 
 
 def test_children_of_a_part_are_free_for_the_rest_of_their_parent_too() -> None:
-    found = cash(cash_usd=80_010.0)
+    found = cash(cash_usd=80_030.0)
     found.place(ticket(quantity=800, transmit=False))
     found.place(stop(90.0, quantity=800, order_id=2, parent_id=1))
     assert (found.books.orders[1, 2].quantity, found.books.orders[1, 1].filled) == (500, 500)
@@ -112,6 +112,27 @@ def test_a_cash_account_spends_its_cash_once() -> None:
     assert errors(found.place(limit(99.5, quantity=10, order_id=3))) == []
     found.cancel(1, 1)
     assert errors(found.place(limit(99.5, quantity=90, order_id=4))) == []
+
+
+@pytest.mark.parametrize("order_type", ["MKT", "LMT", "STP"])
+@pytest.mark.parametrize("quantity", [1, 50, 99, 100, 400])
+def test_a_purchase_that_is_accepted_never_overdraws_a_cash_account(
+    order_type: str, quantity: int
+) -> None:
+    """With any cash near its cost: it is refused, or paid whole, commission and all."""
+    terms = {"LMT": {"limit_usd": 100.05}, "STP": {"stop_usd": 100.0}}
+    prices: dict[str, Any] = terms.get(order_type, {})
+    taken = 0
+    for cents in range(-100, 3000, 140):
+        found = exchange(
+            market(),
+            cash_usd=quantity * 100.0 + cents / 100,
+            rules=Rules(is_cash_account=True),
+        )
+        events = found.place(ticket(quantity=quantity, order_type=order_type, **prices))
+        taken += n_filled(events) == quantity
+        assert found.account.ledger.cash_usd >= 0
+    assert taken
 
 
 def test_a_cash_account_sells_its_shares_once() -> None:

@@ -54,12 +54,19 @@ def test_an_order_needs_its_far_side_and_a_quote_that_is_not_crossed(
 MINUTE_NS = 60 * NS_PER_S
 
 
-def minutes(*bars: tuple[float, float, float], volume: int = 40_000) -> tuple[Exchange, Market]:
-    """An exchange on one-minute bars (low, high, close) from noon on, the first one played."""
+def minutes(
+    *bars: tuple[float, float, float], volume: int = 40_000, open_usd: float | None = None
+) -> tuple[Exchange, Market]:
+    """An exchange on one-minute bars (low, high, close) from noon on, the first one played.
+
+    Each opens at its close, or the last one at `open_usd`.
+    """
     rows = [
         ("SPY", NOON + n * MINUTE_NS, 60, close, high, low, close, volume)
         for n, (low, high, close) in enumerate(bars)
     ]
+    if open_usd is not None:
+        rows[-1] = (*rows[-1][:3], open_usd, *rows[-1][4:])
     a_market = Market(second_tape(rows))
     found = exchange(a_market)
     play(found, a_market, 60)
@@ -156,3 +163,37 @@ def test_a_stop_met_within_a_bar_fills_at_the_worse_of_stop_and_end(
     found, a_market = minutes(FLAT, bar)
     found.place(order(kind, side, **terms))
     assert fills(play(found, a_market, 60)) == [(100, price_usd)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "side", "terms", "bar", "open_usd", "expected"),
+    [
+        # The bid is a cent below the price, and slippage is another.
+        ("STP", Side.SELL, {"stop_usd": 96.0}, (90.0, 97.0, 97.0), 92.0, [(100, 91.98)]),
+        ("STP", Side.SELL, {"stop_usd": 96.0}, (85.0, 92.0, 86.0), 92.0, [(100, 91.98)]),
+        ("STP", Side.BUY, {"stop_usd": 104.0}, (103.0, 112.0, 103.0), 110.0, [(100, 110.01)]),
+        ("TRAIL", Side.SELL, {"stop_usd": 4.0}, (90.0, 97.0, 97.0), 92.0, [(100, 91.98)]),
+        # What opens on the good side of the stop meets it on the way.
+        ("STP", Side.SELL, {"stop_usd": 96.0}, (90.0, 97.0, 97.0), 96.5, [(100, 95.99)]),
+        # Below its limit it is not sold, and waits there.
+        ("STP LMT", Side.SELL, {"stop_usd": 96.0, "limit_usd": 95.0}, (90.0, 94.0, 93.0), 92.0, []),
+    ],
+)
+def test_a_bar_that_opens_beyond_a_stop_fills_it_at_its_open(
+    kind: str,
+    side: Side,
+    terms: dict[str, Any],
+    bar: tuple[float, float, float],
+    open_usd: float,
+    expected: list[tuple[int, float]],
+) -> None:
+    found, a_market = minutes(FLAT, bar, open_usd=open_usd)
+    found.place(order(kind, side, **terms))
+    assert fills(play(found, a_market, 60)) == expected
+
+
+def test_a_bar_that_opened_before_the_stop_was_there_fills_it_on_the_way() -> None:
+    found, a_market = minutes(FLAT, (90.0, 100.0, 100.0), open_usd=91.0)
+    play(found, a_market, 1)
+    found.place(order("STP", Side.SELL, stop_usd=96.0))
+    assert fills(play(found, a_market, 59)) == [(100, 95.99)]
