@@ -375,6 +375,8 @@ class Judge:
 
     def judge_books(self, store: TradeStore) -> None:
         """The record's fills are the exchange's executions, to the share and the cent."""
+        for failed in self._gateway.hub.journal.of("fault fails"):
+            self._found("a fault fails", f"{failed['fault']}: {failed['error']}")
         for row in store.db.query("SELECT text FROM differences WHERE kind = 'CASH_DIFFERS'"):
             self._found("cash differs", row["text"])
         rows = store.db.query("SELECT * FROM fills ORDER BY exec_id")
