@@ -40,6 +40,7 @@ from virtual_day import OPEN_NS, ROOT, make_tape
 
 from momentum_lab.core.market import NS_PER_S, Side
 from momentum_lab.core.news import Headline
+from momentum_lab.core.pacing import Priority
 from momentum_lab.core.position import ExitReason
 from momentum_lab.core.signal import Outcome, TradeSignal
 from momentum_lab.core.sizing_parameters import SizingParameters
@@ -185,8 +186,11 @@ async def _place_bracket(ib: IB, watch: Stopwatch) -> float:
 
 
 async def _enter(session: LiveSession, watch: Stopwatch, symbol: str, article: str) -> float:
-    # A position that opens and closes while the books are compared is looked at a second time.
-    await _until(session._connector.is_operational)
+    limiter = session._connector._line.limiter
+    # A family for which no message is left in this second is not sent, and no sample.
+    await _until(
+        lambda: session._connector.is_operational() and not limiter.wait_s(Priority.ENTRY, n=3)
+    )
     now_ns = session._clock.now_ns()
     item = Headline("BRFG", article, now_ns, now_ns, f"Company {article}", (symbol,), "")
     key = session._book.add_headline(item)
@@ -203,6 +207,8 @@ async def _enter(session: LiveSession, watch: Stopwatch, symbol: str, article: s
     if decision.outcome is not Outcome.ENTER:
         raise RuntimeError(f"the benchmark could not enter: {decision}")
     took_s = watch.sent_s - began
+    if took_s < 0:
+        raise RuntimeError("the benchmark's entry did not leave")
     await _closed(session)
     await anyio.sleep(PAUSE_S)
     return took_s
