@@ -294,7 +294,7 @@ def _section_rows(section: str, values: Any) -> Iterator[tuple[str, str, str, st
             yield f"{section}.{field.name}", f"{value:.10g}", tunable.unit, tunable.meaning
         else:
             shown = ", ".join(value) if isinstance(value, tuple) else str(value)
-            yield f"{section}.{field.name}", shown, "", ""
+            yield f"{section}.{field.name}", shown, "", field.metadata["meaning"]
 
 
 def gateway_table(looks: pd.DataFrame) -> Table:

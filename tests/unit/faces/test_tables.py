@@ -156,4 +156,5 @@ def test_parameters_are_shown_with_unit_and_meaning() -> None:
     assert rows["shock.price_atr_multiple"][1:3] == ("2.5", "x ATR")
     assert rows["shock.direction"][1] == "both"
     assert rows["exits.stop_kind"][1] == "ratio"
+    assert all(meaning for *_, meaning in table.cells)
     assert parameters.params_hash in table.caption
