@@ -12,7 +12,6 @@ import logging
 
 from momentum_lab.calendars import day_start_ns
 from momentum_lab.clock import Alarm, Clock, now_or_none, transport_s
-from momentum_lab.core.connection import ConnectionState
 from momentum_lab.errors import BrokerError, IllegalTransitionError, RecordError
 from momentum_lab.live.decisions import OnIncident
 from momentum_lab.live.execution_service import ExecutionService
@@ -78,15 +77,11 @@ class Auditor:
         """Audit now and then until cancelled."""
         while True:
             await self._rest()
-            if not self._is_up():
+            if not self._connector.is_operational():
                 # When it is again, everything has been asked for.
                 self._wants_everything = False
             elif not await self._agrees():
                 await self.audit()
-
-    def _is_up(self) -> bool:
-        """Whether the broker can be asked; entries may be held back, where clocks differ."""
-        return self._connector.state is ConnectionState.OPERATIONAL
 
     async def _rest(self) -> None:
         """Rest until the next audit; a doubt that comes up meanwhile brings it nearer."""
@@ -162,7 +157,7 @@ class Auditor:
         self._wants_everything = False
         try:
             began_ns, snapshot = await self._books()
-            if self._is_up():
+            if self._connector.is_operational():
                 self.settle(snapshot, sent_before_ns=began_ns)
         except BrokerError as error:
             _log.warning("audit: %s", error)

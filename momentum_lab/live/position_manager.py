@@ -15,14 +15,14 @@ import anyio
 import anyio.abc
 
 from momentum_lab.calendars import session_on_day_of
-from momentum_lab.clock import Clock, transport_s
+from momentum_lab.clock import Clock
 from momentum_lab.core.candle import MINUTE_NS
 from momentum_lab.core.exits import PRICE_REASONS, ExitSignal, OpenPosition, decide_exit
 from momentum_lab.core.market import NS_PER_S, Quote, Side
 from momentum_lab.core.position import ExitReason, PositionSummary
 from momentum_lab.core.risk import flat_by_ns
 from momentum_lab.core.signal import TradeSignal
-from momentum_lab.errors import MomentumLabError, RecordError
+from momentum_lab.errors import MomentumLabError
 from momentum_lab.live.bar_follower import BarFollower, Held, position_of
 from momentum_lab.live.decisions import OnIncident
 from momentum_lab.live.execution_service import ExecutionService
@@ -70,7 +70,6 @@ class PositionManager:
         self._held: dict[int, Held] = {}
         # What is open may be worth so little before the day's loss has to be looked at.
         self._looks_at_usd = math.inf
-        self._looks_again_s = -math.inf
         self._flatten = anyio.Event()
         self._flat_reason = ExitReason.SESSION_END
         execution.on_signal = self.hear_signal
@@ -132,27 +131,16 @@ class PositionManager:
     async def _manage(self, trade_id: int) -> None:
         held = self._held.setdefault(trade_id, Held())
         try:
-            while True:
-                async with anyio.create_task_group() as group:
-                    if self._parameters.exits.follow_bars:
-                        group.start_soon(self._follow, trade_id, held)
-                    while not await self._watch_or_pause(trade_id, held):
-                        pass
-                    group.cancel_scope.cancel()
-                # An execution that was told late may have opened it again meanwhile.
-                if not self._is_open(trade_id):
-                    break
+            async with anyio.create_task_group() as group:
+                if self._parameters.exits.follow_bars:
+                    group.start_soon(self._follow, trade_id, held)
+                while not await self._watch_or_pause(trade_id, held):
+                    pass
+                group.cancel_scope.cancel()
         finally:
             self._managed.discard(trade_id)
             self._held.pop(trade_id, None)
             self._looks_at_usd = math.inf
-
-    def _is_open(self, trade_id: int) -> bool:
-        """Whether there is something to watch; what cannot be read may be open."""
-        try:
-            return bool(self._store.trade(trade_id)["state"] != "CLOSED")
-        except RecordError:
-            return True
 
     async def _follow(self, trade_id: int, held: Held) -> None:
         while True:
@@ -248,14 +236,8 @@ class PositionManager:
         open_usd = 0.0
         for one in self._held.values():
             open_usd += one.net_usd or 0.0
-        if open_usd > self._looks_at_usd or transport_s() < self._looks_again_s:
-            return
-        try:
+        if open_usd <= self._looks_at_usd:
             self._looks_at_usd = open_usd - self._execution.look_at_losses()
-        except MomentumLabError as error:
-            # The housekeeper looks as well, and tells of it. No exit waits for the account's limit.
-            self._looks_again_s = transport_s() + self._parameters.execution.exit_retry_s
-            _log.warning("losses not looked at: %s", error)
 
     def _flipped(self, trade: Row, shares: float, before: ExitSignal | None) -> ExitSignal | None:
         """Two exits that both filled leave a position of the other sign: it is closed at once.

@@ -23,20 +23,13 @@ from momentum_lab.core.market import NS_PER_S, Side
 from momentum_lab.core.order import OrderState
 from momentum_lab.core.position import ExitReason, Fill
 from momentum_lab.core.signal import Reason, TradeSignal
-from momentum_lab.errors import DataError
-from momentum_lab.gateway import account_messages
-from momentum_lab.gateway.account import Account
-from momentum_lab.gateway.account_messages import account_values
 from momentum_lab.gateway.answers import ANSWERS
-from momentum_lab.gateway.broadcast import tell_account
 from momentum_lab.gateway.exchange import Exchange
 from momentum_lab.gateway.orders import CommissionCharged, ExchangeEvent, Executed, Order
 from momentum_lab.gateway.server import Gateway, GatewaySettings, paper_gateway
 from momentum_lab.gateway.session import Session
 from momentum_lab.gateway.wire import Request
 from momentum_lab.live import housekeeper
-from momentum_lab.live.bar_follower import BarFollower, Held
-from momentum_lab.live.execution_service import ExecutionService
 from momentum_lab.live.ibkr.connector import IBKRConnector
 from momentum_lab.live.ibkr.synchronisation import BrokerSnapshot
 from momentum_lab.live.ibkr.translate import FillReport
@@ -548,79 +541,6 @@ async def test_a_late_fill_that_flips_a_closed_trade_is_taken_back(
         await until(lambda: found.has_ended)
 
         assert found.held_shares() == {}
-
-
-async def test_a_trade_that_opens_again_while_its_watch_ends_is_watched_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ends = anyio.Event()
-
-    async def follow(_self: BarFollower, _trade_id: int, _held: Held) -> None:
-        try:
-            await anyio.sleep_forever()
-        finally:
-            # It reads bars, or writes a stop down, and cannot be broken off at once.
-            with anyio.CancelScope(shield=True):
-                ends.set()
-                await anyio.sleep(0.5)
-
-    monkeypatch.setattr(BarFollower, "follow", follow)
-    calm_exits = calm(1).exits
-    async with floor(tmp_path, exits=replace(calm_exits, break_even_r=20.0)) as found:
-        trade_id = await found.enter()
-        with held_orders(found.exchange):
-            monkeypatch.setitem(ANSWERS, "reqAllOpenOrders", none_open)
-            assert not await found.close(trade_id)
-            await until(found.is_operational)
-        (late,) = found.market_orders()
-        found.exchange.books._live["SPY"].remove(late.key)
-        with anyio.fail_after(15):
-            while not await found.close(trade_id):  # noqa: ASYNC110 - the second look sets no event
-                await anyio.sleep(0.05)
-            await ends.wait()
-        found.exchange.books._live["SPY"].append(late.key)
-        fill_now(found.gateway)
-        await until(lambda: found.store.filled_shares(late.ticket.order_ref) > 0)
-
-        await until(lambda: found.held_shares() == {})
-
-
-async def test_an_account_that_tells_no_number_holds_no_exit_back_and_ends_no_session(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def told(account: Account) -> dict[str, tuple[str, str]]:
-        return {**account_values(account), "NetLiquidation": ("no data", "USD")}
-
-    async with floor(tmp_path) as found:
-        trade_id = await found.enter()
-        monkeypatch.setattr(account_messages, "account_values", told)
-        tell_account(found.gateway.hub)
-        connector = found.session._connector
-        await until(lambda: connector.account().equity_usd is None)
-        found.session._manager.flatten()
-        await until(lambda: found.held_shares() == {})
-
-        assert found.store.trade(trade_id)["state"] == "CLOSED"
-        assert not found.has_ended
-        assert "bad datum" in {row["kind"] for row in found.rows("incidents")}
-
-
-async def test_a_limit_that_cannot_be_looked_at_holds_no_exit_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(_self: ExecutionService) -> float:
-        raise DataError("expected a number, found none")
-
-    async with floor(tmp_path) as found:
-        await found.enter()
-        monkeypatch.setattr(ExecutionService, "look_at_losses", fail)
-        monkeypatch.setattr(housekeeper, "_LOOK_EVERY_NS", 5 * NS_PER_S)
-        found.session._manager._looks_at_usd = math.inf
-        await anyio.sleep(0.5)
-        found.session._manager.flatten()
-        await until(lambda: found.held_shares() == {})
-
-        assert not found.has_ended
 
 
 # --- orders that leave when they should not ---------------------------------------------------

@@ -144,22 +144,3 @@ def test_our_own_fills_need_no_audit(
         assert audits == []
 
     live_one_day(tape, tmp_path, scenario)
-
-
-def test_what_a_person_sells_is_noticed_although_the_clocks_differ(
-    tape: Path, tmp_path: Path
-) -> None:
-    async def scenario(found: OrderDesk) -> None:
-        await found.enter()
-        found.inject("clock_skew", skew_s=30)
-        await found.until(lambda: not found.is_operational(), patience_s=60.0)
-        assert found.session._connector.may_exit()
-        by_hand(found, Side.SELL, found.held())
-
-        await found.until(lambda: "position differs" in found.incidents(), patience_s=30.0)
-        found.end("clock_skew")
-        await found.until(lambda: not found.store.open_trades())
-
-    found = live_one_day(tape, tmp_path, scenario)
-
-    assert "closed elsewhere" in {row["kind"] for row in found.final["incidents"]}

@@ -257,9 +257,6 @@ class Ears:
     def _hear_account_value(self, tag: str, value: str, currency: str, account: str) -> None:
         self.account_heard_s = transport_s()
         if account == self.account:
-            # Of what cannot be read nothing is known: not what it was before either.
-            self._account_values.pop((tag, currency), None)
-            translate.check_account_value(tag, currency, value)
             self._account_values[tag, currency] = value
 
     def _hear_account_time(self, _time: str) -> None:

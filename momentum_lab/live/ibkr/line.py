@@ -216,7 +216,7 @@ class Line:
         self._candles = LiveCandles()
         self.bid = self.ask = self.last = self.bid_size = self.ask_size = None
         self.at_ns = self._bid_at_ns = self._ask_at_ns = self._last_at_ns = 0
-        # A halt is of the market, not of the line: its end is told or shown by a trade, as ever.
+        self._halted_ns = self._resumed_ns = None
         self.data_type, self._suspicion = DataType.UNKNOWN, ""
         self._quote = None
 

@@ -37,9 +37,6 @@ _NS_PER_MS = 1_000_000
 REDUCE_WITH_BLOCK = 2
 _LIVE_STATUSES = frozenset({"PreSubmitted", "Submitted", "PendingSubmit"})
 
-# What is read of an account, in the order of `Account`.
-_ACCOUNT_TAGS = ("NetLiquidation", "BuyingPower", "TotalCashValue")
-
 _STATUS_EVENTS = {
     "PreSubmitted": OrderEvent.ACKNOWLEDGE,
     "Submitted": OrderEvent.ACKNOWLEDGE,
@@ -222,21 +219,17 @@ def account_of(values: Mapping[tuple[str, str], str]) -> Account:
     Raises:
         DataError: a value is not a number.
     """
-    texts = [(tag, values.get((tag, "USD"))) for tag in _ACCOUNT_TAGS]
-    return Account(*(None if text is None else _usd(text, tag) for tag, text in texts))
+    return Account(
+        equity_usd=_usd(values, "NetLiquidation"),
+        buying_power_usd=_usd(values, "BuyingPower"),
+        cash_usd=_usd(values, "TotalCashValue"),
+    )
 
 
-def check_account_value(tag: str, currency: str, text: str) -> None:
-    """Refuse one of the values that are read, if it is not a number.
-
-    Raises:
-        DataError: names the value and what was found.
-    """
-    if tag in _ACCOUNT_TAGS and currency == "USD":
-        _usd(text, tag)
-
-
-def _usd(text: str, tag: str) -> float | None:
+def _usd(values: Mapping[tuple[str, str], str], tag: str) -> float | None:
+    text = values.get((tag, "USD"))
+    if text is None:
+        return None
     try:
         found = float(text)
     except ValueError:
