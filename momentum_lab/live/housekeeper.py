@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 from momentum_lab.calendars import NEW_YORK
 from momentum_lab.clock import Clock, utc
 from momentum_lab.core.market import NS_PER_S
-from momentum_lab.errors import RecordError
+from momentum_lab.errors import MomentumLabError
 from momentum_lab.live.cash_watch import CashWatch
 from momentum_lab.live.decisions import DecisionBook, OnIncident
 from momentum_lab.live.execution_service import ExecutionService
@@ -84,7 +84,7 @@ class Housekeeper:
     def _do(self, work: Callable[..., object], *values: int) -> None:
         try:
             work(*values)
-        except RecordError as error:
+        except MomentumLabError as error:
             # A gap in a curve is no reason to end a session that holds positions.
             self._on_incident("sample not recorded", str(error), None)
 

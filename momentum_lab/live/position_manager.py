@@ -70,6 +70,7 @@ class PositionManager:
         self._held: dict[int, Held] = {}
         # What is open may be worth so little before the day's loss has to be looked at.
         self._looks_at_usd = math.inf
+        self._told_words = ""
         self._flatten = anyio.Event()
         self._flat_reason = ExitReason.SESSION_END
         execution.on_signal = self.hear_signal
@@ -232,12 +233,22 @@ class PositionManager:
         self._look_at_losses()
 
     def _look_at_losses(self) -> None:
-        """Hold what is open against what the day may still lose, once it may have lost that."""
+        """Hold what is open against what the day may still lose, once it may have lost that.
+
+        No exit waits for it: what fails is told once, and looked at again with the next quote.
+        """
         open_usd = 0.0
         for one in self._held.values():
             open_usd += one.net_usd or 0.0
-        if open_usd <= self._looks_at_usd:
+        if open_usd > self._looks_at_usd:
+            return
+        try:
             self._looks_at_usd = open_usd - self._execution.look_at_losses()
+            self._told_words = ""
+        except MomentumLabError as error:
+            if str(error) != self._told_words:
+                self._told_words = str(error)
+                self._on_incident("losses not looked at", str(error), None)
 
     def _flipped(self, trade: Row, shares: float, before: ExitSignal | None) -> ExitSignal | None:
         """Two exits that both filled leave a position of the other sign: it is closed at once.

@@ -78,6 +78,8 @@ async def check_equity(case: Case) -> Sequence[Finding]:
         timeout_s=case.timeout_s,
     )
     rows = case.ib.accountValues(case.account)
+    for row in rows:
+        translate.check_account_value(row.tag, row.currency, row.value)
     told = translate.account_of({(row.tag, row.currency): row.value for row in rows})
     if told.equity_usd is None or told.buying_power_usd is None:
         others = {row.currency for row in rows if row.tag == "NetLiquidation"} - {"USD", ""}

@@ -256,8 +256,13 @@ class Ears:
 
     def _hear_account_value(self, tag: str, value: str, currency: str, account: str) -> None:
         self.account_heard_s = transport_s()
-        if account == self.account:
-            self._account_values[tag, currency] = value
+        if account != self.account:
+            return
+        is_new = self._account_values.get((tag, currency)) != value
+        # What cannot be read takes the place of what could: the old value is not true any more.
+        self._account_values[tag, currency] = value
+        if is_new:
+            translate.check_account_value(tag, currency, value)
 
     def _hear_account_time(self, _time: str) -> None:
         self.account_heard_s = transport_s()

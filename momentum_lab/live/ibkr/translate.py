@@ -30,6 +30,7 @@ _LIVE = 1
 _HALTED = (1.0, 2.0)
 _NO_DATA = 162
 _CENT_USD = 0.01
+_EQUITY, _BUYING_POWER, _CASH = "NetLiquidation", "BuyingPower", "TotalCashValue"
 _RT_VOLUME_FIELDS = 6
 _NS_PER_MS = 1_000_000
 
@@ -213,17 +214,26 @@ def instrument_of(details: ib_insync.ContractDetails) -> Instrument:
 def account_of(values: Mapping[tuple[str, str], str]) -> Account:
     """Return equity, buying power and cash of an account's values; only US dollars are read.
 
+    What is no number is not known.
+
     Args:
         values: (tag, currency) -> text, as the broker sends them.
-
-    Raises:
-        DataError: a value is not a number.
     """
     return Account(
-        equity_usd=_usd(values, "NetLiquidation"),
-        buying_power_usd=_usd(values, "BuyingPower"),
-        cash_usd=_usd(values, "TotalCashValue"),
+        equity_usd=_usd(values, _EQUITY),
+        buying_power_usd=_usd(values, _BUYING_POWER),
+        cash_usd=_usd(values, _CASH),
     )
+
+
+def check_account_value(tag: str, currency: str, text: str) -> None:
+    """Refuse a value of the account that is used here and cannot be read.
+
+    Raises:
+        DataError: it is not a number.
+    """
+    if currency == "USD" and tag in (_EQUITY, _BUYING_POWER, _CASH):
+        _amount(tag, text)
 
 
 def _usd(values: Mapping[tuple[str, str], str], tag: str) -> float | None:
@@ -231,10 +241,18 @@ def _usd(values: Mapping[tuple[str, str], str], tag: str) -> float | None:
     if text is None:
         return None
     try:
-        found = float(text)
+        found = _amount(tag, text)
+    except DataError:
+        # It was told when it was heard; who asks for the account may be closing a position.
+        return None
+    return found if math.isfinite(found) and abs(found) < UNSET else None
+
+
+def _amount(tag: str, text: str) -> float:
+    try:
+        return float(text)
     except ValueError:
         raise DataError(f"account: expected a number for {tag}, found {text!r}") from None
-    return found if math.isfinite(found) and abs(found) < UNSET else None
 
 
 def quote_of(symbol: str, ticker: ib_insync.Ticker, at_ns: int) -> Quote:

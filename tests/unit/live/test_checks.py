@@ -12,6 +12,7 @@ import pytest
 
 from momentum_lab.core.market import NS_PER_S
 from momentum_lab.core.windows import WindowParameters
+from momentum_lab.errors import DataError
 from momentum_lab.live.finding import Finding
 from momentum_lab.live.ibkr.case import Case
 from momentum_lab.live.ibkr.checks_of_account import check_equity, check_mode
@@ -89,6 +90,12 @@ async def test_equity_counts_in_dollars(
 @pytest.mark.anyio
 async def test_equity_that_is_not_told_is_a_failure() -> None:
     assert "it is not told" in (await equity()).found
+
+
+@pytest.mark.anyio
+async def test_equity_that_is_no_number_is_told_in_the_words_of_the_broker() -> None:
+    with pytest.raises(DataError, match="NetLiquidation, found '25,000'"):
+        await equity(("NetLiquidation", "25,000", "USD"))
 
 
 @pytest.mark.anyio
