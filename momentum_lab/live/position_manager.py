@@ -22,7 +22,7 @@ from momentum_lab.core.market import NS_PER_S, Quote, Side
 from momentum_lab.core.position import ExitReason, PositionSummary
 from momentum_lab.core.risk import flat_by_ns
 from momentum_lab.core.signal import TradeSignal
-from momentum_lab.errors import MomentumLabError
+from momentum_lab.errors import MomentumLabError, RecordError
 from momentum_lab.live.bar_follower import BarFollower, Held, position_of
 from momentum_lab.live.decisions import OnIncident
 from momentum_lab.live.execution_service import ExecutionService
@@ -132,16 +132,29 @@ class PositionManager:
     async def _manage(self, trade_id: int) -> None:
         held = self._held.setdefault(trade_id, Held())
         try:
-            async with anyio.create_task_group() as group:
-                if self._parameters.exits.follow_bars:
-                    group.start_soon(self._follow, trade_id, held)
-                while not await self._watch_or_pause(trade_id, held):
-                    pass
-                group.cancel_scope.cancel()
+            await self._watch_until_closed(trade_id, held)
+            # A correction or a late execution may open it again while its tasks are being ended.
+            while self._is_open(trade_id):
+                await self._watch_until_closed(trade_id, held)
         finally:
             self._managed.discard(trade_id)
             self._held.pop(trade_id, None)
             self._looks_at_usd = math.inf
+
+    async def _watch_until_closed(self, trade_id: int, held: Held) -> None:
+        async with anyio.create_task_group() as group:
+            if self._parameters.exits.follow_bars:
+                group.start_soon(self._follow, trade_id, held)
+            while not await self._watch_or_pause(trade_id, held):
+                pass
+            group.cancel_scope.cancel()
+
+    def _is_open(self, trade_id: int) -> bool:
+        """Whether a trade is open, or may be: what cannot be read goes on being watched."""
+        try:
+            return bool(self._store.trade(trade_id)["state"] == "OPEN")
+        except RecordError:
+            return True
 
     async def _follow(self, trade_id: int, held: Held) -> None:
         while True:
