@@ -29,6 +29,8 @@ _LOOK_AGAIN_S = 30.0
 _EXPLAINED_WITHIN_S = 2.0
 # Executions that come in again and again while the books are asked for hold up no audit.
 _MOST_OVERTAKEN = 3
+# Who waits for entries to be let out again looks this often.
+_KEPT_BACK_S = 2.0
 # What neither positions nor open orders show: a corrected price, say.
 _EVERYTHING_EVERY_S = 3600.0
 
@@ -77,11 +79,17 @@ class Auditor:
         """Audit now and then until cancelled."""
         while True:
             await self._rest()
-            if not self._connector.is_operational():
-                # When it is again, everything has been asked for.
+            if self._connector.is_operational():
+                if not await self._agrees():
+                    await self.audit()
+            elif self._connector.may_exit():
+                # Only entries are kept back, as by clocks that differ, and no gap will be asked
+                # about. What an audit finds may have all asked for anew, which has to wait then.
+                self._wants_everything = True
+                await self._settling.rest(_KEPT_BACK_S)
+            else:
+                # When it is operational again, everything has been asked for.
                 self._wants_everything = False
-            elif not await self._agrees():
-                await self.audit()
 
     async def _rest(self) -> None:
         """Rest until the next audit; a doubt that comes up meanwhile brings it nearer."""
@@ -153,8 +161,12 @@ class Auditor:
         )
 
     async def audit(self) -> None:
-        """Ask the broker for everything once, and settle what differs; a failure is told."""
-        self._wants_everything = False
+        """Ask the broker for everything once, and settle what differs.
+
+        A failure is told, and what was to be settled is looked for again soon.
+        """
+        # Whatever called for it stays a doubt until it is settled.
+        self._wants_everything, self._doubts = False, True
         try:
             began_ns, snapshot = await self._books()
             if self._connector.is_operational():

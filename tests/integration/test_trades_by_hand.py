@@ -15,6 +15,7 @@ import pytest
 
 from momentum_lab.core.market import Side
 from momentum_lab.core.signal import Reason
+from momentum_lab.gateway.answers import ANSWERS
 from momentum_lab.live.auditor import Auditor
 from momentum_lab.live.control_watch import Obeyed
 from momentum_lab.records.control import Command, CommandKind
@@ -25,6 +26,8 @@ pytestmark = pytest.mark.timeout(60)
 # The message of the position is on its way for a moment.
 TOLD_S = 0.3
 KNOWN_WITHIN_S = 15.0
+EXPLAINED_S = 3.0
+AGAIN_WITHIN_S = 60.0
 Leave = Callable[[OrderDesk], Awaitable[None]]
 
 
@@ -119,6 +122,58 @@ def test_a_shock_adds_nothing_to_what_a_person_has_bought(
         assert (await found.enter()).reason is Reason.SHOCK
 
     live_one_day(tape, tmp_path, scenario)
+
+
+async def sell_half_by_hand(found: OrderDesk) -> None:
+    by_hand(found, Side.SELL, found.held() // 2)
+    await anyio.sleep(TOLD_S)
+
+
+def knows_the_sale(found: OrderDesk) -> bool:
+    return "closed elsewhere" in found.incidents()
+
+
+def check_books(found: OrderDesk) -> None:
+    # The stop cannot shrink before the sale is known, which takes longer here than the judge likes.
+    expected = ("fill of no", "stop too large")
+    assert [w for w in own_violations(found) if not w.startswith(expected)] == []
+
+
+def test_a_sale_by_hand_while_the_clocks_differ_is_asked_for_when_they_agree(
+    tape: Path, tmp_path: Path
+) -> None:
+    async def scenario(found: OrderDesk) -> None:
+        await found.enter()
+        found.inject("clock_skew", skew_s=30)
+        await found.until(lambda: not found.is_operational())
+        assert found.session._connector.may_exit()
+        await sell_half_by_hand(found)
+        await anyio.sleep(KNOWN_WITHIN_S)
+        assert not knows_the_sale(found)
+        found.end("clock_skew")
+        await found.until(found.is_operational)
+        await found.until(lambda: knows_the_sale(found), patience_s=KNOWN_WITHIN_S)
+        assert await found.close()
+
+    check_books(live_one_day(tape, tmp_path, scenario))
+
+
+def test_a_sale_by_hand_is_asked_for_again_where_the_broker_did_not_answer(
+    tape: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario(found: OrderDesk) -> None:
+        await found.enter()
+        answer_s = found.session.parameters.connection.request_timeout_s
+        with monkeypatch.context() as patch:
+            patch.setitem(ANSWERS, "reqPositions", lambda *_: None)
+            await sell_half_by_hand(found)
+            await anyio.sleep(EXPLAINED_S + 2 * answer_s)
+        assert not knows_the_sale(found)
+        # Long before the next audit in the row.
+        await found.until(lambda: knows_the_sale(found), patience_s=AGAIN_WITHIN_S)
+        assert await found.close()
+
+    check_books(live_one_day(tape, tmp_path, scenario))
 
 
 def test_our_own_fills_need_no_audit(
