@@ -382,6 +382,27 @@ def test_a_halt_whose_end_is_not_told_is_over_with_the_first_trade_after_it(
     trade_one_day(tape, tmp_path, scenario)
 
 
+def test_the_wait_after_a_halt_outlasts_a_connection(tape: Path, tmp_path: Path) -> None:
+    async def scenario(found: OrderDesk) -> None:
+        line = found.session._connector.lines.get("SPY")
+        assert line is not None
+        found.inject("halt", symbol="SPY", kind=1, for_s=30)
+        await anyio.sleep(40)
+        assert line.quote is not None
+        resumed_ns = line.quote.resumed_ns
+        assert resumed_ns is not None
+        found.inject("tcp_reset")
+        await found.until(lambda: not found.is_operational())
+        await found.until(found.is_operational)
+        await anyio.sleep(21)
+        assert line.quote.resumed_ns == resumed_ns
+        assert (await found.enter()).reason is Reason.AFTER_HALT
+        await anyio.sleep(300)
+        assert (await found.enter()).outcome is Outcome.ENTER
+
+    trade_one_day(tape, tmp_path, scenario)
+
+
 def test_an_exit_that_is_long_on_its_way_is_not_absent(tape: Path, tmp_path: Path) -> None:
     async def scenario(found: OrderDesk) -> None:
         await found.enter()

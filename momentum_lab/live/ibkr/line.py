@@ -3,7 +3,7 @@
 The client library's own tickers are not used: they are wiped on a disconnect, they mix live and
 delayed data, and their time is that of any word at all, be it of last year's high. Here each side
 of the quote has the stamp of its own last word. A line lives as long as somebody wants it; what was
-heard on it ends with the connection.
+heard on it ends with the connection, but for its last halt.
 
 Streams hand out the latest quote: quotes that come faster than they are looked at are conflated,
 never queued. The quote is put together when somebody looks.
@@ -80,8 +80,10 @@ class Line:
     _bid_at_ns: int = 0
     _ask_at_ns: int = 0
     _last_at_ns: int = 0
+    # The last halt and its end outlive a connection: what hangs on them lasts for minutes.
     _halted_ns: int | None = None
     _resumed_ns: int | None = None
+    _is_halted: bool = False
     _suspicion: str = ""
     # Put together when somebody looks, as the quote is.
     _trades: list[Trade] = field(default_factory=list)
@@ -134,9 +136,9 @@ class Line:
         The broker does not always tell the end: then the first trade that is made after it does.
         """
         if halted:
-            self._halted_ns = at_ns
+            self._halted_ns, self._is_halted = at_ns, True
         elif self._halted_ns is not None:
-            self._halted_ns, self._resumed_ns = None, at_ns
+            self._resume(at_ns)
         self.wake()
 
     def hear_data_type(self, kind: DataType) -> None:
@@ -148,7 +150,7 @@ class Line:
         """Take in one trade."""
         self._trades.append(trade)
         if self._halted_ns is not None and trade.at_ns >= self._halted_ns + _LATE_PRINT_NS:
-            self._halted_ns, self._resumed_ns = None, trade.at_ns
+            self._resume(trade.at_ns)
         if len(self._trades) >= _MOST_TRADES:
             self._fold()
 
@@ -216,9 +218,14 @@ class Line:
         self._candles = LiveCandles()
         self.bid = self.ask = self.last = self.bid_size = self.ask_size = None
         self.at_ns = self._bid_at_ns = self._ask_at_ns = self._last_at_ns = 0
-        self._halted_ns = self._resumed_ns = None
+        # Whether it still stands still, the broker says with the next subscription.
+        self._is_halted = False
         self.data_type, self._suspicion = DataType.UNKNOWN, ""
         self._quote = None
+
+    def _resume(self, at_ns: int) -> None:
+        """Trading goes on; of a halt that ended unheard it is known from here on."""
+        self._halted_ns, self._resumed_ns, self._is_halted = None, at_ns, False
 
     def _fold(self) -> None:
         self._candles = add_trades(self._candles, self._trades)
@@ -233,7 +240,7 @@ class Line:
             bid_size=self.bid_size,
             ask_size=self.ask_size,
             last=self.last,
-            halted=self._halted_ns is not None,
+            halted=self._is_halted,
             resumed_ns=self._resumed_ns,
             data_type=self.data_type,
             bid_at_ns=self._bid_at_ns,
