@@ -83,7 +83,6 @@ class Line:
     # The last halt and its end outlive a connection: what hangs on them lasts for minutes.
     _halted_ns: int | None = None
     _resumed_ns: int | None = None
-    _is_halted: bool = False
     _suspicion: str = ""
     # Put together when somebody looks, as the quote is.
     _trades: list[Trade] = field(default_factory=list)
@@ -136,7 +135,7 @@ class Line:
         The broker does not always tell the end: then the first trade that is made after it does.
         """
         if halted:
-            self._halted_ns, self._is_halted = at_ns, True
+            self._halted_ns = at_ns
         elif self._halted_ns is not None:
             self._resume(at_ns)
         self.wake()
@@ -218,14 +217,12 @@ class Line:
         self._candles = LiveCandles()
         self.bid = self.ask = self.last = self.bid_size = self.ask_size = None
         self.at_ns = self._bid_at_ns = self._ask_at_ns = self._last_at_ns = 0
-        # Whether it still stands still, the broker says with the next subscription.
-        self._is_halted = False
         self.data_type, self._suspicion = DataType.UNKNOWN, ""
         self._quote = None
 
     def _resume(self, at_ns: int) -> None:
         """Trading goes on; of a halt that ended unheard it is known from here on."""
-        self._halted_ns, self._resumed_ns, self._is_halted = None, at_ns, False
+        self._halted_ns, self._resumed_ns = None, at_ns
 
     def _fold(self) -> None:
         self._candles = add_trades(self._candles, self._trades)
@@ -240,7 +237,7 @@ class Line:
             bid_size=self.bid_size,
             ask_size=self.ask_size,
             last=self.last,
-            halted=self._is_halted,
+            halted=self._halted_ns is not None,
             resumed_ns=self._resumed_ns,
             data_type=self.data_type,
             bid_at_ns=self._bid_at_ns,

@@ -66,7 +66,8 @@ def test_a_halt_that_ended_unheard_has_ended_with_the_first_word_of_it(
     line = subscribed()
     line.hear_halted(True, NOON)
     subscribe(line)
-    assert not seen(line, LATER - NS_PER_S).halted
+    # Nobody has said that it is over.
+    assert seen(line, LATER - NS_PER_S).halted
     tell(line)
 
     assert seen(line, LATER).resumed_ns == LATER
