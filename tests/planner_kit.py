@@ -14,10 +14,10 @@ from momentum_lab.core.order import OrderEvent, OrderIntent, OrderPurpose
 from momentum_lab.core.position import ExitReason, Fill, Levels
 from momentum_lab.core.signal import Decision, Outcome, Reason, TradeSignal
 from momentum_lab.live.entry_planner import EntryPlanner
+from momentum_lab.live.ibkr.account_values import Account
 from momentum_lab.live.ibkr.candles import CandleOutcome, Candles
 from momentum_lab.live.ibkr.connector import IBKRConnector
 from momentum_lab.live.ibkr.line import Line
-from momentum_lab.live.ibkr.translate import Account
 from momentum_lab.parameters import Parameters
 from momentum_lab.records.trade_store import TradeStore
 from tests.factories import NOON, headline, instrument

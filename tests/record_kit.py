@@ -7,6 +7,7 @@ and stopped out with a loss. Further headlines are passed for different reasons.
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -71,6 +72,11 @@ def a_size(**changes: Any) -> Size:
         risk=parameters.risk,
         guards=parameters.guards,
     )
+
+
+def let_changes_of_others_be_seen() -> None:
+    """Wait on the wall clock: a store looks for them a millisecond after its last look."""
+    time.sleep(0.0015)
 
 
 def empty_day(folder: Path) -> Path:

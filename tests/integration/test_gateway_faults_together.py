@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ from ib_insync import IB, MarketOrder
 from momentum_lab.core.market import NS_PER_S
 from momentum_lab.errors import ParameterError
 from momentum_lab.gateway.server import Gateway
+from tests.fault_desk import TAPE, desk
 from tests.gateway_client import (
     LIMIT_S,
     connected,
@@ -25,22 +24,12 @@ from tests.gateway_client import (
     spy,
     standing_gateway,
 )
-from tests.gateway_factories import at, second_tape, seconds, tick_tape
+from tests.gateway_factories import at, tick_tape
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(60)]
 
-TAPE = second_tape(seconds([100.0 + n % 5 / 100 for n in range(300)], volume=4_000))
 # Long enough for what has been said to arrive, where an answer cannot be waited for.
 QUIET_S = 0.1
-
-
-@asynccontextmanager
-async def desk(folder: Path, **settings: Any) -> AsyncIterator[tuple[Gateway, IB]]:
-    """A gateway and a client with one line; two seconds have been played."""
-    async with standing_gateway(TAPE, folder, **settings) as gateway, connected(gateway.port) as ib:
-        ib.reqMktData(spy())
-        await play(gateway, 2, ib)
-        yield gateway, ib
 
 
 def pass_time(gateway: Gateway, n_seconds: float) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,19 @@ def before_answer(found: OrderDesk, *steps: tuple[str, Callable[[], None]]) -> N
     found.gateway.hub.log_wire = hear  # type: ignore[method-assign]
 
 
+@asynccontextmanager
+async def entry_in_a_halt(found: OrderDesk) -> AsyncIterator[Order]:
+    """An entry that works and cannot fill by itself, until the session has settled it."""
+    async with anyio.create_task_group() as group:
+        await found.enter_a_halt(group, for_s=8)
+        await found.until(lambda: bool(found.working()))
+        yield order_of(found, "d1")
+
+
+def check_no_difference(found: OrderDesk) -> None:
+    assert "position differs" not in [row["kind"] for row in found.final["incidents"]]
+
+
 def differences(found: OrderDesk) -> list[str]:
     return [row["kind"] for row in found.store.table("differences", found.session.run_id)]
 
@@ -72,13 +86,11 @@ def test_a_position_that_opens_and_closes_while_the_books_are_asked_for_is_no_di
     tape: Path, tmp_path: Path
 ) -> None:
     async def scenario(found: OrderDesk) -> None:
-        async with anyio.create_task_group() as group:
-            await found.enter_a_halt(group, for_s=8)
-            await found.until(lambda: bool(found.working()))
+        async with entry_in_a_halt(found) as entry:
             before_answer(
                 found,
                 ("reqPositions", lambda: None),
-                ("reqCompletedOrders", lambda: fill(found, order_of(found, "d1"))),
+                ("reqCompletedOrders", lambda: fill(found, entry)),
                 ("reqPositions", lambda: fill_after_many_words(found, order_of(found, "-sl"))),
             )
             await found.session._auditor.audit()
@@ -86,19 +98,14 @@ def test_a_position_that_opens_and_closes_while_the_books_are_asked_for_is_no_di
             assert found.store.open_trades() == []
         assert len(found.executions()) == 2
 
-    found = trade_one_day(tape, tmp_path, scenario, rules=Rules(latency_s=2))
-
-    assert "position differs" not in [row["kind"] for row in found.final["incidents"]]
+    check_no_difference(trade_one_day(tape, tmp_path, scenario, rules=Rules(latency_s=2)))
 
 
 def test_an_entry_that_fills_just_after_the_books_have_come_is_no_difference(
     tape: Path, tmp_path: Path
 ) -> None:
     async def scenario(found: OrderDesk) -> None:
-        async with anyio.create_task_group() as group:
-            await found.enter_a_halt(group, for_s=8)
-            await found.until(lambda: bool(found.working()))
-            entry = order_of(found, "d1")
+        async with entry_in_a_halt(found) as entry:
 
             def fill_after_the_answer() -> None:
                 asyncio.get_running_loop().call_soon(fill, found, entry)
@@ -112,9 +119,7 @@ def test_an_entry_that_fills_just_after_the_books_have_come_is_no_difference(
         await anyio.sleep(10)
         assert await found.close()
 
-    found = trade_one_day(tape, tmp_path, scenario, rules=Rules(latency_s=2))
-
-    assert "position differs" not in [row["kind"] for row in found.final["incidents"]]
+    check_no_difference(trade_one_day(tape, tmp_path, scenario, rules=Rules(latency_s=2)))
 
 
 def test_what_somebody_else_trades_while_the_books_are_asked_for_is_found_at_once(

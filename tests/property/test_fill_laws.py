@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -25,6 +24,7 @@ from momentum_lab.records.ledger import Digest, Row
 from momentum_lab.records.reading import rows_of
 from momentum_lab.records.trade_store import TradeStore
 from tests.factories import NOON, headline
+from tests.record_kit import let_changes_of_others_be_seen
 
 RUN, ENTRY, EXIT = "a-run", "ml-entry", "ml-exit"
 T = TypeVar("T")
@@ -114,8 +114,7 @@ def take(store: TradeStore, step: str, number: int, of: int) -> None:
         change = "DELETE FROM fills" if step == "delete" else "UPDATE fills SET shares = shares + 1"
         with closing(sqlite3.connect(store.path)) as other, other:
             other.execute(f"{change} WHERE exec_id = ?", [execution(of).exec_id])
-        # Others' changes are seen a millisecond later at the latest.
-        time.sleep(0.0015)
+        let_changes_of_others_be_seen()
 
 
 def answers(digest: Digest) -> list[object]:

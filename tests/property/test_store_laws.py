@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import sqlite3
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -16,6 +15,7 @@ from hypothesis import strategies as st
 from momentum_lab.errors import RecordError
 from momentum_lab.records.trade_store import TradeStore
 from tests.factories import headline
+from tests.record_kit import let_changes_of_others_be_seen
 
 QUESTIONS = (
     ("SELECT headline_id, repeats FROM headlines ORDER BY headline_id", ()),
@@ -58,8 +58,7 @@ def take(store: TradeStore, step: str, number: int) -> None:
     elif step == "foreign":
         with closing(sqlite3.connect(store.path)) as other, other:
             other.execute(ADD_INCIDENT, [f"foreign {number}"])
-        # Others' changes are seen a millisecond later at the latest.
-        time.sleep(0.0015)
+        let_changes_of_others_be_seen()
 
 
 def take_back(store: TradeStore, number: int) -> None:

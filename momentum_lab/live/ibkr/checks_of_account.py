@@ -9,7 +9,7 @@ import ib_insync
 
 from momentum_lab.errors import BrokerError, ParameterError
 from momentum_lab.live.finding import Finding, failure, fine, skipped, warning
-from momentum_lab.live.ibkr import translate
+from momentum_lab.live.ibkr.account_values import account_of, check_account_value
 from momentum_lab.live.ibkr.asking import ask
 from momentum_lab.live.ibkr.case import Case
 from momentum_lab.live.ibkr.synchronisation import choose_account
@@ -79,8 +79,8 @@ async def check_equity(case: Case) -> Sequence[Finding]:
     )
     rows = case.ib.accountValues(case.account)
     for row in rows:
-        translate.check_account_value(row.tag, row.currency, row.value)
-    told = translate.account_of({(row.tag, row.currency): row.value for row in rows})
+        check_account_value(row.tag, row.currency, row.value)
+    told = account_of({(row.tag, row.currency): row.value for row in rows})
     if told.equity_usd is None or told.buying_power_usd is None:
         others = {row.currency for row in rows if row.tag == "NetLiquidation"} - {"USD", ""}
         found = f"it is told in {', '.join(sorted(others))}" if others else "it is not told"

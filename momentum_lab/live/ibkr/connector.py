@@ -26,6 +26,7 @@ from momentum_lab.core.pacing import Priority
 from momentum_lab.core.position import Fill
 from momentum_lab.errors import BrokerError, ConnectionLostError, ParameterError
 from momentum_lab.live.ibkr import candles, translate
+from momentum_lab.live.ibkr.account_values import Account
 from momentum_lab.live.ibkr.asking import ask
 from momentum_lab.live.ibkr.candles import CandleOutcome, Candles
 from momentum_lab.live.ibkr.incidents import OnIncident
@@ -40,7 +41,7 @@ from momentum_lab.live.ibkr.synchronisation import (
     ask_for_holdings,
     held,
 )
-from momentum_lab.live.ibkr.translate import Account, RawHeadline, WorkingOrder
+from momentum_lab.live.ibkr.translate import RawHeadline, WorkingOrder
 from momentum_lab.parameters import Parameters
 
 

@@ -23,11 +23,12 @@ from momentum_lab.clock import Clock, transport_s
 from momentum_lab.core.order import ORDER_REF_PREFIX, OrderEvent
 from momentum_lab.errors import DataError
 from momentum_lab.live.ibkr import translate
+from momentum_lab.live.ibkr.account_values import Account, account_of, check_account_value
 from momentum_lab.live.ibkr.codes import is_final_for_order
 from momentum_lab.live.ibkr.incidents import OnIncident
 from momentum_lab.live.ibkr.line import Line, OnHeard
 from momentum_lab.live.ibkr.ticks import TickEars
-from momentum_lab.live.ibkr.translate import Account, RawHeadline, Report, WorkingOrder
+from momentum_lab.live.ibkr.translate import RawHeadline, Report, WorkingOrder
 
 _log = logging.getLogger(__name__)
 
@@ -120,7 +121,7 @@ class Ears:
 
     def account_values(self) -> Account:
         """Return what the account said in this connection; only US dollars are read."""
-        return translate.account_of(self._account_values)
+        return account_of(self._account_values)
 
     def attach(
         self, ib: ib_insync.IB, *, on_code: OnCode, on_loss: OnWords, on_doubt: OnWords
@@ -262,7 +263,7 @@ class Ears:
         # What cannot be read takes the place of what could: the old value is not true any more.
         self._account_values[tag, currency] = value
         if is_new:
-            translate.check_account_value(tag, currency, value)
+            check_account_value(tag, currency, value)
 
     def _hear_account_time(self, _time: str) -> None:
         self.account_heard_s = transport_s()

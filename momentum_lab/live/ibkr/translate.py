@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Any
@@ -30,7 +30,6 @@ _LIVE = 1
 _HALTED = (1.0, 2.0)
 _NO_DATA = 162
 _CENT_USD = 0.01
-_EQUITY, _BUYING_POWER, _CASH = "NetLiquidation", "BuyingPower", "TotalCashValue"
 _RT_VOLUME_FIELDS = 6
 _NS_PER_MS = 1_000_000
 
@@ -44,21 +43,6 @@ _STATUS_EVENTS = {
     "Cancelled": OrderEvent.CANCEL,
     "ApiCancelled": OrderEvent.CANCEL,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Account:
-    """What the account says about itself, US dollars.
-
-    Attributes:
-        equity_usd: net liquidation, None while unknown.
-        buying_power_usd: None while unknown.
-        cash_usd: None while unknown.
-    """
-
-    equity_usd: float | None
-    buying_power_usd: float | None
-    cash_usd: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,50 +193,6 @@ def instrument_of(details: ib_insync.ContractDetails) -> Instrument:
         stock_type=details.stockType,
         currency=contract.currency,
     )
-
-
-def account_of(values: Mapping[tuple[str, str], str]) -> Account:
-    """Return equity, buying power and cash of an account's values; only US dollars are read.
-
-    What is no number is not known.
-
-    Args:
-        values: (tag, currency) -> text, as the broker sends them.
-    """
-    return Account(
-        equity_usd=_usd(values, _EQUITY),
-        buying_power_usd=_usd(values, _BUYING_POWER),
-        cash_usd=_usd(values, _CASH),
-    )
-
-
-def check_account_value(tag: str, currency: str, text: str) -> None:
-    """Refuse a value of the account that is used here and cannot be read.
-
-    Raises:
-        DataError: it is not a number.
-    """
-    if currency == "USD" and tag in (_EQUITY, _BUYING_POWER, _CASH):
-        _amount(tag, text)
-
-
-def _usd(values: Mapping[tuple[str, str], str], tag: str) -> float | None:
-    text = values.get((tag, "USD"))
-    if text is None:
-        return None
-    try:
-        found = _amount(tag, text)
-    except DataError:
-        # It was told when it was heard; who asks for the account may be closing a position.
-        return None
-    return found if math.isfinite(found) and abs(found) < UNSET else None
-
-
-def _amount(tag: str, text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise DataError(f"account: expected a number for {tag}, found {text!r}") from None
 
 
 def quote_of(symbol: str, ticker: ib_insync.Ticker, at_ns: int) -> Quote:

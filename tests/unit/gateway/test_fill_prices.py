@@ -142,49 +142,40 @@ def test_of_a_stop_and_a_target_in_one_bar_the_stop_comes_first(n_shown: int) ->
 
 
 @pytest.mark.parametrize(
-    ("kind", "side", "terms", "bar", "price_usd"),
-    [
-        # At the end the quote is a cent below the price, and slippage is another.
-        ("STP", Side.SELL, {"stop_usd": 96.0}, (95.0, 100.0, 100.0), 95.99),
-        ("STP", Side.SELL, {"stop_usd": 96.0}, (90.0, 100.0, 91.0), 90.98),
-        ("STP", Side.BUY, {"stop_usd": 104.0}, (100.0, 105.0, 100.0), 104.01),
-        ("STP", Side.BUY, {"stop_usd": 104.0}, (100.0, 105.0, 105.0), 105.01),
-        ("STP LMT", Side.SELL, {"stop_usd": 96.0, "limit_usd": 95.0}, (94.0, 100.0, 100.0), 95.99),
-        ("TRAIL", Side.SELL, {"stop_usd": 4.0}, (95.0, 100.0, 100.0), 95.99),
-    ],
-)
-def test_a_stop_met_within_a_bar_fills_at_the_worse_of_stop_and_end(
-    kind: str,
-    side: Side,
-    terms: dict[str, Any],
-    bar: tuple[float, float, float],
-    price_usd: float,
-) -> None:
-    found, a_market = minutes(FLAT, bar)
-    found.place(order(kind, side, **terms))
-    assert fills(play(found, a_market, 60)) == [(100, price_usd)]
-
-
-@pytest.mark.parametrize(
     ("kind", "side", "terms", "bar", "open_usd", "expected"),
     [
-        # The bid is a cent below the price, and slippage is another.
+        # Met on the way: at the worse of stop and end. At the end the bid is a cent below the
+        # price, and slippage is another.
+        ("STP", Side.SELL, {"stop_usd": 96.0}, (95.0, 100.0, 100.0), None, [(100, 95.99)]),
+        ("STP", Side.SELL, {"stop_usd": 96.0}, (90.0, 97.0, 97.0), 96.5, [(100, 95.99)]),
+        ("STP", Side.BUY, {"stop_usd": 104.0}, (100.0, 105.0, 100.0), None, [(100, 104.01)]),
+        ("STP", Side.BUY, {"stop_usd": 104.0}, (100.0, 105.0, 105.0), 100.0, [(100, 105.01)]),
+        (
+            "STP LMT",
+            Side.SELL,
+            {"stop_usd": 96.0, "limit_usd": 95.0},
+            (94.0, 100.0, 100.0),
+            None,
+            [(100, 95.99)],
+        ),
+        ("TRAIL", Side.SELL, {"stop_usd": 4.0}, (95.0, 100.0, 100.0), None, [(100, 95.99)]),
+        # A bar that opens beyond the stop: at its open.
+        ("STP", Side.SELL, {"stop_usd": 96.0}, (90.0, 100.0, 91.0), None, [(100, 90.98)]),
         ("STP", Side.SELL, {"stop_usd": 96.0}, (90.0, 97.0, 97.0), 92.0, [(100, 91.98)]),
         ("STP", Side.SELL, {"stop_usd": 96.0}, (85.0, 92.0, 86.0), 92.0, [(100, 91.98)]),
+        ("STP", Side.BUY, {"stop_usd": 104.0}, (100.0, 105.0, 105.0), None, [(100, 105.01)]),
         ("STP", Side.BUY, {"stop_usd": 104.0}, (103.0, 112.0, 103.0), 110.0, [(100, 110.01)]),
         ("TRAIL", Side.SELL, {"stop_usd": 4.0}, (90.0, 97.0, 97.0), 92.0, [(100, 91.98)]),
-        # What opens on the good side of the stop meets it on the way.
-        ("STP", Side.SELL, {"stop_usd": 96.0}, (90.0, 97.0, 97.0), 96.5, [(100, 95.99)]),
         # Below its limit it is not sold, and waits there.
         ("STP LMT", Side.SELL, {"stop_usd": 96.0, "limit_usd": 95.0}, (90.0, 94.0, 93.0), 92.0, []),
     ],
 )
-def test_a_bar_that_opens_beyond_a_stop_fills_it_at_its_open(
+def test_a_stop_met_within_a_bar_fills_where_it_was_met(
     kind: str,
     side: Side,
     terms: dict[str, Any],
     bar: tuple[float, float, float],
-    open_usd: float,
+    open_usd: float | None,
     expected: list[tuple[int, float]],
 ) -> None:
     found, a_market = minutes(FLAT, bar, open_usd=open_usd)

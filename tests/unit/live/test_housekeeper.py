@@ -11,7 +11,7 @@ import pytest
 from momentum_lab.errors import BrokerError, DataError
 from momentum_lab.live.decisions import DecisionBook
 from momentum_lab.live.housekeeper import Housekeeper
-from momentum_lab.live.ibkr.translate import Account
+from momentum_lab.live.ibkr.account_values import Account
 from momentum_lab.records.capture import QuoteCapture
 from momentum_lab.records.trade_store import TradeStore
 from tests.planner_kit import RUN_ID, ToldConnector, told_connector

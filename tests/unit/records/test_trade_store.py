@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -25,6 +24,7 @@ from momentum_lab.records import risk_queries, schema
 from momentum_lab.records.ledger import Row
 from momentum_lab.records.trade_store import TradeStore, masked
 from tests.factories import NOON, headline
+from tests.record_kit import let_changes_of_others_be_seen
 
 RUN = "20131009T160000Z-replay"
 LATE_REPORTS = (OrderEvent.SILENCE, OrderEvent.ACKNOWLEDGE, OrderEvent.FOUND_OPEN)
@@ -390,7 +390,7 @@ def test_what_another_process_wrote_is_seen_after_a_moment(
     other = TradeStore(tmp_path / "trades.db")
     other.advance_order(order.order_ref, OrderEvent.SEND, order_id=9)
     other.close()
-    time.sleep(0.0015)
+    let_changes_of_others_be_seen()
     assert store.order(order.order_ref)["order_id"] == 9
 
 
