@@ -34,7 +34,7 @@ class LivenessParameters:
         low=1.2,
         high=300,
         step=1,
-        meaning="time request while a watch or a position is open",
+        meaning="time request while a watch or a position is open; while ticks come, half as often",
     )
     watched_probe_answer_s: float = tunable(
         5.0, unit="s", low=0.2, high=300, step=1, meaning="its answer may take so long then"
@@ -125,6 +125,21 @@ class LivenessParameters:
         if is_watched:
             return self.watched_probe_every_s, self.watched_probe_answer_s
         return self.probe_every_s, self.probe_answer_s
+
+    def probe_due_s(self, *, asked_s: float, heard_s: float, is_watched: bool) -> float:
+        """Return when the next time request is due.
+
+        Who speaks is alive. Whether requests are heard as well is asked half as often then, and no
+        more seldom than while nothing is open; silence is followed up as fast as ever.
+
+        Args:
+            asked_s: when the last one left.
+            heard_s: when anything was last heard.
+            is_watched: somebody listens to a line.
+        """
+        every_s, _ = self.probe_s(is_watched=is_watched)
+        latest_s = asked_s + max(every_s, min(2 * every_s, self.probe_every_s))
+        return min(max(asked_s, heard_s) + every_s, latest_s)
 
 
 _MOST_DOUBLINGS = 4

@@ -99,7 +99,14 @@ def test_the_patience_with_a_line_grows_and_is_bounded(
     assert limits.all_quiet_s <= patience_s(n_asked_again) <= 16 * limits.line_quiet_s
 
 
-@given(st.booleans())
-def test_a_dead_socket_is_found_within_the_sum_of_both_limits(is_watched: bool) -> None:
-    every_s, answer_s = LivenessParameters().probe_s(is_watched=is_watched)
-    assert every_s + answer_s <= (15 if is_watched else 60)
+@given(st.booleans(), st.integers(0, 10**6), st.integers(0, 100))
+def test_a_dead_socket_is_found_within_a_bound(
+    is_watched: bool, asked_s: int, later_s: int
+) -> None:
+    limits = LivenessParameters()
+    every_s, answer_s = limits.probe_s(is_watched=is_watched)
+    assert every_s + answer_s <= (10 if is_watched else 30)
+    due_s = limits.probe_due_s(asked_s=asked_s, heard_s=asked_s + later_s, is_watched=is_watched)
+    # After the last word no later than without one, and who speaks for ever is asked as well.
+    assert asked_s + every_s <= due_s <= asked_s + later_s + every_s
+    assert due_s + answer_s <= asked_s + (15 if is_watched else 30)

@@ -193,8 +193,11 @@ class Liveness:
 
     async def _wait_for_next_probe(self) -> None:
         while True:
-            every_s, _ = self._limits.probe_s(is_watched=self._lines.are_watched)
-            due_s = self._last_asked_s + every_s
+            due_s = self._limits.probe_due_s(
+                asked_s=self._last_asked_s,
+                heard_s=self._ears.heard_s,
+                is_watched=self._lines.are_watched,
+            )
             if self._clock.is_replay:
                 # Only where no trade carries the clock.
                 carried_s = max(self._clock.observed_s, self._last_asked_s)
