@@ -181,6 +181,8 @@ class MessageBudget(Generic[T]):
         self._ceilings = parameters.ceilings
         self._least_ceiling = min(self._ceilings.values())
         self._left: deque[tuple[float, Priority]] = deque()
+        # How many of them are of each class.
+        self._n_left = [0] * len(Priority)
         self._queues: dict[Priority, deque[_Waiting[T]]] = {p: deque() for p in Priority}
         self._n_waiting = Counter[Priority]()
         self._about: dict[Hashable, list[_Waiting[T]]] = {}
@@ -221,6 +223,7 @@ class MessageBudget(Generic[T]):
             self._n_waiting[head.priority] -= 1
             self._forget(head)
             self._left.append((now_s, head.priority))
+            self._n_left[head.priority] += 1
             found.append(head.message)
         return found
 
@@ -282,17 +285,19 @@ class MessageBudget(Generic[T]):
         More than a class may ever send at once never have room.
         """
         while self._left and now_s - self._left[0][0] > self._span_s:
-            self._left.popleft()
+            _, priority_left = self._left.popleft()
+            self._n_left[priority_left] -= 1
         if len(self._left) + n <= self._least_ceiling:
             return now_s
         room_s = now_s
         for limiting, ceiling in self._ceilings.items():
-            if limiting <= priority:
+            if limiting > priority:
+                break
+            if n > ceiling:
+                return math.inf
+            if sum(self._n_left[limiting:]) > ceiling - n:
                 counted = [at_s for at_s, left in self._left if left >= limiting]
-                if n > ceiling:
-                    return math.inf
-                if len(counted) > ceiling - n:
-                    room_s = max(room_s, first_after_s(counted[n - 1 - ceiling], self._span_s))
+                room_s = max(room_s, first_after_s(counted[n - 1 - ceiling], self._span_s))
         return room_s
 
 

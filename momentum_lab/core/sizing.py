@@ -24,6 +24,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import TypeVar
 
 from momentum_lab.core.account_risk import RiskParameters
@@ -222,51 +223,40 @@ def sigma_of_atr(atr_usd: float, *, price_usd: float, hold_s: float) -> float:
 
 def _gate(inputs: SizingInputs, risk: RiskParameters, guards: GuardParameters) -> Shortfall | None:
     """Return the first gate that is closed."""
-    gates = (*_gates_of_state(inputs), *_gates_of_numbers(inputs, risk, guards))
-    return next((why for is_closed, why in gates if is_closed), None)
+    return next(chain(_gates_of_state(inputs), _gates_of_numbers(inputs, risk, guards)), None)
 
 
-def _gates_of_state(inputs: SizingInputs) -> Iterator[tuple[bool, Shortfall]]:
-    yield inputs.is_killed, Shortfall(SizeReason.KILL_SWITCH)
-    yield inputs.is_halted, Shortfall(SizeReason.HALTED)
-    yield not inputs.is_session_open, Shortfall(SizeReason.SESSION_CLOSED)
+def _gates_of_state(inputs: SizingInputs) -> Iterator[Shortfall]:
+    if inputs.is_killed:
+        yield Shortfall(SizeReason.KILL_SWITCH)
+    if inputs.is_halted:
+        yield Shortfall(SizeReason.HALTED)
+    if not inputs.is_session_open:
+        yield Shortfall(SizeReason.SESSION_CLOSED)
 
 
 def _gates_of_numbers(
     inputs: SizingInputs, risk: RiskParameters, guards: GuardParameters
-) -> Iterator[tuple[bool, Shortfall]]:
+) -> Iterator[Shortfall]:
     sign, entry_usd = inputs.side.sign, inputs.entry_usd
-    yield (
-        sign * (entry_usd - inputs.stop_usd) <= EPSILON,
-        Shortfall(SizeReason.STOP_WRONG_SIDE, inputs.stop_usd, entry_usd, "USD"),
-    )
-    yield (
-        inputs.side is Side.SELL and inputs.is_shortable is False,
-        Shortfall(SizeReason.NOT_SHORTABLE),
-    )
-    yield (
-        entry_usd < risk.price_min_usd - EPSILON,
-        Shortfall(SizeReason.PRICE_BELOW_MIN, entry_usd, risk.price_min_usd, "USD"),
-    )
+    if sign * (entry_usd - inputs.stop_usd) <= EPSILON:
+        yield Shortfall(SizeReason.STOP_WRONG_SIDE, inputs.stop_usd, entry_usd, "USD")
+    if inputs.side is Side.SELL and inputs.is_shortable is False:
+        yield Shortfall(SizeReason.NOT_SHORTABLE)
+    if entry_usd < risk.price_min_usd - EPSILON:
+        yield Shortfall(SizeReason.PRICE_BELOW_MIN, entry_usd, risk.price_min_usd, "USD")
     mid_usd = entry_usd - sign * inputs.spread_usd / 2
     spread_bps = inputs.spread_usd / mid_usd * 1e4 if mid_usd > 0 else math.inf
-    yield (
-        spread_bps > guards.spread_max_bps + EPSILON,
-        Shortfall(SizeReason.SPREAD_TOO_WIDE, spread_bps, guards.spread_max_bps, "bps"),
-    )
-    yield (
-        inputs.n_open >= risk.max_open_positions,
-        Shortfall(SizeReason.MAX_CONCURRENT, inputs.n_open, risk.max_open_positions, "positions"),
-    )
+    if spread_bps > guards.spread_max_bps + EPSILON:
+        yield Shortfall(SizeReason.SPREAD_TOO_WIDE, spread_bps, guards.spread_max_bps, "bps")
+    if inputs.n_open >= risk.max_open_positions:
+        most = risk.max_open_positions
+        yield Shortfall(SizeReason.MAX_CONCURRENT, inputs.n_open, most, "positions")
     room_usd, lost_usd = inputs.day_room_usd(risk), -inputs.day_pnl_usd
-    yield (
-        room_usd <= EPSILON,
-        Shortfall(SizeReason.DAILY_LOSS_LIMIT, lost_usd, room_usd + lost_usd, "USD"),
-    )
-    yield (
-        inputs.kelly_ratio is not None and inputs.kelly_ratio <= 0,
-        Shortfall(SizeReason.NO_EDGE, inputs.kelly_ratio, 0.0, "ratio of equity"),
-    )
+    if room_usd <= EPSILON:
+        yield Shortfall(SizeReason.DAILY_LOSS_LIMIT, lost_usd, room_usd + lost_usd, "USD")
+    if inputs.kelly_ratio is not None and inputs.kelly_ratio <= 0:
+        yield Shortfall(SizeReason.NO_EDGE, inputs.kelly_ratio, 0.0, "ratio of equity")
 
 
 def _budgets(

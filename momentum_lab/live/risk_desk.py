@@ -134,12 +134,14 @@ class RiskDesk:
     def _current(self) -> _Brake:
         if self._brake is None:
             self._brake = self._read()
-        found, now_ns = self._brake, now_or_none(self._clock)
-        if found.state is RiskState.REDUCING and not found.since_ns and now_ns is not None:
+        found = self._brake
+        if found.state is not RiskState.REDUCING:
+            return found
+        now_ns = now_or_none(self._clock)
+        if not found.since_ns and now_ns is not None:
             # It was set before the broker told the time, so it is of the day that it told.
             found = self._brake = replace(found, since_ns=now_ns)
-        is_of_earlier_day = now_ns is not None and found.since_ns < day_start_ns(now_ns)
-        if found.state is RiskState.REDUCING and is_of_earlier_day:
+        if now_ns is not None and found.since_ns < day_start_ns(now_ns):
             self._brake = _Brake(RiskState.ACTIVE, "a new day", now_ns or 0)
             self._record_new_day(now_ns)
         return self._brake
@@ -175,7 +177,7 @@ class RiskDesk:
         scope = Scope(self._of_run, day_start_ns(now_ns))
         brake = self._current()
         closed = self._closed(scope, now_ns)
-        entries = self._entries(scope, symbol, now_ns)
+        entries = self._entries(scope, symbol, now_ns, brake)
         held = self._held(entries.working)
         realised_usd = sum(row["net_usd"] for row in closed if row["closed_ns"] >= scope.day_ns)
         start_usd = self._start_equity_usd(scope, equity_usd)
@@ -218,19 +220,18 @@ class RiskDesk:
         self.kelly_ratio(now_ns)
         scope = Scope(self._of_run, day_start_ns(now_ns))
         self._closed(scope, now_ns)
-        self._entries(scope, "", now_ns)
+        self._entries(scope, "", now_ns, self._current())
         self._store.open_trades()
 
-    def _closed(self, scope: Scope, now_ns: int) -> list[Row]:
+    def _closed(self, scope: Scope, now_ns: int) -> Sequence[Row]:
         """Return the trades that closed today, or so shortly ago that their symbols cool down."""
         cool_down_ns = int(self._parameters.risk.cool_down_s * NS_PER_S)
         since_ns = min(scope.day_ns, now_ns - cool_down_ns)
-        return risk_queries.closed_since(self._store.rows, scope, since_ns)
+        return risk_queries.closed_since(self._store.digest, scope, since_ns)
 
-    def _entries(self, scope: Scope, symbol: str, now_ns: int) -> DayEntries:
-        brake = self._current()
+    def _entries(self, scope: Scope, symbol: str, now_ns: int, brake: _Brake) -> DayEntries:
         return risk_queries.entries_of_day(
-            self._store.rows,
+            self._store.digest,
             scope,
             now_ns=now_ns,
             symbol=symbol,

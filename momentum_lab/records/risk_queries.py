@@ -5,12 +5,13 @@ All of it is asked before each entry, so every statement reads the rows of the d
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from momentum_lab.core.market import NS_PER_S
 from momentum_lab.core.order import OrderState
 from momentum_lab.records import schema
-from momentum_lab.records.ledger import Query, Row
+from momentum_lab.records.ledger import Digest, Query, Row
 
 _MINUTE_NS = 60 * NS_PER_S
 # The broker has not answered yet: neither a refusal nor an acceptance.
@@ -51,18 +52,19 @@ class DayEntries:
 
 
 def entries_of_day(
-    query: Query, scope: Scope, *, now_ns: int, symbol: str, rejects_since_ns: int
+    digest: Digest, scope: Scope, *, now_ns: int, symbol: str, rejects_since_ns: int
 ) -> DayEntries:
     """Return how often something was entered today, and what still works.
 
     Args:
-        query: of the store.
+        digest: of the store; its rows are read as they are, and not to be changed.
         scope: which rows count.
         now_ns: market time.
         symbol: the one that is asked about.
         rejects_since_ns: earlier refusals are forgiven.
     """
-    left = query(
+    left = digest(
+        _as_they_are,
         "SELECT created_ns, symbol, state FROM orders WHERE purpose = 'entry'"
         " AND created_ns >= ? AND (? = '' OR run_id = ?) AND (state != ? OR EXISTS"
         " (SELECT 1 FROM fills WHERE fills.order_ref = orders.order_ref))"
@@ -72,22 +74,27 @@ def entries_of_day(
         scope.run_id,
         OrderState.ABSENT.value,
     )
-    working = query(
+    working = digest(
+        _as_they_are,
         f"SELECT * FROM orders WHERE purpose = 'entry' AND {schema.UNSETTLED}"  # noqa: S608 - our own words
-        " ORDER BY created_ns DESC"
+        " ORDER BY created_ns DESC",
     )
     return DayEntries(
         n_day=len(left),
         n_minute=sum(1 for row in left if row["created_ns"] > now_ns - _MINUTE_NS),
         n_symbol=sum(1 for row in left if row["symbol"] == symbol),
         n_rejects=_rejects_in_a_row(left, rejects_since_ns),
-        working=tuple(working),
+        working=working,
     )
 
 
-def closed_since(query: Query, scope: Scope, since_ns: int) -> list[Row]:
-    """Return symbol, closed_ns and net_usd of the trades that closed since an instant."""
-    return query(
+def closed_since(digest: Digest, scope: Scope, since_ns: int) -> tuple[Row, ...]:
+    """Return symbol, closed_ns and net_usd of the trades that closed since an instant.
+
+    The rows are not to be changed.
+    """
+    return digest(
+        _as_they_are,
         "SELECT symbol, closed_ns, net_usd FROM trades"
         " WHERE state = 'CLOSED' AND closed_ns >= ? AND (? = '' OR run_id = ?)",
         since_ns,
@@ -145,7 +152,11 @@ def last_brake(query: Query, run_id: str) -> Row | None:
     return rows[0] if rows else None
 
 
-def _rejects_in_a_row(newest_first: list[Row], since_ns: int) -> int:
+def _as_they_are(rows: list[Row]) -> tuple[Row, ...]:
+    return tuple(rows)
+
+
+def _rejects_in_a_row(newest_first: Sequence[Row], since_ns: int) -> int:
     found = 0
     for row in newest_first:
         state = OrderState(row["state"])

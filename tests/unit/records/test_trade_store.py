@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from itertools import permutations
 from pathlib import Path
+from typing import TypeVar
 
 import anyio
 import pytest
@@ -26,6 +27,7 @@ from momentum_lab.records.trade_store import TradeStore, masked
 from tests.factories import NOON, headline
 from tests.record_kit import let_changes_of_others_be_seen
 
+T = TypeVar("T")
 RUN = "20131009T160000Z-replay"
 LATE_REPORTS = (OrderEvent.SILENCE, OrderEvent.ACKNOWLEDGE, OrderEvent.FOUND_OPEN)
 ENTER = Decision(Outcome.ENTER, Reason.SHOCK, "a shock", 2.6, 2.5, "x ATR")
@@ -425,16 +427,16 @@ def test_an_answer_may_be_changed_by_who_asked(store: TradeStore) -> None:
 def test_what_is_asked_before_each_entry_reads_no_table_whole(store: TradeStore) -> None:
     plans: list[str] = []
 
-    def explained(sql: str, *values: object) -> list[Row]:
+    def explained(make: Callable[[list[Row]], T], sql: str, *values: object) -> T:
         rows = store.db.conn.execute(f"EXPLAIN QUERY PLAN {sql}", values)
         plans.extend(row[3] for row in rows)
-        return []
+        return make([])
 
     scope = risk_queries.Scope("", NOON)
     risk_queries.entries_of_day(explained, scope, now_ns=NOON, symbol="SPY", rejects_since_ns=0)
     risk_queries.closed_since(explained, scope, NOON)
-    explained(f"SELECT * FROM orders WHERE {schema.UNSETTLED} ORDER BY created_ns")  # noqa: S608 - our own words
-    explained("SELECT * FROM orders WHERE decision_id = ?", 1)
+    explained(len, f"SELECT * FROM orders WHERE {schema.UNSETTLED} ORDER BY created_ns")  # noqa: S608 - our own words
+    explained(len, "SELECT * FROM orders WHERE decision_id = ?", 1)
 
     scans = [plan for plan in plans if plan.startswith("SCAN") and "INDEX" not in plan]
     assert (len(plans), scans) == (7, [])
@@ -450,6 +452,6 @@ def test_an_entry_that_is_gone_and_has_filled_in_part_counts(store: TradeStore) 
         store.advance_order(intent.order_ref, OrderEvent.SILENCE)
         assert store.advance_order(intent.order_ref, OrderEvent.NOT_FOUND) is OrderState.ABSENT
     found = risk_queries.entries_of_day(
-        store.rows, scope, now_ns=NOON, symbol="SPY", rejects_since_ns=0
+        store.digest, scope, now_ns=NOON, symbol="SPY", rejects_since_ns=0
     )
     assert (found.n_day, found.n_minute, found.n_symbol, found.n_rejects) == (1, 1, 1, 0)
