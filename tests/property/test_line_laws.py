@@ -64,10 +64,12 @@ class _SetClock(SystemClock):
         return self.at_ns
 
 
-def _line(messages: list[tuple[Any, ...]], *, chunk: int = 3) -> tuple[Line, list[str]]:
+def _line(
+    messages: list[tuple[Any, ...]], *, chunk: int = 3, clock: SystemClock | None = None
+) -> tuple[Line, list[str]]:
     """A line that has heard some messages, and the incidents it made."""
     ib, told = _client(), list[str]()
-    ears = Ears(SystemClock(), lambda kind, text: told.append(f"{kind}: {text}"))
+    ears = Ears(clock or SystemClock(), lambda kind, text: told.append(f"{kind}: {text}"))
     ears.attach(ib, on_code=lambda *_: None, on_loss=lambda _: None, on_doubt=told.append)
     line = Lines().want(Instrument("SPY", 756733))
     line.begin(REQUEST)
@@ -141,6 +143,27 @@ def test_a_message_with_ill_formed_numbers_changes_nothing_and_is_told(
     assert (line.bid, line.bid_size, line.ask) == (clean.bid, clean.bid_size, clean.ask)
     assert len(told) == 1
     assert told[0].startswith("bad datum: SPY")
+
+
+def _trade(price: float, at_ns: int, day_volume: int) -> tuple[Any, ...]:
+    text = f"{price};1;{at_ns // 1_000_000};{day_volume};{price};true"
+    return (46, 6, REQUEST, 48, text)
+
+
+@given(st.integers(90, 10**7))
+def test_a_trade_of_the_future_is_refused_and_told_and_the_candles_go_on(ahead_s: int) -> None:
+    clock = _SetClock()
+    minute_ns = 60 * NS_PER_S
+    now_ns = clock.now_ns()
+    wild = _trade(100.0, now_ns + ahead_s * NS_PER_S, 400)
+    trades = [_trade(50.0 + k, now_ns + (k - 3) * minute_ns, 100 * (k + 1)) for k in range(4)]
+    line, told = _line([*trades[:2], wild, *trades[2:]], clock=clock)
+    clean, _ = _line(trades, clock=clock)
+
+    assert line.candles == clean.candles
+    assert line.candles.forming is not None
+    assert line.candles.forming.close == 53.0
+    assert [text.partition(":")[0] for text in told] == ["bad datum"]
 
 
 @given(st.sampled_from((-1.0, 0.0, 1.7976931348623157e308)), sizes)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 import ib_insync
 
 from momentum_lab.clock import Clock, transport_s
-from momentum_lab.core.market import DataType
+from momentum_lab.core.market import NS_PER_S, DataType
 from momentum_lab.live.ibkr import translate
 from momentum_lab.live.ibkr.incidents import OnIncident
 from momentum_lab.live.ibkr.line import Line, OnHeard
@@ -34,6 +34,9 @@ _BID_SIZE, _ASK_SIZE = ("0", "69"), ("3", "70")
 _DELAYED = frozenset(("66", "67", "68", "69", "70"))
 _HALTED, _RT_VOLUME = "49", "48"
 _IS_HALTED = (1.0, 2.0)
+# No trade is of later than now; clocks may differ by less than this. Candles begin with the latest
+# trade: one that is stamped wrongly would end them, and hold a halt open, until its time has come.
+_MOST_AHEAD_NS = 60 * NS_PER_S
 _DATA_TYPES: Mapping[str, DataType] = {
     "1": DataType.LIVE,
     "2": DataType.FROZEN,
@@ -165,10 +168,13 @@ class TickEars:
         if trade is None:
             return False
         at_ns = self._now_ns or self._read_clock()
-        self._clock.observe(trade.at_ns)
-        if self._clock.is_replay and trade.at_ns > at_ns:
+        if self._clock.is_replay:
+            self._clock.observe(trade.at_ns)
             # A replayed time has just been moved on by it.
-            self._now_ns = trade.at_ns
+            self._now_ns = max(at_ns, trade.at_ns)
+        elif trade.at_ns > at_ns + _MOST_AHEAD_NS:
+            ahead_s = (trade.at_ns - at_ns) / NS_PER_S
+            raise ValueError(f"expected a trade of the past, found one of {ahead_s:.0f} s from now")
         line.hear_trade(trade)
         return True
 
