@@ -229,6 +229,22 @@ async def test_1100_stops_data_keeps_order_reports_back_and_ends_with_1102(tmp_p
         assert line(ib).time != heard
 
 
+async def test_positions_under_a_request_id_are_told_after_a_1100_as_the_others_are(
+    tmp_path: Path,
+) -> None:
+    async with desk(tmp_path) as (gateway, ib):
+        ib.client.reqPositionsMulti(900, ib.managedAccounts()[0], "")
+        await settle(ib)
+        told = hear(ib, "position", "positionMulti")
+        begin(gateway, "1100")
+        ib.placeOrder(spy(), MarketOrder("BUY", 10))
+        await settle(ib)
+        assert told == []
+        end(gateway, "1100")
+        await settle(ib)
+        assert set(told) == {"position", "positionMulti"}
+
+
 @pytest.mark.parametrize("name", ["1100", "nightly_reset"])
 async def test_while_the_broker_is_away_no_list_says_that_there_is_nothing(
     name: str, tmp_path: Path

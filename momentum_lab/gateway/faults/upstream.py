@@ -19,7 +19,7 @@ _LOST_MEANWHILE = MARKET_DATA | {"tickNews"}
 _FROM_BROKER = _LOST_MEANWHILE | {
     *("orderStatus", "openOrder", "execDetails", "commissionReport", "position"),
     *("updateAccountValue", "updatePortfolio", "updateAccountTime", "pnl", "pnlSingle"),
-    *("accountSummary", "accountUpdateMulti"),
+    *("accountSummary", "accountUpdateMulti", "positionMulti"),
 }
 # What only the broker's servers can answer. While they are away no answer comes: an empty list
 # with its end would say that there is nothing, where nobody knows.
