@@ -136,6 +136,7 @@ class RiskSnapshot:
         n_symbol_entries_day: entries of the day in the symbol that is asked about.
         n_rejects: entries refused by the broker in a row.
         symbol_exit_ns: when the symbol's last trade closed, None without one.
+        buying_power_usd: what may be bought now, None: not reported.
     """
 
     state: RiskState
@@ -151,6 +152,7 @@ class RiskSnapshot:
     n_symbol_entries_day: int = 0
     n_rejects: int = 0
     symbol_exit_ns: int | None = None
+    buying_power_usd: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

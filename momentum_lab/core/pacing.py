@@ -264,7 +264,10 @@ class MessageBudget(Generic[T]):
             self._append(waiting)
 
     def _head(self) -> _Waiting[T] | None:
-        return next((h for p in self._queues if (h := self._first(p)) is not None), None)
+        for priority, queue in self._queues.items():
+            if queue and (head := self._first(priority)) is not None:
+                return head
+        return None
 
     def _first(self, priority: Priority) -> _Waiting[T] | None:
         queue = self._queues[priority]

@@ -233,7 +233,7 @@ class EntryPlanner:
         quote: Quote,
         instrument: Instrument,
     ) -> EntryPlan | Decision:
-        buying_power_usd = self._connector.account().buying_power_usd
+        buying_power_usd = snapshot.buying_power_usd
         price = far_side(quote, signal.side)
         if buying_power_usd is None or price is None:
             return passed(Reason.NO_EQUITY, "the account has not reported its buying power in USD")

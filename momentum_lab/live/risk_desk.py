@@ -171,7 +171,8 @@ class RiskDesk:
             symbol: the one that would be entered.
             now_ns: market time.
         """
-        equity_usd = self._connector.account().equity_usd
+        account = self._connector.account()
+        equity_usd = account.equity_usd
         if equity_usd is None:
             return passed(Reason.NO_EQUITY, "the account has not reported its equity in USD")
         scope = Scope(self._of_run, day_start_ns(now_ns))
@@ -198,6 +199,7 @@ class RiskDesk:
             symbol_exit_ns=max(
                 (row["closed_ns"] for row in closed if row["symbol"] == symbol), default=None
             ),
+            buying_power_usd=account.buying_power_usd,
         )
 
     def kelly_ratio(self, now_ns: int) -> float | None:

@@ -5,7 +5,9 @@ All of it is asked before each entry, so every statement reads the rows of the d
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from momentum_lab.core.market import NS_PER_S
@@ -51,6 +53,38 @@ class DayEntries:
     working: tuple[Row, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _Left:
+    """What the entries of a day amount to, put together once for all that is asked of it.
+
+    Attributes:
+        created_ns: of each, oldest first.
+        n_of_symbol: symbol -> how many.
+        rejected_ns: of the last ones that were refused in a row.
+    """
+
+    created_ns: tuple[int, ...]
+    n_of_symbol: Counter[str]
+    rejected_ns: tuple[int, ...]
+
+    @classmethod
+    def of(cls, newest_first: list[Row]) -> _Left:
+        return cls(
+            tuple(row["created_ns"] for row in reversed(newest_first)),
+            Counter(row["symbol"] for row in newest_first),
+            tuple(_rejected_in_a_row(newest_first)),
+        )
+
+
+def _rejected_in_a_row(newest_first: list[Row]) -> Iterator[int]:
+    for row in newest_first:
+        state = OrderState(row["state"])
+        if state is OrderState.REJECTED:
+            yield row["created_ns"]
+        elif state not in _SAYS_NOTHING:
+            break
+
+
 def entries_of_day(
     digest: Digest, scope: Scope, *, now_ns: int, symbol: str, rejects_since_ns: int
 ) -> DayEntries:
@@ -64,7 +98,7 @@ def entries_of_day(
         rejects_since_ns: earlier refusals are forgiven.
     """
     left = digest(
-        _as_they_are,
+        _Left.of,
         "SELECT created_ns, symbol, state FROM orders WHERE purpose = 'entry'"
         " AND created_ns >= ? AND (? = '' OR run_id = ?) AND (state != ? OR EXISTS"
         " (SELECT 1 FROM fills WHERE fills.order_ref = orders.order_ref))"
@@ -80,10 +114,10 @@ def entries_of_day(
         " ORDER BY created_ns DESC",
     )
     return DayEntries(
-        n_day=len(left),
-        n_minute=sum(1 for row in left if row["created_ns"] > now_ns - _MINUTE_NS),
-        n_symbol=sum(1 for row in left if row["symbol"] == symbol),
-        n_rejects=_rejects_in_a_row(left, rejects_since_ns),
+        n_day=len(left.created_ns),
+        n_minute=len(left.created_ns) - bisect_right(left.created_ns, now_ns - _MINUTE_NS),
+        n_symbol=left.n_of_symbol[symbol],
+        n_rejects=sum(at_ns >= rejects_since_ns for at_ns in left.rejected_ns),
         working=working,
     )
 
@@ -154,13 +188,3 @@ def last_brake(query: Query, run_id: str) -> Row | None:
 
 def _as_they_are(rows: list[Row]) -> tuple[Row, ...]:
     return tuple(rows)
-
-
-def _rejects_in_a_row(newest_first: Sequence[Row], since_ns: int) -> int:
-    found = 0
-    for row in newest_first:
-        state = OrderState(row["state"])
-        if row["created_ns"] < since_ns or state not in {OrderState.REJECTED, *_SAYS_NOTHING}:
-            break
-        found += state is OrderState.REJECTED
-    return found
