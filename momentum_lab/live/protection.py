@@ -175,10 +175,14 @@ class Protection:
             return await self._await_execution(_name_of(trade), trade["symbol"])
         self._patience.begin_anew(_execution_of(_name_of(trade)))
         exits = self._store.exits_of(trade_id)
-        if any(map(is_open, exits)):
-            # The exit is of the same group, and takes from the protection what it fills.
-            return Verdict.WAITING
-        if not any(map(is_open, stops_of(family))) and is_hopeless(family, exits):
+        has_stop = any(map(is_open, stops_of(family)))
+        on_their_way = list(filter(is_open, exits))
+        if on_their_way:
+            # They are of the same group, and take from the protection what they fill.
+            are_stuck = all([await self._is_stuck(row) for row in on_their_way])
+            is_naked = are_stuck and not has_stop
+            return await self._place_stop(trade, family, held) if is_naked else Verdict.WAITING
+        if not has_stop and is_hopeless(family, exits):
             return self._naked(trade)
         return await self._protect(trade, family, held)
 
@@ -186,6 +190,25 @@ class Protection:
         """Have a trade closed; an exit that is refused is not asked for again at each look."""
         is_due = self._patience.may_ask(f"close of {_name_of(trade)}")
         return Verdict.NAKED if is_due else Verdict.WAITING
+
+    async def _is_stuck(self, row: Row) -> bool:
+        """Have an exit ended that the broker holds and has not passed on: no other may leave.
+
+        Return whether asking for its end has not helped.
+        """
+        order_ref = row["order_ref"]
+        key = f"work of {order_ref}"
+        works = self._connector.working(order_ref)
+        if works is None or works.is_passed_on:
+            self._patience.forget(key)
+            return False
+        if self._patience.runs_out(key, after_s=self._answer_s):
+            n_asked = self._patience.n_doubted(key)
+            if n_asked in (1, MOST_ATTEMPTS):
+                text = f"{order_ref}: the broker holds it ({works.status}); cancel {n_asked}"
+                self._on_incident("exit not working", text, row["symbol"])
+            await self._connector.cancel_order(order_ref)
+        return self._patience.n_doubted(key) >= MOST_ATTEMPTS
 
     def _exits_beyond_zero(self, trade: Row) -> list[Row]:
         """Return the exits that would make a position of the other sign larger."""

@@ -191,6 +191,9 @@ def _revive_orders(
         before = OrderState(order["state"])
         if not before.is_final or before is OrderState.FILLED:
             continue
+        if before is OrderState.REJECTED and status in _REJECTED and order["purpose"] != "entry":
+            # Refused, and it works as little as before: what takes its place must not wait for it.
+            continue
         words = f"open: {status}"
         books.book_order(
             OrderReport(order_ref, OrderEvent.FOUND_OPEN, order["order_id"] or 0, 0, words)

@@ -23,7 +23,9 @@ from momentum_lab.core.position import ExitParameters, ExitReason
 from momentum_lab.core.signal import Reason
 from momentum_lab.errors import ConnectionLostError, RecordError
 from momentum_lab.gateway import messages
+from momentum_lab.gateway.answers import orders as answers
 from momentum_lab.gateway.checks import Rules
+from momentum_lab.gateway.floor import Floor
 from momentum_lab.gateway.orders import REMOVED_LIQUIDITY, Order, Ticket
 from momentum_lab.gateway.server import Gateway
 from momentum_lab.gateway.session import Session
@@ -299,6 +301,60 @@ def test_a_stop_that_the_broker_lists_and_holds_back_leads_to_a_close(
 
     (trade,) = found.final["trades"]
     assert trade["exit_reason"] == "NO_PROTECTION"
+
+
+def test_an_exit_that_the_broker_only_holds_makes_room_for_another(
+    tape: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tell = {name: getattr(messages, name) for name in ("open_order", "order_status")}
+    fillable = Floor._fillable
+
+    def held_back(order: Order) -> bool:
+        return order.ticket.order_ref.endswith("-t1x1") and order.status == "Submitted"
+
+    def pending(name: str, order: Order, *context: Any) -> dict[str, Any]:
+        told: dict[str, Any] = tell[name](*context, order)
+        return told | ({"status": "PendingSubmit"} if held_back(order) else {})
+
+    def none_of_it(floor: Floor, order: Order, *context: Any, **more: Any) -> float:
+        return 0 if held_back(order) else fillable(floor, order, *context, **more)
+
+    async def scenario(found: OrderDesk) -> None:
+        await found.enter()
+        monkeypatch.setattr(messages, "order_status", lambda o: pending("order_status", o))
+        monkeypatch.setattr(messages, "open_order", lambda hub, o: pending("open_order", o, hub))
+        monkeypatch.setattr(Floor, "_fillable", none_of_it)
+        assert not await found.close()
+        await found.until(lambda: found.states()["t1x1"] is _S.CANCELLED, patience_s=60)
+        assert await found.close()
+
+    found = trade_one_day(tape, tmp_path, scenario)
+
+    assert "exit not working" in {row["kind"] for row in found.final["incidents"]}
+
+
+def test_a_refused_exit_that_is_still_listed_does_not_keep_the_next_from_leaving(
+    tape: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tell_open = answers._tell_open
+
+    def with_inactive(session: Session, orders: list[Order]) -> None:
+        done = session.hub.exchange.done_today()
+        tell_open(session, [*orders, *(one for one in done if one.status == "Inactive")])
+
+    async def scenario(found: OrderDesk) -> None:
+        await found.enter()
+        assert not await found.close()
+        monkeypatch.setattr(answers, "_tell_open", with_inactive)
+        found.inject("1102")
+        await anyio.sleep(3)
+        assert found.states()["t1x1"] is _S.REJECTED
+        for _ in range(60):
+            if await found.close():
+                break
+            await anyio.sleep(1)
+
+    trade_one_day(tape, tmp_path, scenario, rejects=refusing("-t1x", times=1))
 
 
 # --- unheard of -------------------------------------------------------------------------------

@@ -39,7 +39,8 @@ _NS_PER_MS = 1_000_000
 _PLAIN_ORDER = ib_insync.Order()
 # A part-fill takes from the others of the group, and one at a time may be at the exchange.
 REDUCE_WITH_BLOCK = 2
-_LIVE_STATUSES = frozenset({"PreSubmitted", "Submitted", "PendingSubmit"})
+_PASSED_ON_STATUSES = frozenset({"PreSubmitted", "Submitted"})
+_LIVE_STATUSES = _PASSED_ON_STATUSES | {"PendingSubmit"}
 
 _STATUS_EVENTS = {
     "PreSubmitted": OrderEvent.ACKNOWLEDGE,
@@ -122,6 +123,11 @@ class WorkingOrder:
     def is_live(self) -> bool:
         """Whether the broker holds it, so that it can still fill."""
         return self.status in _LIVE_STATUSES
+
+    @property
+    def is_passed_on(self) -> bool:
+        """Whether the broker has accepted it for the exchange, and does not only hold it."""
+        return self.status in _PASSED_ON_STATUSES
 
 
 @dataclass(frozen=True, slots=True)
