@@ -7,7 +7,7 @@ from typing import Any
 
 from momentum_lab.clock import Clock, now_or_none
 from momentum_lab.core.connection import ConnectionEvent, ConnectionState
-from momentum_lab.errors import RecordError
+from momentum_lab.errors import ParameterError, RecordError
 from momentum_lab.live.run_identity import revision
 from momentum_lab.parameters import Parameters
 from momentum_lab.records.trade_store import TradeStore, masked
@@ -67,6 +67,28 @@ class RunDiary:
                 f"{self._store.path}: mode shadow sends nothing and could not close the {n_trades}"
                 " open trades of this store"
             )
+
+    def hold_account(self, account: str) -> None:
+        """Write down the account that the login opened.
+
+        Raises:
+            ParameterError: the store keeps the trades of another account. Against this one they
+                would be taken for closed by somebody else.
+        """
+        ours = masked(account)
+        if others := sorted(self._store.accounts(self._parameters.mode) - {ours}):
+            raise ParameterError(
+                f"{self._store.path}: account {ours} expects a trade store of its own"
+                f" (records.database), found trades of account {', '.join(others)} in this one"
+            )
+        self._store.update_run(self._run_id, account=ours)
+
+    def note_start(self, market_ns: int) -> None:
+        """Write down when the session began to trade; a figure for later, that ends nothing."""
+        try:
+            self._store.update_run(self._run_id, market_start_ns=market_ns)
+        except RecordError:
+            _log.exception("start of the session not recorded")
 
     def note_transition(self, state: ConnectionState, event: ConnectionEvent, cause: str) -> None:
         """Write down a step of the connection."""

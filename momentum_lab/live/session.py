@@ -40,7 +40,7 @@ from momentum_lab.records.capture import QuoteCapture
 from momentum_lab.records.control import control_path
 from momentum_lab.records.ledger import Row
 from momentum_lab.records.lock import Lease, exclusive, exclusive_account
-from momentum_lab.records.trade_store import TradeStore, masked
+from momentum_lab.records.trade_store import TradeStore
 
 _log = logging.getLogger(__name__)
 
@@ -156,7 +156,13 @@ class LiveSession:
         try:
             with signals_call(lambda: self.stop("signal")):
                 await self._run_services()
-            result = self._end()
+            try:
+                result = self._end()
+            finally:
+                # Also where the record could not be ended: who asks for the session's state is
+                # told, and what was captured is kept.
+                self._control.end(self._stop_reason)
+                self._capture.close()
             if self._failure is not None:
                 raise self._failure
             return result
@@ -298,7 +304,7 @@ class LiveSession:
                 self.stop(str(self._failure))
             return None
         now_ns = self._clock.now_ns()
-        self._store.update_run(self.run_id, market_start_ns=now_ns)
+        self._diary.note_start(now_ns)
         session = session_on_day_of(now_ns)
         if session is None or now_ns >= session.close_ns:
             self.stop("the exchange is closed for today")
@@ -347,8 +353,15 @@ class LiveSession:
                 await self._until_settled()
         with anyio.move_on_after(_COMMISSIONS_S):
             # The cost of the last fill comes after it: without it the trade's profit is wrong.
-            while self._store.lacks_commissions(run_id=self.run_id):  # noqa: ASYNC110 - the store sets no event
+            while self._lacks_commissions():  # noqa: ASYNC110 - the store sets no event
                 await anyio.sleep(0.05)
+
+    def _lacks_commissions(self) -> bool:
+        try:
+            return self._store.lacks_commissions(run_id=self.run_id)
+        except RecordError:
+            # Nobody knows: it may be read in a moment.
+            return True
 
     def _tell_closed(self) -> None:
         """Say which positions stay open, since no exit is sent while the exchange is closed."""
@@ -377,7 +390,7 @@ class LiveSession:
     async def _reconcile(self, snapshot: BrokerSnapshot) -> None:
         """Bring the record up to the broker's truth, before the connection is OPERATIONAL."""
         if not self._is_ready.is_set():
-            self._store.update_run(self.run_id, account=masked(snapshot.account))
+            self._diary.hold_account(snapshot.account)
             self._hold_account(snapshot.account)
             self._book.bury_dead_runs()
         self._connector.use_ids_above(self._store.highest_order_id())
@@ -421,20 +434,18 @@ class LiveSession:
 
     def _end(self) -> SessionResult:
         still_open = tuple(self._store.open_trades())
-        reason = self._stop_reason
         if still_open:
             held = ", ".join(
                 f"{row['symbol']} {self._store.shares_of(row):+g} shares" for row in still_open
             )
             self._diary.note_incident("position left open", held, None)
-            reason = f"{reason}; still open: {held}"
+            self._stop_reason += f"; still open: {held}"
         if working := self._store.unsettled_orders():
             told = ", ".join(f"{row['symbol']} {row['side']} {row['shares']}" for row in working)
             self._diary.note_incident("order left at the broker", told)
-            reason = f"{reason}; orders without a known end: {told}"
+            self._stop_reason += f"; orders without a known end: {told}"
+        reason = self._stop_reason
         self._store.end_run(self.run_id, reason=reason, market_end_ns=now_or_none(self._clock))
-        self._control.end(reason)
-        self._capture.close()
         return SessionResult(self.run_id, reason, still_open, self.database, self.folder)
 
 

@@ -74,6 +74,22 @@ class TradeStore(OrderStore):
         """Return the modes of all runs."""
         return {row["mode"] for row in self._rows("SELECT DISTINCT mode FROM runs")}
 
+    def accounts(self, mode: str) -> set[str]:
+        """Return the accounts, masked, whose trades a run of a mode would take for its own.
+
+        Those are the accounts of all that is open. Outside a replay, whose every gateway has an
+        account of its own, also those of earlier runs of the mode: days and limits are summed.
+        """
+        rows = self._rows(
+            """
+            SELECT DISTINCT account FROM runs
+            WHERE (market_start_ns IS NOT NULL AND mode = ? AND mode <> 'replay')
+                OR EXISTS (SELECT 1 FROM trades WHERE run_id = runs.run_id AND state = 'OPEN')
+            """,
+            mode,
+        )
+        return {row["account"] for row in rows}
+
     def knows_run(self, run_id: str) -> bool:
         """Whether a run is ours."""
         return bool(self._rows("SELECT 1 AS yes FROM runs WHERE run_id = ?", run_id))

@@ -6,6 +6,7 @@ The gateway side is bent (held orders, lost answers, a broken line), never our o
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
@@ -23,6 +24,7 @@ from momentum_lab.core.market import NS_PER_S, Side
 from momentum_lab.core.order import OrderState
 from momentum_lab.core.position import ExitReason, Fill
 from momentum_lab.core.signal import Reason, TradeSignal
+from momentum_lab.errors import ParameterError, RecordError
 from momentum_lab.gateway.answers import ANSWERS
 from momentum_lab.gateway.exchange import Exchange
 from momentum_lab.gateway.orders import CommissionCharged, ExchangeEvent, Executed, Order
@@ -34,11 +36,13 @@ from momentum_lab.live.ibkr.connector import IBKRConnector
 from momentum_lab.live.ibkr.synchronisation import BrokerSnapshot
 from momentum_lab.live.ibkr.translate import FillReport
 from momentum_lab.live.session import LiveSession, SessionResult
-from momentum_lab.parameters import Parameters, ReplayParameters
+from momentum_lab.parameters import Parameters, RecordParameters, ReplayParameters
+from momentum_lab.records.control import Control, control_path
 from momentum_lab.records.ledger import Row
 from momentum_lab.records.trade_store import TradeStore
 from tests.factories import headline
 from tests.gateway_factories import execution
+from tests.record_kit import a_day, break_store
 from tests.session_kit import TAPE, demo_parameters, until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(60)]
@@ -47,6 +51,7 @@ START_NS = int(START.timestamp()) * NS_PER_S
 RUN = "20131009T180000Z-replay"
 FAR = 0.5  # stop and target as a ratio of the entry, where no price may trigger an exit
 NEVER_NS = 2**63 - 1
+IN_FOLDER = RecordParameters(database="trades.db", runs="runs")
 Answer = Callable[[Session, Request], None]
 
 
@@ -632,6 +637,28 @@ async def test_a_second_session_on_the_same_record_leaves_the_first_alone(tmp_pa
         assert len(found.store.open_trades()) == 1
 
 
+async def test_an_open_trade_of_another_account_is_not_settled_against_this_one(
+    tmp_path: Path,
+) -> None:
+    database = a_day(tmp_path, closes=False)
+    break_store(database, "UPDATE runs SET account = 'DU*****89'")
+    async with floor(tmp_path, run_id="another", records=IN_FOLDER) as found:
+        await until(lambda: found.has_ended)
+
+    assert isinstance(found.error, ParameterError)
+    sentence = "account DU.* expects a trade store of its own .* found trades of account DU.*89"
+    assert re.search(sentence, str(found.error))
+    store = TradeStore(database)
+    assert len(store.open_trades()) == 1
+    store.close()
+
+
+async def test_each_gateway_of_a_replay_may_have_an_account_of_its_own(tmp_path: Path) -> None:
+    break_store(a_day(tmp_path), "UPDATE runs SET account = 'DU*****89'")
+    async with floor(tmp_path, run_id="another", records=IN_FOLDER) as found:
+        assert not found.has_ended
+
+
 # --- sessions that end without need -----------------------------------------------------------
 
 
@@ -666,6 +693,36 @@ async def test_a_lock_on_the_record_ends_no_session(tmp_path: Path) -> None:
             reader.close()
 
         assert not found.session._stop.is_set()
+
+
+async def test_a_start_that_cannot_be_written_down_ends_no_session(tmp_path: Path) -> None:
+    a_day(tmp_path)
+    store = TradeStore(tmp_path / "trades.db")
+    fail_on(store, "BEFORE UPDATE OF market_start_ns ON runs")
+    store.close()
+    async with floor(tmp_path, run_id="another", records=IN_FOLDER) as found:
+        await found.enter()
+        assert not found.has_ended
+        found.session.stop("the test is over")
+        await until(lambda: found.has_ended)
+
+    assert found.result is not None
+    assert not found.result.open_trades
+
+
+async def test_an_end_that_cannot_be_written_down_is_told_all_the_same(tmp_path: Path) -> None:
+    async with floor(tmp_path) as found:
+        fail_on(found.store, "BEFORE UPDATE OF end_reason ON runs")
+        found.session.stop("the test is over")
+        await until(lambda: found.has_ended)
+
+    assert isinstance(found.error, RecordError)
+    assert (found.session.folder / "quotes.parquet").exists()
+    control = Control(control_path(found.session.database), patience_s=1)
+    session = control.last_session()
+    control.close()
+    assert session is not None
+    assert session.end_reason == "the test is over"
 
 
 async def test_a_gateway_that_comes_back_in_time_ends_no_replay(tmp_path: Path) -> None:

@@ -181,6 +181,17 @@ async def test_a_live_session_that_everything_agrees_with_trades(
 
 
 @pytest.mark.usefixtures("played_clock")
+async def test_the_days_of_two_accounts_are_not_summed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    break_store(a_day(tmp_path), "UPDATE runs SET mode = 'live', account = 'U9****99'")
+    records = RecordParameters(database="trades.db", runs="runs")
+    async with live_gateway(monkeypatch, tmp_path) as found:
+        with pytest.raises(ParameterError, match=r"account U1\*{4}67 expects a trade store"):
+            await LiveSession(replace(found, records=records), root=tmp_path).run()
+
+
+@pytest.mark.usefixtures("played_clock")
 async def test_a_second_session_of_an_account_and_strategy_ends_before_anything_is_sent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
