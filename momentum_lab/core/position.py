@@ -6,6 +6,7 @@ is decided in `momentum_lab.core.exits`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
@@ -220,9 +221,9 @@ class Fill:
 
     def __post_init__(self) -> None:
         """Refuse an execution that cannot have happened."""
-        if not (self.shares > 0 and self.price > 0):
+        if not (0 < self.shares < math.inf and 0 < self.price < math.inf):
             raise DataError(
-                f"fill {self.exec_id}: expected shares and price > 0,"
+                f"fill {self.exec_id}: expected finite shares and price > 0,"
                 f" found {self.shares} at {self.price}"
             )
 
@@ -258,9 +259,12 @@ class PositionSummary:
 
     def net_if_closed_usd(self, mark_usd: float) -> float:
         """Return the profit after the costs so far if the open part were closed at a price."""
-        if self.entry_price is None:
+        # What is open beyond zero was opened by the exits.
+        is_flipped = self.exit_shares > self.entry_shares
+        opened_at = self.exit_price if is_flipped else self.entry_price
+        if opened_at is None:
             return self.net_usd
-        return self.net_usd + self.shares * (mark_usd - self.entry_price)
+        return self.net_usd + self.shares * (mark_usd - opened_at)
 
     @property
     def is_flat(self) -> bool:

@@ -7,6 +7,7 @@ page is needed: its loop looks for them by itself.
 from __future__ import annotations
 
 import getpass
+import math
 import os
 import sys
 import time
@@ -93,6 +94,8 @@ def _make(kind: CommandKind) -> click.Command:
         database: Path | None, parameters_file: Path | None, reason: str, timeout_s: float
     ) -> None:
         found = database_of(database, parameters_file)
+        if not math.isfinite(timeout_s):
+            raise ParameterError(f"--timeout: expected seconds, found {timeout_s}")
         if not tell(found, kind, reason=reason, timeout_s=timeout_s):
             sys.exit(FAILED_EXIT)
 
@@ -127,7 +130,7 @@ def tell(database: Path, kind: CommandKind, *, reason: str, timeout_s: float) ->
     """Give a command, print what the session does about it, return whether one heard it."""
     control = _opened(database)
     try:
-        number = control.give(kind, who=f"{getpass.getuser()}@{os.getpid()}", reason=reason)
+        number = control.give(kind, who=f"{_user()}@{os.getpid()}", reason=_legible(reason))
         began_s = transport_s()
         if not _wait(lambda: control.command(number).run_id is not None, timeout_s):
             session = control.last_session()
@@ -217,7 +220,22 @@ def _until(told: Command) -> str:
     return "until 'momentum-lab resume'"
 
 
+def _user() -> str:
+    """Return who gives a command, also where the system knows no name for it."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError, ImportError):
+        return f"user {os.getuid()}" if hasattr(os, "getuid") else "somebody"
+
+
+def _legible(words: str) -> str:
+    """Return words of a terminal that writes in another encoding as text that can be stored."""
+    return words.encode("utf-8", "replace").decode()
+
+
 def _opened(database: Path) -> Control:
+    if not database.name:
+        raise ParameterError(f"--database: expected a file, found {str(database)!r}")
     path = control_path(database)
     if not database.parent.is_dir():
         raise RecordError(f"no trade store at {database}")

@@ -56,6 +56,7 @@ def trades(
         read_export,
         text_of,
         write_export,
+        write_whole,
     )
 
     if file_format == "parquet" and out is None:
@@ -69,19 +70,13 @@ def trades(
         since=since.date() if since else None,
     )
     if file_format == "table":
-        _print(f"{trades_text(frame) if what == 'trades' else days_text(frame)}\n", out)
+        table = f"{trades_text(frame) if what == 'trades' else days_text(frame)}\n"
+        if out is None:
+            click.echo(table, nl=False)
+        else:
+            write_whole(table, out)
     elif out is not None:
         write_export(frame, out, cast("Format", file_format))
         click.echo(f"{len(frame)} rows: {out}")
     else:
-        _print(text_of(frame, "json" if file_format == "json" else "csv"), None)
-
-
-def _print(text: str, out: Path | None) -> None:
-    if out is None:
-        click.echo(text, nl=False)
-        return
-    try:
-        out.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise ParameterError(f"cannot write {out}: {error.strerror}") from error
+        click.echo(text_of(frame, "json" if file_format == "json" else "csv"), nl=False)

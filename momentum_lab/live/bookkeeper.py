@@ -196,7 +196,8 @@ class Bookkeeper:
         )
         self._store.add_order(self._run_id, intent)
         fill = Fill(
-            exec_id=f"inferred-{intent.order_ref}",
+            # Without dots: the broker's ids are told by theirs, a revision by the fourth part.
+            exec_id=f"inferred-{intent.order_ref}".replace(".", "_"),
             order_ref=intent.order_ref,
             symbol=intent.symbol,
             side=intent.side,

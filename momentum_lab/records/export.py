@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Callable
 from datetime import date, datetime, time
 from pathlib import Path
 from typing import Literal
@@ -25,6 +26,8 @@ from momentum_lab.records.reading import as_time, dtypes_of, opened, rows_of, ty
 
 Export = Literal["trades", "daily", "slippage", "orders", "fills", "decisions"]
 Format = Literal["parquet", "csv", "json"]
+
+_SQLITE_BEGINS = b"SQLite format 3\0"
 
 # Export -> the table or view, and the column that tells its time.
 _SOURCES: dict[Export, tuple[str, str]] = {
@@ -63,27 +66,48 @@ def read_export(
 
 
 def write_export(frame: pd.DataFrame, path: Path, file_format: Format) -> None:
-    """Write an export; a file of that name is replaced, whole.
+    """Write an export; a file of that name is replaced, whole, unless it is a database.
 
     Raises:
         RecordError: it could not be written.
     """
+    if file_format == "parquet":
+        _replace(path, lambda draft: frame.to_parquet(draft, index=False))
+    else:
+        write_whole(text_of(frame, file_format), path)
+
+
+def write_whole(text: str, path: Path) -> None:
+    """Write a text; a file of that name is replaced, whole, unless it is a database.
+
+    Raises:
+        RecordError: it could not be written.
+    """
+    _replace(path, lambda draft: draft.write_text(text, encoding="utf-8"))
+
+
+def _replace(path: Path, write: Callable[[Path], object]) -> None:
     draft: Path | None = None
     try:
+        if path.is_file() and _is_database(path):
+            # The store itself, most likely: a restart needs it for what is open.
+            raise RecordError(f"cannot write {path}: expected a file of its own, found a database")
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
         os.close(handle)
         draft = Path(name)
-        if file_format == "parquet":
-            frame.to_parquet(draft, index=False)
-        else:
-            draft.write_text(text_of(frame, file_format), encoding="utf-8")
+        write(draft)
         draft.chmod(0o644)
         draft.replace(path)
     except OSError as error:
         if draft is not None:
             draft.unlink(missing_ok=True)
         raise RecordError(f"cannot write {path}: {error.strerror}") from error
+
+
+def _is_database(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(_SQLITE_BEGINS)) == _SQLITE_BEGINS
 
 
 def text_of(frame: pd.DataFrame, file_format: Literal["csv", "json"]) -> str:

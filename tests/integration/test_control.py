@@ -186,6 +186,45 @@ async def test_a_halt_that_nobody_heard_holds_for_the_next_session(
     assert "risk state   HALTED" in status.output
 
 
+def test_a_command_is_written_whoever_gives_it_and_however_it_is_spelled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nobody() -> str:
+        raise KeyError("getpwuid(): uid not found: 12345")
+
+    monkeypatch.setattr("getpass.getuser", nobody)
+    database = tmp_path / "trades.db"
+    # As a terminal of another encoding passes it on.
+    reason = b"gap \xff".decode(errors="surrogateescape")
+    CliRunner().invoke(
+        main, ["halt", f"--database={database}", f"--reason={reason}", "--timeout=0"]
+    )
+
+    control = Control(control_path(database), patience_s=1)
+    (told,) = control.standing()
+    control.close()
+    assert (told.kind.value, told.reason) == ("halt", "gap ?")
+    assert told.who.startswith("user ")
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("--database=/",), "--database: expected a file, found '/'"),
+        (("--database=",), "--database: expected a file"),
+        (("--timeout=nan",), "--timeout: expected seconds, found nan"),
+    ],
+)
+def test_a_command_that_means_nothing_is_one_sentence(
+    words: tuple[str, ...], sentence: str
+) -> None:
+    told = CliRunner().invoke(main, ["halt", *words])
+
+    assert told.exit_code == 2
+    assert sentence in told.output
+    assert told.exception is None or isinstance(told.exception, SystemExit)
+
+
 async def test_a_locked_or_lost_control_database_stalls_nothing(
     start_gateway: StartGateway, tmp_path: Path
 ) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -142,6 +143,18 @@ def test_an_exit_that_went_too_far_is_seen_as_the_other_side() -> None:
     assert found.gross_usd == pytest.approx(100)
 
 
+def test_what_is_open_beyond_zero_is_valued_against_the_exits_that_opened_it() -> None:
+    found = summarise(
+        [
+            fill(BUY, 100, 10.0, exec_id="1", commission_usd=0.0),
+            fill(SELL, 150, 9.0, exec_id="2", commission_usd=0.0),
+        ],
+        entry_side=BUY,
+    )
+
+    assert found.net_if_closed_usd(9.5) == pytest.approx(-100 - 25)
+
+
 def test_a_repeated_execution_counts_once() -> None:
     once = fill(exec_id="1")
 
@@ -171,7 +184,7 @@ def test_a_repeat_without_commission_does_not_take_back_the_known_one() -> None:
     assert (found.shares, found.costs_usd, found.costs_complete) == (100, 1.5, True)
 
 
-@pytest.mark.parametrize(("shares", "price"), [(0, 1), (-1, 1), (1, 0), (1, -1)])
+@pytest.mark.parametrize(("shares", "price"), [(0, 1), (-1, 1), (1, 0), (1, -1), (1, math.inf)])
 def test_an_impossible_execution_is_refused(shares: float, price: float) -> None:
     with pytest.raises(DataError, match=r"fill 0001\.01\.01"):
         fill(shares=shares, price=price)

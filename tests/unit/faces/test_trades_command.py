@@ -57,6 +57,20 @@ def test_data_goes_to_the_screen_or_to_a_file(tmp_path: Path) -> None:
     assert told.startswith("2 rows: ")
 
 
+@pytest.mark.parametrize("file_format", ["table", "csv", "parquet", "json"])
+def test_a_database_is_never_written_over(tmp_path: Path, file_format: str) -> None:
+    database = a_day(tmp_path)
+    before = database.read_bytes()
+
+    result = CliRunner().invoke(
+        main, ["trades", f"--database={database}", f"--format={file_format}", f"--out={database}"]
+    )
+
+    assert result.exit_code == 2
+    assert "expected a file of its own, found a database" in result.output
+    assert database.read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
