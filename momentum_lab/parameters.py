@@ -43,6 +43,9 @@ LIVE_PORTS, PAPER_PORTS = (7496, 4001), (7497, 4002)
 UNREAL_ACCOUNTS = ("DU", "DF")
 
 
+_SYMBOL = re.compile(r"[A-Z0-9]+(?:[ .][A-Z0-9]+)?")
+
+
 @dataclass(frozen=True, slots=True)
 class ConnectionParameters:
     """Where the broker's gateway listens, and how long it may take to answer."""
@@ -282,6 +285,44 @@ class Parameters:
             raise ParameterError(
                 "mode replay trades only at a gateway on this machine: expected"
                 f" connection.host 127.0.0.1, found {self.connection.host!r}"
+            )
+        self._check_universe()
+        self._check_names()
+        self._check_sizes()
+
+    def _check_universe(self) -> None:
+        for symbol in self.universe:
+            if not _SYMBOL.fullmatch(symbol):
+                raise ParameterError(
+                    "universe: expected symbols as the broker writes them, such as IBM or BRK B,"
+                    f" found {symbol!r}"
+                )
+            if self.universe.count(symbol) > 1:
+                raise ParameterError(f"universe: expected each symbol once, found {symbol} again")
+
+    def _check_names(self) -> None:
+        for key, value in (
+            ("strategy", self.strategy),
+            ("connection.host", self.connection.host),
+            ("records.database", self.records.database),
+            ("records.runs", self.records.runs),
+        ):
+            if not value.strip():
+                raise ParameterError(f"{key}: expected a name, found none")
+
+    def _check_sizes(self) -> None:
+        """Refuse limits between which no size lies: each headline would be judged for nothing."""
+        sizing = self.sizing
+        least_shares = max(sizing.lot, sizing.min_shares)
+        if sizing.max_shares < least_shares:
+            raise ParameterError(
+                "sizing.max_shares: expected at least sizing.lot and sizing.min_shares"
+                f" ({least_shares}), found {sizing.max_shares}"
+            )
+        if sizing.max_notional_usd < sizing.min_notional_usd:
+            raise ParameterError(
+                "sizing.max_notional_usd: expected at least sizing.min_notional_usd"
+                f" ({sizing.min_notional_usd:g}), found {sizing.max_notional_usd:g}"
             )
 
     def as_dict(self) -> dict[str, Any]:

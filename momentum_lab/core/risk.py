@@ -60,7 +60,7 @@ class GuardParameters:
         low=0,
         high=23400,
         step=30,
-        meaning="positions are closed this before the close; 0: not before it",
+        meaning="positions are closed this before the close; 0: they stay overnight",
     )
 
     def __post_init__(self) -> None:

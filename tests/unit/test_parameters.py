@@ -205,6 +205,34 @@ def test_without_a_universe_nothing_is_traded() -> None:
         check_parameters({})
 
 
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ({"universe": ["spy"]}, "universe: expected symbols as the broker writes them"),
+        ({"universe": ["SPY", ""]}, "universe: expected symbols as the broker writes them"),
+        ({"universe": [" SPY"]}, "universe: expected symbols as the broker writes them"),
+        ({"universe": ["SPY", "IBM", "SPY"]}, "universe: expected each symbol once, found SPY"),
+        ({"strategy": " "}, "strategy: expected a name, found none"),
+        ({"connection": {"host": ""}}, "connection.host: expected a name"),
+        ({"records": {"database": ""}}, "records.database: expected a name"),
+        ({"sizing": {"lot": 100, "max_shares": 50}}, "sizing.max_shares: expected at least"),
+        ({"sizing": {"min_shares": 100, "max_shares": 50}}, r"min_shares \(100\), found 50"),
+        (
+            {"sizing": {"min_notional_usd": 900, "max_notional_usd": 800}},
+            r"expected at least sizing.min_notional_usd \(900\), found 800",
+        ),
+    ],
+)
+def test_what_could_never_trade_is_refused(content: dict[str, Any], words: str) -> None:
+    with pytest.raises(ParameterError, match=words):
+        check_parameters({"universe": ["SPY"], **content})
+
+
+@pytest.mark.parametrize("symbol", ["SPY", "BRK B", "BF.B", "F", "3M"])
+def test_symbols_of_every_kind_are_taken(symbol: str) -> None:
+    assert check_parameters({"universe": [symbol]}).universe == (symbol,)
+
+
 def test_what_is_no_mapping_is_refused() -> None:
     with pytest.raises(ParameterError, match="expected a mapping"):
         check_parameters(["mode"])  # type: ignore[arg-type]  # that is the point
