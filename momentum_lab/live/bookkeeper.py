@@ -232,6 +232,9 @@ class Bookkeeper:
         shares = 0.0
         for fill in self.unbooked.values():
             order_ref = fill.order_ref
+            if self._store.knows_fill(fill.exec_id):
+                # It was written down, and what follows from it failed.
+                continue
             if order_ref in self._unrecorded:
                 of_trade = self._unrecorded[order_ref].trade_id
             elif not self._store.knows_order(order_ref):

@@ -422,6 +422,19 @@ async def test_an_exit_closes_also_what_was_heard_and_could_not_be_written(tmp_p
             assert [order.quantity for order in found.market_orders()] == [50 - shares]
 
 
+async def test_a_fill_that_was_booked_before_something_failed_counts_once(tmp_path: Path) -> None:
+    async with floor(tmp_path) as found:
+        trade_id = await found.enter()
+        books = found.session._execution.books
+        row = found.rows("fills")[0]
+        exec_id, order_ref = row["exec_id"], row["order_ref"]
+        told = Fill(exec_id, order_ref, "SPY", Side.SELL, row["shares"], row["price"], START_NS)
+        books.unbooked[exec_id] = told
+
+        assert books.unbooked_shares(trade_id) == 0
+        assert await found.close(trade_id)
+
+
 async def test_what_is_told_before_the_time_is_booked_once_it_is_known(tmp_path: Path) -> None:
     async with floor(tmp_path) as found:
         await found.enter()
