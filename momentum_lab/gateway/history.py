@@ -197,12 +197,21 @@ def _start(
         # A tape without extended hours knows no other session time than the regular one.
         regular = rth or not line.has_extended_hours
         start_ns = hours.back(end_ns, seconds=number, regular=regular)
-        # Bars begin on the grid: the first whole one at or after the start of the span.
-        grid_ns = seconds * NS_PER_S
-        return start_ns if seconds >= DAY_S else -(-start_ns // grid_ns) * grid_ns
+        return start_ns if seconds >= DAY_S else _bar_start(start_ns, seconds, hours, regular)
     if unit == "D":
         return _days_back(line, number, end_ns=end_ns, hours=hours, rth=rth)
     return max(0, hours.instant(_calendar_back(hours.day(end_ns), duration), time(0)))
+
+
+def _bar_start(start_ns: int, seconds: int, hours: Hours, regular: bool) -> int:
+    """Return where the first whole bar of a span begins, on the grid of the local day.
+
+    A session opens with a bar of its own, although the grid may begin it earlier: it is whole.
+    """
+    late_ns = hours.second_of_day(start_ns) % seconds * NS_PER_S + start_ns % NS_PER_S
+    session = hours.session(hours.day(start_ns), regular=regular)
+    is_whole = not late_ns or (session is not None and start_ns <= session[0])
+    return start_ns - late_ns + (0 if is_whole else seconds * NS_PER_S)
 
 
 def _calendar_back(day: date, duration: Duration) -> date:

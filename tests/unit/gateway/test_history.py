@@ -231,6 +231,88 @@ def test_bars_of_hours_lie_on_the_local_grid_in_winter_too() -> None:
     assert dates(found, market) == ["12-11 08:00"]
 
 
+def extended_days(*days: str) -> Market:
+    """A share in every minute of 04:00 to 20:00 of each day, played to its end."""
+    first = [Hours("America/New_York").instant(date.fromisoformat(day), time(4)) for day in days]
+    rows = [
+        second(start_ns + n * MINUTE_NS, 100.0, volume=1)
+        for start_ns in first
+        for n in range(16 * 60)
+    ]
+    end_ns = rows[-1][1] + MINUTE_NS
+    return Market(second_tape(rows, start_ns=rows[0][1], end_ns=end_ns), start_ns=end_ns)
+
+
+SUMMER, WINTER = ("2013-10-08", "2013-10-09"), ("2013-12-10", "2013-12-11")
+HALF = ("2015-12-23", "2015-12-24")
+
+
+@pytest.mark.parametrize("kind", ["TRADES", "ASK"])
+@pytest.mark.parametrize(
+    ("days", "end", "duration", "size", "rth", "starts"),
+    [
+        (SUMMER, "16:00", "23400 S", "1 hour", True, ("09:30", *range(10, 16))),
+        (WINTER, "16:00", "23400 S", "1 hour", True, ("09:30", *range(10, 16))),
+        (HALF, "13:00", "12600 S", "1 hour", True, ("09:30", 10, 11, 12)),
+        (SUMMER, "16:00", "23400 S", "2 hours", True, ("09:30", 10, 12, 14)),
+        (SUMMER, "16:00", "23400 S", "8 hours", True, ("09:30",)),
+        (SUMMER, "16:00", "7200 S", "1 hour", True, (14, 15)),
+        (SUMMER, "15:30", "7200 S", "1 hour", True, (14, 15)),
+        (SUMMER, "16:00", "28800 S", "8 hours", False, (8,)),
+        (WINTER, "16:00", "28800 S", "8 hours", False, (8,)),
+        (SUMMER, "16:00", "21600 S", "3 hours", False, (12, 15)),
+        (WINTER, "16:00", "21600 S", "3 hours", False, (12, 15)),
+        (SUMMER, "16:00", "14400 S", "4 hours", False, (12,)),
+        (WINTER, "16:00", "14400 S", "4 hours", False, (12,)),
+        # Eight hours of trading back from noon of a half day: to its opening at 04:00.
+        (HALF, "12:00", "28800 S", "3 hours", False, (3, 6, 9)),
+        (SUMMER, "10:00", "7200 S", "1 hour", True, ("-15:00", "09:30")),
+    ],
+)
+def test_bars_of_hours_over_seconds_are_whole(
+    days: tuple[str, str],
+    end: str,
+    duration: str,
+    size: str,
+    rth: bool,
+    starts: tuple[object, ...],
+    kind: str,
+) -> None:
+    market = extended_days(*days)
+    found = ask(
+        market,
+        end_date_time=f"{days[1].replace('-', '')} {end}:00 US/Eastern",
+        duration=duration,
+        bar_size=size,
+        use_rth=rth,
+        what_to_show=kind,
+    )
+    told = [f"{start:02d}:00" if isinstance(start, int) else str(start) for start in starts]
+    assert dates(found, market) == [
+        f"{days[not text.startswith('-')][5:]} {text.lstrip('-')}" for text in told
+    ]
+
+
+def test_the_first_bar_over_seconds_holds_all_of_its_hours() -> None:
+    market = extended_days(*WINTER)
+    (bar,) = ask(
+        market,
+        end_date_time="20131211 16:00:00 US/Eastern",
+        duration="14400 S",
+        bar_size="4 hours",
+        use_rth=False,
+    )
+    assert (bar.volume, bar.n_bars) == (240, 240)
+
+
+def test_the_opening_bar_of_a_tape_without_extended_hours_is_kept() -> None:
+    rows = [second(OPEN + n * MINUTE_NS, 100.0) for n in range(390)]
+    market = Market(second_tape(rows, start_ns=OPEN), start_ns=CLOSE)
+    for kind in ("TRADES", "ASK"):
+        found = ask(market, duration="23400 S", bar_size="1 hour", use_rth=False, what_to_show=kind)
+        assert dates(found, market) == [f"10-09 {hour:02d}:00" for hour in range(9, 16)]
+
+
 def test_weeks_and_months_are_those_of_the_local_calendar() -> None:
     # A Friday, the Monday after it, and the first day of the next month.
     market = days_of_minutes("2013-09-27", "2013-09-30", "2013-10-01")
