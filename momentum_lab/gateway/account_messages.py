@@ -11,6 +11,7 @@ from momentum_lab.gateway.orders import Position
 from momentum_lab.gateway.voice import Message
 
 LEDGER = "$LEDGER"
+ALL_LEDGERS = f"{LEDGER}:ALL"
 # What the whole account is counted in, and what it holds.
 LEDGER_CURRENCIES = ("BASE", "USD")
 
@@ -83,9 +84,16 @@ def account_values(account: Account) -> dict[str, tuple[str, str]]:
     return {**{key: (text, "") for key, text in plain.items()}, **texts}
 
 
+def _updates(account: Account) -> list[tuple[str, str, str]]:
+    """Return (key, value, currency) of everything an account tells: its values and its ledger."""
+    found = {(key, currency): value for key, (value, currency) in account_values(account).items()}
+    found |= {(key, currency): value for key, value, currency in _ledger_rows(account, ALL_LEDGERS)}
+    return [(key, value, currency) for (key, currency), value in found.items()]
+
+
 def account_updates(account: Account) -> Iterator[Message]:
     """Yield account values, holdings and the time, without an end mark."""
-    for key, (value, currency) in account_values(account).items():
+    for key, value, currency in _updates(account):
         values = {"key": key, "value": value, "currency": currency}
         yield "updateAccountValue", {**values, "account": account.code}
     for held in account.positions_today():
@@ -98,7 +106,7 @@ def account_updates(account: Account) -> Iterator[Message]:
 
 def account_multi(account: Account, req_id: int) -> Iterator[Message]:
     """Yield account values under a request id, without an end mark."""
-    for key, (value, currency) in account_values(account).items():
+    for key, value, currency in _updates(account):
         yield (
             "accountUpdateMulti",
             {

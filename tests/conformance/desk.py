@@ -55,6 +55,11 @@ def feed(provider: str, con_id: int = 0) -> Listed:
     return Listed(f"{provider}:{provider}_ALL", con_id, "NEWS", provider, "")
 
 
+def value_key(tag: str, currency: str) -> str:
+    """Return the name of an account value: of dollars, or of no currency, its tag alone."""
+    return tag if currency in ("", "USD") else f"{tag} {currency}"
+
+
 def refusal(verb: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """Return [code, text] of a refused request, or what it was answered instead."""
     try:

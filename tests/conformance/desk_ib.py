@@ -6,7 +6,15 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from tests.conformance.desk import ACCOUNT, FARM_CODES, LIMIT_S, NEW_YORK, Listed, RefusedError
+from tests.conformance.desk import (
+    ACCOUNT,
+    FARM_CODES,
+    LIMIT_S,
+    NEW_YORK,
+    Listed,
+    RefusedError,
+    value_key,
+)
 from tests.conformance.desk_ib_market import MarketVerbs
 from tests.conformance.desk_ib_orders import OrderVerbs
 from tests.conformance.market_clock import MarketClock
@@ -181,11 +189,14 @@ class IbDesk(MarketVerbs, OrderVerbs):
     # -- the account ------------------------------------------------------------------------
 
     def account_values(self) -> dict[str, str]:
-        return {item.tag: item.value for item in self.ib.accountValues(ACCOUNT)}
+        found = self.ib.accountValues(ACCOUNT)
+        return {value_key(item.tag, item.currency): item.value for item in found}
 
     def account_multi(self) -> dict[str, str]:
         heard: dict[str, str] = {}
-        self.ib.accountValueEvent += lambda item: heard.update({item.tag: item.value})
+        self.ib.accountValueEvent += lambda item: heard.update(
+            {value_key(item.tag, item.currency): item.value}
+        )
         self.ask(lambda: self.ib.reqAccountUpdatesMultiAsync(ACCOUNT))
         return heard
 

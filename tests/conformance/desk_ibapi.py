@@ -8,7 +8,7 @@ from typing import Any
 
 from ibapi.contract import Contract
 
-from tests.conformance.desk import ACCOUNT, FARM_CODES, Listed, RefusedError, number
+from tests.conformance.desk import ACCOUNT, FARM_CODES, Listed, RefusedError, number, value_key
 from tests.conformance.desk_ibapi_market import MarketVerbs
 from tests.conformance.desk_ibapi_orders import OrderVerbs
 from tests.conformance.market_clock import MarketClock
@@ -147,7 +147,10 @@ class IbapiDesk(MarketVerbs, OrderVerbs):
         if not self.client.of("accountDownloadEnd"):
             self.answered("accountDownloadEnd", self.client.reqAccountUpdates, True, ACCOUNT)
         self.time()
-        return {told["key"]: told["val"] for told in self.client.of("updateAccountValue")}
+        return {
+            value_key(told["key"], told["currency"]): told["val"]
+            for told in self.client.of("updateAccountValue")
+        }
 
     def account_multi(self) -> dict[str, str]:
         client = self.client
@@ -155,7 +158,10 @@ class IbapiDesk(MarketVerbs, OrderVerbs):
             "accountUpdateMultiEnd", client.reqAccountUpdatesMulti, ACCOUNT, "", False
         )
         client.cancelAccountUpdatesMulti(req_id)
-        return {told["key"]: told["value"] for told in client.of("accountUpdateMulti")}
+        return {
+            value_key(told["key"], told["currency"]): told["value"]
+            for told in client.of("accountUpdateMulti")
+        }
 
     def account_summary(self) -> dict[str, str]:
         client = self.client

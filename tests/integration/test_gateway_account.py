@@ -101,6 +101,33 @@ async def test_a_ledger_is_told_of_the_currencies_asked_for(tmp_path: Path) -> N
     assert ("NetLiquidationByCurrency", "1000000.00") in {values[1:3] for values in told}
 
 
+async def test_updates_tell_the_ledger_of_each_currency(tmp_path: Path) -> None:
+    tape = second_tape(seconds([100.0] * 30, volume=4_000))
+    async with standing_gateway(tape, tmp_path) as gateway, connected(gateway.port) as ib:
+        await play(gateway, 2, ib)
+        await trade(ib, spy(), "BUY", 100)
+        await play(gateway, 1, ib)
+        told = ib.accountValues(ACCOUNT)
+        multi = heard(ib, "accountUpdateMulti")
+        with anyio.fail_after(LIMIT_S):
+            await ib.reqAccountUpdatesMultiAsync(ACCOUNT)
+    rows = [(value.tag, value.currency, value.value) for value in told]
+    assert {(tag, currency, value) for _, _, tag, value, currency in multi} == set(rows)
+    assert len(multi) == len(rows) == len({row[:2] for row in rows})
+    by_key = {(tag, currency): value for tag, currency, value in rows}
+    cash, equity = (by_key[tag, "USD"] for tag in ("TotalCashValue", "NetLiquidation"))
+    assert float(cash) < float(equity) < 1_000_000.0
+    for currency in ("BASE", "USD"):
+        ledger = {tag: value for (tag, own), value in by_key.items() if own == currency}
+        assert ledger["TotalCashBalance"] == ledger["CashBalance"] == cash
+        assert ledger["NetLiquidationByCurrency"] == equity
+        assert float(ledger["StockMarketValue"]) == 10_000.0
+        assert (ledger["ExchangeRate"], ledger["Currency"]) == ("1.00", currency)
+        assert float(ledger["UnrealizedPnL"]) < 0.0 == float(ledger["RealizedPnL"])
+    # The values of the whole account are told once, in dollars.
+    assert ("NetLiquidation", "BASE") not in by_key
+
+
 async def test_values_of_an_unknown_account_are_refused(tmp_path: Path) -> None:
     tape = second_tape(seconds([100.0] * 30, volume=4_000))
     async with standing_gateway(tape, tmp_path) as gateway, connected(gateway.port) as ib:
