@@ -99,18 +99,35 @@ async def test_the_last_price_may_be_asked_for_as_the_trigger(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    "contract",
-    [Contract(conId=756733), Stock("SPY", "", "USD"), Contract(symbol="SPY", exchange="SMART")],
+    ("contract", "cause"),
+    [
+        (Contract(conId=756733), "Missing order exchange."),
+        (Stock("SPY", "", "USD"), "Missing order exchange."),
+        (Contract(symbol="SPY", exchange="SMART"), "Please enter security type"),
+    ],
 )
 async def test_an_order_names_an_exchange_and_a_kind_of_contract(
-    tmp_path: Path, contract: Contract
+    contract: Contract, cause: str, tmp_path: Path
 ) -> None:
     async with standing_gateway(TAPE, tmp_path) as gateway, connected(gateway.port) as ib:
+        errors: list[tuple[int, str]] = []
+        ib.errorEvent += lambda _id, code, text, _contract: errors.append((code, text))
         await play(gateway, 2, ib)
-        errors = errors_of(ib)
         ib.placeOrder(contract, MarketOrder("BUY", 1, tif="DAY"))
         await settle(ib)
-        assert [code for _, code in errors] == [321]
+        ((code, text),) = errors
+        assert code == 321
+        assert text.endswith(f" : cause - {cause}")
+
+
+async def test_an_id_and_an_exchange_are_contract_enough(tmp_path: Path) -> None:
+    async with standing_gateway(TAPE, tmp_path) as gateway, connected(gateway.port) as ib:
+        errors = errors_of(ib)
+        await play(gateway, 2, ib)
+        contract = Contract(conId=756733, exchange="SMART")
+        trade = ib.placeOrder(contract, MarketOrder("BUY", 1, tif="DAY"))
+        await settle(ib)
+        assert (trade.orderStatus.status, errors) == ("Filled", [])
 
 
 async def test_the_limit_of_a_trailing_order_may_be_a_price(tmp_path: Path) -> None:

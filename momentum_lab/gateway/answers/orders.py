@@ -67,9 +67,11 @@ _BY_DEFAULT, _BY_LAST = 0, 2
 def _check_attributes(request: Request) -> None:
     """Refuse what the broker does not take, or would do otherwise than this gateway."""
     contract = request["contract"]
-    for name, what in (("exchange", "exchange"), ("sec_type", "security type")):
-        if not contract[name]:
-            raise invalid(f"Please enter {what}")
+    if not contract["exchange"]:
+        raise invalid("Missing order exchange.")
+    # An id says what kind of contract it is.
+    if contract["con_id"] <= 0 and not contract["sec_type"]:
+        raise invalid("Please enter security type")
     for name, (code, spelling) in _NOT_TAKEN.items():
         if request[name]:
             raise RefusedError(code, f"The '{spelling}' order attribute is not supported.")
