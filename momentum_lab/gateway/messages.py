@@ -44,7 +44,7 @@ def _terms(hub: Hub, order: Order) -> dict[str, Any]:
     aux_usd = ticket.stop_usd if is_trailing else order.stop_usd or ticket.stop_usd
     return {
         **dict(ticket.echoed),
-        "contract": contract_of(ticket.instrument),
+        "contract": contract_of(ticket.instrument, exchange=ticket.exchange),
         "action": ticket.side.value,
         "total_quantity": order.quantity,
         "order_type": ticket.order_type,

@@ -55,6 +55,7 @@ class Ticket:
         good_till_ns: end of an order of time in force GTD.
         transmit: False holds the order silently until its family is transmitted.
         what_if: only the margin is asked for.
+        exchange: where the client sent it; it is told again and changes nothing.
         echoed: fields of the message that change nothing here and are told again, with values.
     """
 
@@ -81,6 +82,7 @@ class Ticket:
     good_till_ns: int = 0
     transmit: bool = True
     what_if: bool = False
+    exchange: str = "SMART"
     echoed: tuple[tuple[str, Any], ...] = ()
 
     @property

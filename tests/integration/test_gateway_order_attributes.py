@@ -130,6 +130,26 @@ async def test_an_id_and_an_exchange_are_contract_enough(tmp_path: Path) -> None
         assert (trade.orderStatus.status, errors) == ("Filled", [])
 
 
+async def test_an_order_tells_the_exchange_it_was_sent_to(tmp_path: Path) -> None:
+    path = tmp_path / "state.json"
+    async with (
+        standing_gateway(TAPE, tmp_path, state=path) as gateway,
+        connected(gateway.port) as ib,
+    ):
+        await play(gateway, 2, ib)
+        for exchange in ("ARCA", "SMART"):
+            ib.placeOrder(Stock("SPY", exchange, "USD"), MarketOrder("BUY", 1, tif="DAY"))
+            ib.placeOrder(Stock("SPY", exchange, "USD"), limit())
+        await settle(ib)
+    async with (
+        standing_gateway(TAPE, tmp_path, state=path) as gateway,
+        connected(gateway.port) as ib,
+    ):
+        done = await ib.reqCompletedOrdersAsync(apiOnly=False)
+        for trades in (ib.openTrades(), done):
+            assert {trade.contract.exchange for trade in trades} == {"ARCA", "SMART"}
+
+
 async def test_the_limit_of_a_trailing_order_may_be_a_price(tmp_path: Path) -> None:
     async with standing_gateway(TAPE, tmp_path) as gateway, connected(gateway.port) as ib:
         await play(gateway, 2, ib)

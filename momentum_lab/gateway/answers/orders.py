@@ -127,6 +127,7 @@ def _place_order(session: Session, request: Request) -> None:
         good_till_ns=_instant(request["good_till_date"], market, "good till date"),
         transmit=request["transmit"],
         what_if=request["what_if"],
+        exchange=request["contract"]["exchange"],
         echoed=tuple((name, request[name]) for name in _ECHOED if request[name]),
     )
     session.hub.publish(session.hub.exchange.place(ticket))

@@ -50,6 +50,18 @@ def test_a_saved_account_comes_back_as_it_was(tmp_path: Path) -> None:
     assert after.books.next_exec_id() == before.books.next_exec_id()
 
 
+def test_a_file_of_before_orders_named_their_exchange_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "state.json"
+    save(traded(), path)
+    content = json.loads(path.read_text(encoding="utf-8"))
+    for order in content["exchange"]["orders"]:
+        del order["ticket"]["exchange"]
+    path.write_text(json.dumps(content), encoding="utf-8")
+    saved = state.load(path, tape_id="t1", account=ACCOUNT, symbols=SYMBOLS)
+    assert saved is not None
+    assert {order.ticket.exchange for order in saved.exchange.orders} == {"SMART"}
+
+
 def test_an_untransmitted_order_is_lost_with_the_gateway(tmp_path: Path) -> None:
     save(traded(), tmp_path / "state.json")
     saved = state.load(tmp_path / "state.json", tape_id="t1", account=ACCOUNT, symbols=SYMBOLS)
