@@ -179,9 +179,12 @@ class IbDesk(MarketVerbs, OrderVerbs):
         (codes,) = self.until("familyCodes", self.ib.client.reqFamilyCodes)
         return [[code.accountID, code.familyCodeStr] for code in codes]
 
+    def scanner_parameters(self) -> str:
+        return str(self.ask(self.ib.reqScannerParametersAsync))
+
     def unsupported(self) -> Any:
         # Its refusal belongs to no request: the library's own method would wait for ever.
-        self.ib.client.reqScannerParameters()
+        self.ib.client.requestFA(1)
         self.time()
         _, code, text, _ = self.told.pop()
         raise RefusedError(code, text)

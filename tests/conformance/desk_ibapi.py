@@ -138,8 +138,12 @@ class IbapiDesk(MarketVerbs, OrderVerbs):
         told = self.answered("familyCodes", self.client.reqFamilyCodes)
         return [[code.accountID, code.familyCodeStr] for code in told["familyCodes"]]
 
+    def scanner_parameters(self) -> str:
+        told = self.answered("scannerParameters", self.client.reqScannerParameters)
+        return str(told["xml"])
+
     def unsupported(self) -> Any:
-        return self.answered("scannerParameters", self.client.reqScannerParameters)
+        return self.answered("receiveFA", self.client.requestFA, 1)
 
     # -- the account ------------------------------------------------------------------------
 

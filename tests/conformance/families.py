@@ -48,6 +48,7 @@ def session(desk: Desk) -> Seen:
         "accounts": desk.accounts(),
         "next_id": desk.next_id(),
         "family_codes": desk.family_codes(),
+        "scanner_parameters": desk.scanner_parameters(),
         "unsupported": refusal(desk.unsupported),
         "busy": refusal(lambda: desk.other(1)),
         "other": desk.other(2).accounts(),

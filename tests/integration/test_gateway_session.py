@@ -8,6 +8,7 @@ import logging
 import socket
 from pathlib import Path
 from time import perf_counter
+from xml.etree import ElementTree
 
 import anyio
 import pytest
@@ -129,6 +130,14 @@ async def test_requests_that_a_tape_cannot_answer_get_an_error(tmp_path: Path) -
         ib.reqScannerSubscription(ScannerSubscription(scanCode="TOP_PERC_GAIN"))
         await settle(ib)
     assert [code for _, code in found] == [430, 10276, 321]
+
+
+async def test_the_scanner_has_no_parameters(tmp_path: Path) -> None:
+    async with standing_gateway(TAPE, tmp_path) as gateway, connected(gateway.port) as ib:
+        with anyio.fail_after(5):
+            answer = await ib.reqScannerParametersAsync()
+    root = ElementTree.fromstring(answer)  # noqa: S314 - our own gateway's
+    assert (root.tag, len(root)) == ("ScanParameterResponse", 0)
 
 
 async def test_the_wire_log_holds_both_directions(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 AGGREGATE_GROUP = 1
 _N_SESSIONS_TOLD = 5
+_NO_SCANNER = '<?xml version="1.0" encoding="UTF-8"?><ScanParameterResponse/>'
 
 
 def _contract_details(session: Session, request: Request) -> None:
@@ -153,6 +154,11 @@ def _smart_components(session: Session, request: Request) -> None:
     session.send("smartComponents", req_id=request["req_id"], components=components)
 
 
+def _scanner_parameters(session: Session, _request: Request) -> None:
+    """Say that there is nothing to scan for: a refusal would belong to no request of the client."""
+    session.send("scannerParameters", xml=_NO_SCANNER)
+
+
 ANSWERS: Mapping[str, Callable[[Session, Request], None]] = {
     "reqContractDetails": _contract_details,
     "reqMatchingSymbols": _matching_symbols,
@@ -161,4 +167,5 @@ ANSWERS: Mapping[str, Callable[[Session, Request], None]] = {
     "reqSoftDollarTiers": _soft_dollar_tiers,
     "reqMktDepthExchanges": _depth_exchanges,
     "reqSmartComponents": _smart_components,
+    "reqScannerParameters": _scanner_parameters,
 }

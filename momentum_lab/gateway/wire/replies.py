@@ -206,6 +206,7 @@ _CONTRACTS: Final = (
             Group("components", (*fields(INT_OR_0, "bit"), *fields(TEXT, "exchange letter"))),
         ),
     ),
+    versioned(19, "scannerParameters", "1", *fields(TEXT, "xml")),
 )
 
 _ORDERS: Final = (

@@ -92,6 +92,7 @@ _CONTRACTS: Final = (
     Message(79, "reqSoftDollarTiers", _REQ_ID),
     Message(82, "reqMktDepthExchanges"),
     Message(83, "reqSmartComponents", (*_REQ_ID, *fields(TEXT, "bbo_exchange"))),
+    _plain(24, "reqScannerParameters"),
 )
 
 _MARKET_DATA: Final = (
@@ -295,7 +296,6 @@ NOT_SERVED: Final[dict[str, NotServed]] = {
     "21": NotServed("exerciseOptions"),
     "22": NotServed("reqScannerSubscription", 1),
     "23": NotServed("cancelScannerSubscription"),
-    "24": NotServed("reqScannerParameters", None),
     "52": NotServed("reqFundamentalData", code=430, text=_NO_FUNDAMENTALS),
     "53": NotServed("cancelFundamentalData"),
     "54": NotServed("calculateImpliedVolatility"),

@@ -238,6 +238,7 @@ CASES: list[tuple[str, dict[str, Any], Call]] = [
         },
         ("tickNews", (5, 1795377900123, "BRFG", "BRFG$1", "Straße", "")),
     ),
+    ("scannerParameters", {"xml": "<a>ü</a>"}, ("scannerParameters", ("<a>ü</a>",))),
     (
         "newsProviders",
         {"providers": [{"code": "BRFG", "name": "Briefing"}]},
