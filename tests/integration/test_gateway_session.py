@@ -132,6 +132,23 @@ async def test_requests_that_a_tape_cannot_answer_get_an_error(tmp_path: Path) -
     assert [code for _, code in found] == [430, 10276, 321]
 
 
+async def test_the_end_of_a_request_that_was_refused_is_heard_in_silence(tmp_path: Path) -> None:
+    async with standing_gateway(TAPE, tmp_path) as gateway, connected(gateway.port) as ib:
+        found = errors_of(ib)
+        scan = ib.reqScannerSubscription(ScannerSubscription(scanCode="TOP_PERC_GAIN"))
+        ib.cancelScannerSubscription(scan)
+        await settle(ib)
+        assert found == [(scan.reqId, 321)]
+        for name in (
+            *("cancelFundamentalData", "cancelCalculateImpliedVolatility"),
+            *("cancelCalculateOptionPrice", "unsubscribeFromGroupEvents"),
+            *("cancelWshMetaData", "cancelWshEventData"),
+        ):
+            getattr(ib.client, name)(77)
+        await settle(ib)
+    assert len(found) == 1
+
+
 async def test_the_scanner_has_no_parameters(tmp_path: Path) -> None:
     async with standing_gateway(TAPE, tmp_path) as gateway, connected(gateway.port) as ib:
         with anyio.fail_after(5):

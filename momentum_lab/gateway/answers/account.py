@@ -155,4 +155,13 @@ ANSWERS: Mapping[str, Callable[[Session, Request], None]] = {
     "cancelPnL": _cancel(lambda s, n: s.pnl.discard(n)),
     "reqPnLSingle": _pnl_single,
     "cancelPnLSingle": _cancel(lambda s, n: s.pnl_single.pop(n, None)),
+    # What is ended here was refused when it was asked for: a second refusal would say nothing.
+    **dict.fromkeys(
+        (
+            *("cancelScannerSubscription", "cancelFundamentalData", "unsubscribeFromGroupEvents"),
+            *("cancelCalculateImpliedVolatility", "cancelCalculateOptionPrice"),
+            *("cancelWshMetaData", "cancelWshEventData"),
+        ),
+        _nothing,
+    ),
 }

@@ -262,8 +262,22 @@ _ORDERS: Final = (
     ),
 )
 
+# Ends of what is not served, and so has no end to wait for.
+_ENDS_OF_NOTHING: Final = (
+    _plain(23, "cancelScannerSubscription", *_REQ_ID),
+    _plain(53, "cancelFundamentalData", *_REQ_ID),
+    _plain(56, "cancelCalculateImpliedVolatility", *_REQ_ID),
+    _plain(57, "cancelCalculateOptionPrice", *_REQ_ID),
+    _plain(70, "unsubscribeFromGroupEvents", *_REQ_ID),
+    Message(101, "cancelWshMetaData", _REQ_ID),
+    Message(103, "cancelWshEventData", _REQ_ID),
+)
+
 REQUESTS: Final = Table(
-    (*_SESSION, *_ACCOUNTS, *_CONTRACTS, *_MARKET_DATA, *_HISTORY, *_NEWS, *_ORDERS)
+    (
+        *(*_SESSION, *_ACCOUNTS, *_CONTRACTS, *_MARKET_DATA, *_HISTORY, *_NEWS, *_ORDERS),
+        *_ENDS_OF_NOTHING,
+    )
 )
 
 
@@ -295,19 +309,12 @@ NOT_SERVED: Final[dict[str, NotServed]] = {
     "19": NotServed("replaceFA", 4, text=_NOT_AN_ADVISOR),
     "21": NotServed("exerciseOptions"),
     "22": NotServed("reqScannerSubscription", 1),
-    "23": NotServed("cancelScannerSubscription"),
     "52": NotServed("reqFundamentalData", code=430, text=_NO_FUNDAMENTALS),
-    "53": NotServed("cancelFundamentalData"),
     "54": NotServed("calculateImpliedVolatility"),
     "55": NotServed("calculateOptionPrice"),
-    "56": NotServed("cancelCalculateImpliedVolatility"),
-    "57": NotServed("cancelCalculateOptionPrice"),
     "67": NotServed("queryDisplayGroups"),
     "68": NotServed("subscribeToGroupEvents"),
     "69": NotServed("updateDisplayGroup"),
-    "70": NotServed("unsubscribeFromGroupEvents"),
     "100": NotServed("reqWshMetaData", 1, 10276, "News feed is not allowed."),
-    "101": NotServed("cancelWshMetaData", 1),
     "102": NotServed("reqWshEventData", 1, 10276, "News feed is not allowed."),
-    "103": NotServed("cancelWshEventData", 1),
 }
