@@ -197,10 +197,24 @@ def _start(
         # A tape without extended hours knows no other session time than the regular one.
         regular = rth or not line.has_extended_hours
         start_ns = hours.back(end_ns, seconds=number, regular=regular)
-        return start_ns if seconds >= DAY_S else _bar_start(start_ns, seconds, hours, regular)
-    if unit == "D":
-        return _days_back(line, number, end_ns=end_ns, hours=hours, rth=rth)
-    return max(0, hours.instant(_calendar_back(hours.day(end_ns), duration), time(0)))
+        if seconds < DAY_S:
+            return _bar_start(start_ns, seconds, hours, regular)
+    elif unit == "D":
+        start_ns = _days_back(line, number, end_ns=end_ns, hours=hours, rth=rth)
+    else:
+        first = _calendar_back(hours.day(end_ns), duration)
+        start_ns = max(0, hours.instant(first, time(0)))
+    return start_ns if seconds < DAY_S else _date_start(start_ns, seconds, hours)
+
+
+def _date_start(start_ns: int, seconds: int, hours: Hours) -> int:
+    """Return where the day, week or month of an instant begins: its bar is told whole."""
+    day = hours.day(start_ns)
+    if seconds == WEEK_S:
+        day -= timedelta(days=day.weekday())
+    elif seconds == MONTH_S:
+        day = day.replace(day=1)
+    return max(0, hours.instant(day, time(0)))
 
 
 def _bar_start(start_ns: int, seconds: int, hours: Hours, regular: bool) -> int:

@@ -326,6 +326,32 @@ def test_weeks_and_months_are_those_of_the_local_calendar() -> None:
     assert dates(months, market) == ["09-27 09:30", "10-01 09:30"]
 
 
+@pytest.mark.parametrize(
+    ("duration", "size", "first", "volumes"),
+    [
+        # Asked on a Wednesday, the 30th of October.
+        ("1 W", "1 week", "10-21 09:30", [60, 60]),
+        ("3 D", "1 week", "10-21 09:30", [60, 60]),
+        ("1 D", "1 week", "10-28 09:30", [60]),
+        ("1 M", "1 month", "09-16 09:30", [90, 150]),
+        ("1 Y", "1 month", "09-16 09:30", [90, 150]),
+        ("2 W", "1 month", "10-16 09:30", [150]),
+        ("1 D", "1 month", "10-16 09:30", [150]),
+        ("41400 S", "1 day", "10-28 09:30", [30, 30]),
+    ],
+)
+def test_the_first_bar_of_days_weeks_and_months_is_whole(
+    duration: str, size: str, first: str, volumes: list[int]
+) -> None:
+    market = days_of_minutes(
+        *("2013-09-16", "2013-09-24", "2013-09-30", "2013-10-16"),
+        *("2013-10-21", "2013-10-25", "2013-10-28", "2013-10-30"),
+    )
+    found = ask(market, bar_size=size, duration=duration)
+    assert dates(found, market)[0] == first
+    assert [bar.volume for bar in found] == volumes
+
+
 def test_the_regular_session_of_a_half_day_ends_early() -> None:
     day = date(2015, 12, 24)
     midnight = Hours("America/New_York").instant(day, time(0))
