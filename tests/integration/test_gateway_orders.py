@@ -38,6 +38,7 @@ from tests.gateway_client import (
 )
 from tests.gateway_factories import (
     CLOSE,
+    DAY_NS,
     NOON,
     OPEN,
     second,
@@ -398,6 +399,27 @@ async def test_a_dash_before_the_time_of_an_order_means_utc(tmp_path: Path) -> N
         tickets = [order.ticket for order in gateway.hub.exchange.live_orders()]
     until_ns = NOON + 60 * NS_PER_S
     assert [(t.good_after_ns, t.good_till_ns) for t in tickets] == [(until_ns, until_ns)] * 3
+
+
+async def test_an_order_that_is_good_till_a_date_is_good_for_all_of_it(tmp_path: Path) -> None:
+    async with standing_gateway(TAPE, tmp_path) as gateway, connected(gateway.port) as ib:
+        codes = errors_of(ib)
+        for text in ("20131010", " 20131009 ", "20131399", "20131008"):
+            ib.placeOrder(spy(), LimitOrder("BUY", 10, 50.0, tif="GTD", goodTillDate=text))
+        await settle(ib)
+        # To the client that placed it the library goes on showing its own words.
+        async with connected(gateway.port, 2) as other:
+            trades = await other.reqAllOpenOrdersAsync()
+        told = [trade.order.goodTillDate for trade in trades]
+        untils = [order.ticket.good_till_ns for order in gateway.hub.exchange.live_orders()]
+    # Until a second before midnight, which is twelve hours after noon.
+    last_ns = NOON + DAY_NS // 2 - NS_PER_S
+    assert untils == [last_ns + DAY_NS, last_ns]
+    assert sorted(told) == [
+        "20131009 23:59:59 America/New_York",
+        "20131010 23:59:59 America/New_York",
+    ]
+    assert [code for _, code in codes] == [321, 201]
 
 
 async def test_an_order_ends_at_its_time_however_far_the_market_moves_at_once(

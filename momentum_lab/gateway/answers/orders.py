@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 _SIDES = {"BUY": Side.BUY, "SELL": Side.SELL, "SSHORT": Side.SELL}
 _TOLD_SIDES = {"BUY": Side.BUY, "BOT": Side.BUY, "SELL": Side.SELL, "SLD": Side.SELL}
 _NOT_DEFAULT_CLIENT = 327
+_DATE = re.compile(r"^\d{8}$")
+_LAST_SECOND = "23:59:59"
 # What calendars can add days to, before and after, in every zone.
 _YEARS = range(1970, 2200)
 
@@ -124,7 +127,9 @@ def _place_order(session: Session, request: Request) -> None:
         oca_type=request["oca_type"],
         all_or_none=request["all_or_none"],
         good_after_ns=_instant(request["good_after_time"], market, "good after time"),
-        good_till_ns=_instant(request["good_till_date"], market, "good till date"),
+        good_till_ns=_instant(
+            request["good_till_date"], market, "good till date", of_date=_LAST_SECOND
+        ),
         transmit=request["transmit"],
         what_if=request["what_if"],
         exchange=request["contract"]["exchange"],
@@ -200,12 +205,22 @@ def _is_asked_for(item: Execution, wanted: Mapping[str, Any], hub: Hub) -> bool:
     )
 
 
-def _instant(text: str, market: Market, what: str) -> int:
-    """Return a date and time as an instant; 0 for an empty text."""
-    if not text.strip():
+def _instant(text: str, market: Market, what: str, *, of_date: str = "") -> int:
+    """Return a date and time as an instant; 0 for an empty text.
+
+    Args:
+        text: what was sent.
+        market: whose zone and date hold where none is said.
+        what: its name, for the error.
+        of_date: the time that a date alone means, "" where it is refused.
+    """
+    asked = text.strip()
+    if not asked:
         return 0
+    if of_date and _DATE.match(asked):
+        asked = f"{asked} {of_date}"
     try:
-        moment = market.hours.moment(text, now_ns=market.now_ns)
+        moment = market.hours.moment(asked, now_ns=market.now_ns)
     except ValueError as error:
         raise invalid(f"Invalid {what}: {text}") from error
     if moment.year not in _YEARS:
