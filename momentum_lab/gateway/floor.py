@@ -40,7 +40,6 @@ from momentum_lab.gateway.matching import (
     at_worst,
     due,
     fill_price,
-    first_stop,
     followed,
     is_child,
     is_met,
@@ -48,6 +47,7 @@ from momentum_lab.gateway.matching import (
     is_traded_through,
     may_trade,
     needs_trigger,
+    with_stop,
 )
 from momentum_lab.gateway.orders import (
     ADDED_LIQUIDITY,
@@ -116,11 +116,11 @@ class Floor:
             if parent.is_done and due(order, parent) <= 0:
                 return self.end([order.key], text=NOTHING_TO_CLOSE)
             order = self._sized(order, parent)
-        stop_usd = order.stop_usd if order.stop_usd is not None else first_stop(order, trade)
         status, why_held = self._initial_status(order)
-        order = self._books.store(
-            replace(order, status=status, why_held=why_held, stop_usd=stop_usd, arrives_ns=0)
-        )
+        order = replace(order, status=status, why_held=why_held, arrives_ns=0)
+        # One that trails the market begins where that is once it works, not where it was before.
+        is_asleep = why_held == "child" or order.ticket.good_after_ns > self._market.now_ns
+        order = self._books.store(with_stop(order, None if is_asleep else trade))
         events: list[ExchangeEvent] = [OrderShown(order), StatusShown(order)]
         if why_held == "child":
             return events

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from momentum_lab.core.fills import FillModel, is_payable
 from momentum_lab.core.market import EPSILON, Side
 from momentum_lab.gateway.market import Market
@@ -62,14 +64,22 @@ def is_met(order: Order, trade: Trade, *, is_arrival: bool) -> bool:
     return (order.stop_usd - reached_usd) * sign <= EPSILON
 
 
-def first_stop(order: Order, trade: Trade | None) -> float | None:
-    """Return where the stop of an order begins; None while a trailing one knows no price."""
+def with_stop(order: Order, trade: Trade | None) -> Order:
+    """Return an order with the stop at which it begins, if it has none yet.
+
+    Args:
+        order: an order that opens or begins to work.
+        trade: the market at which it does, None where it has to wait for one: then a trailing order
+            has a stop only if its client has named one.
+    """
+    if order.stop_usd is not None:
+        return order
     ticket = order.ticket
-    if ticket.order_type not in TRAILING:
-        return ticket.stop_usd
-    if ticket.trail_stop_usd is not None:
-        return ticket.trail_stop_usd
-    return None if trade is None else _behind(order, trade.price)
+    is_trailing = ticket.order_type in TRAILING
+    stop_usd = ticket.trail_stop_usd if is_trailing else ticket.stop_usd
+    if stop_usd is None and is_trailing and trade is not None:
+        stop_usd = _behind(order, trade.price)
+    return replace(order, stop_usd=stop_usd)
 
 
 def followed(order: Order, trade: Trade) -> float | None:

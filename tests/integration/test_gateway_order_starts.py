@@ -1,0 +1,36 @@
+"""When orders begin to work, over a real socket."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ib_insync import IB, LimitOrder, Order, Trade
+
+from tests.gateway_client import connected, play, spy, standing_gateway
+from tests.gateway_factories import second_tape, seconds
+
+pytestmark = pytest.mark.anyio
+
+
+def trailing(ib: IB, **terms: Any) -> Trade:
+    """Place an order to sell 100 that trails by a dollar."""
+    values = {"totalQuantity": 100, "auxPrice": 1.0, "tif": "GTC", **terms}
+    return ib.placeOrder(spy(), Order(action="SELL", orderType="TRAIL", **values))
+
+
+async def test_a_trailing_stop_protects_what_its_parent_has_bought(tmp_path: Path) -> None:
+    tape = second_tape(seconds([100.0, 100.0, 98.0, 94.95, 94.95, 94.0, 93.9], volume=40_000))
+    async with standing_gateway(tape, tmp_path) as gateway, connected(gateway.port) as ib:
+        await play(gateway, 2, ib)
+        entry = ib.placeOrder(spy(), LimitOrder("BUY", 100, 95.0, tif="DAY", transmit=False))
+        stop = trailing(ib, parentId=entry.order.orderId)
+        await play(gateway, 3, ib)
+        assert (entry.orderStatus.status, stop.orderStatus.status) == ("Filled", "PreSubmitted")
+        # ib_insync keeps the terms of its own orders as they were sent: somebody else asks.
+        async with connected(gateway.port, 2) as other:
+            (told,) = await other.reqAllOpenOrdersAsync()
+            assert told.order.trailStopPrice == 93.95
+        await play(gateway, 2, ib)
+        assert stop.orderStatus.status == "Filled"
