@@ -44,6 +44,8 @@ def changed(known: Order, ticket: Ticket, *, parent: Order | None, expires_ns: i
         taken=taken,
         oca_group=ticket.oca_group or known.oca_group,
         oca_type=ticket.oca_type or known.oca_type,
+        # Who only asks for another size has waited with the same eyes all the time.
+        works_ns=known.works_ns if _same_watch(known.ticket, ticket) else 0,
         rested_ns=0,
         stop_usd=known.stop_usd if _same_stop(known.ticket, ticket) else None,
         expires_ns=expires_ns,
@@ -109,6 +111,12 @@ def _size(known: Order, ticket: Ticket, parent: Order | None) -> tuple[int, int]
 def _is_fed(known: Order, parent: Order | None) -> bool:
     """Whether an order is a child that has the size of what its parent has filled."""
     return parent is not None and parent.filled > 0 and not known.is_waiting
+
+
+def _same_watch(one: Ticket, other: Ticket) -> bool:
+    """Whether an order looks at the same prices, from the same time on, under both terms."""
+    hours = [(ticket.good_after_ns, ticket.outside_rth) for ticket in (one, other)]
+    return hours[0] == hours[1] and _same_stop(one, other)
 
 
 def _same_stop(one: Ticket, other: Ticket) -> bool:

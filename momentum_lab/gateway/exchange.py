@@ -217,7 +217,7 @@ class Exchange:
         return []
 
     def on_time(self) -> list[ExchangeEvent]:
-        """Let arrive what is on its way, and end the orders whose time is over."""
+        """Let arrive what is on its way, begin what waits for its time, and end what is over."""
         if not self.books.is_live:
             return []
         now_ns = self._market.now_ns
@@ -227,7 +227,7 @@ class Exchange:
             order = self.books.orders[key]
             if not order.is_done and 0 < order.arrives_ns <= now_ns:
                 events += self.floor.open(order)
-            events += self._arrived_changes(key)
+            events += [*self._arrived_changes(key), *self.floor.wake(key)]
         ending = [order.key for order in self.books.unfinished() if 0 < order.cancel_ns <= now_ns]
         events += self.floor.end(ending)
         over = [order for order in self.books.unfinished() if order.expires_ns <= now_ns]
@@ -251,12 +251,15 @@ class Exchange:
 
     def next_due_ns(self) -> int | None:
         """Return when something is due by time alone, None when nothing is."""
-        # An order that ends has to end before the trades that come after its end.
+        # An order that ends has to end before the trades that come after its end. The time to begin
+        # is due of a child too: on the way there its parent may fill.
+        now_ns = self._market.now_ns
         due = [
             at_ns
             for order in self.books.unfinished()
             for at_ns in (
                 *(order.arrives_ns, order.cancel_ns, order.expires_ns),
+                order.ticket.good_after_ns if order.ticket.good_after_ns > now_ns else 0,
                 *(change.arrives_ns for change in order.changes[:1]),
             )
             if 0 < at_ns < NEVER_NS

@@ -13,7 +13,8 @@ in which the broker tells it. Orders are immutable values; an event holds the or
 * A stop triggers when a trade reaches it, within the bar too (high or low), and is from then on a
   market or limit order. Within a bar of more than a second it fills at the stop or at the quote of
   the end, whichever is worse; of a group it comes before a limit in the same bar. A trailing
-  stop is looked at before it follows the same trade.
+  stop begins once the order works, and is looked at before it follows the same trade.
+* An order with a goodAfterTime does nothing before it, and arrives then, whatever the market does.
 * Orders for the close fill whole at the last price of the regular session.
 * A child wakes when its parent fills, for its share of what has filled, less what its group has
   taken from it. Of a group, a fill cancels the others (type 1) or reduces them in proportion
@@ -117,9 +118,10 @@ class Floor:
                 return self.end([order.key], text=NOTHING_TO_CLOSE)
             order = self._sized(order, parent)
         status, why_held = self._initial_status(order)
-        order = replace(order, status=status, why_held=why_held, arrives_ns=0)
+        works_ns = 0 if why_held == "child" else order.works_ns or self._market.now_ns
+        order = replace(order, status=status, why_held=why_held, works_ns=works_ns, arrives_ns=0)
         # One that trails the market begins where that is once it works, not where it was before.
-        is_asleep = why_held == "child" or order.ticket.good_after_ns > self._market.now_ns
+        is_asleep = why_held == "child" or order.wakes_ns > 0
         order = self._books.store(with_stop(order, None if is_asleep else trade))
         events: list[ExchangeEvent] = [OrderShown(order), StatusShown(order)]
         if why_held == "child":
@@ -127,11 +129,24 @@ class Floor:
         if why_held == "locate":
             text = "Order held while securities are located."
             return [*events, OrderError(*order.key, HELD_FOR_LOCATE, text)]
-        now_ns = self._market.now_ns
-        if not (self._market.is_open or may_trade(order, self._market, at_ns=now_ns)):
+        if not (self._market.is_open or may_trade(order, self._market, at_ns=self._market.now_ns)):
             events.append(self._held_until_open(order))
+        return events if order.wakes_ns else [*events, *self._begin(order)]
+
+    def wake(self, key: Key) -> list[ExchangeEvent]:
+        """Let an order work if its time has come, unless it has to end at the same instant."""
+        order, now_ns = self._books.orders[key], self._market.now_ns
+        if not 0 < order.wakes_ns <= now_ns < order.expires_ns:
+            return []
+        order = with_stop(order, self._market.today(order.symbol))
+        return self._begin(self._books.store(replace(order, works_ns=now_ns)))
+
+    def _begin(self, order: Order) -> list[ExchangeEvent]:
+        """Fill an order that works from now on as far as the market allows that at once."""
+        events: list[ExchangeEvent] = []
+        trade = self._market.today(order.symbol)
         if trade is not None:
-            events += self.try_fill(order, trade, at_ns=now_ns, is_arrival=True)
+            events += self.try_fill(order, trade, at_ns=self._market.now_ns, is_arrival=True)
         if order.ticket.tif in IMMEDIATE:
             events += self.end([order.key], text="could not be filled at once")
         return events
@@ -181,8 +196,7 @@ class Floor:
             at_ns: the instant it may fill at: now, or the last one of a bar that has just ended.
             is_arrival: the order has just come.
         """
-        is_due = order.ticket.good_after_ns <= self._market.now_ns
-        if order.why_held in _NOT_TRADING or not is_due:
+        if order.why_held in _NOT_TRADING or order.wakes_ns:
             return []
         if not may_trade(order, self._market, at_ns=at_ns):
             return []

@@ -118,6 +118,8 @@ class Order:
         commission_usd: charged so far.
         why_held: "child", "trigger" or "locate" while held, else empty.
         is_triggered: a stop or touch order has met its price.
+        works_ns: since when it works under its present terms, or waits for their `good_after_ns`
+            alone: it has arrived, its parent has filled; 0 before.
         rested_ns: since when it waits at its limit, for a quote did not reach it; 0 before.
         stop_usd: the stop as it stands now; that of a trailing order follows the price.
         oca_group: the group it belongs to, by its ticket or as a child; `oca_type` likewise.
@@ -144,6 +146,7 @@ class Order:
     commission_usd: float = 0.0
     why_held: str = ""
     is_triggered: bool = False
+    works_ns: int = 0
     rested_ns: int = 0
     stop_usd: float | None = None
     oca_group: str = ""
@@ -174,6 +177,13 @@ class Order:
     def is_waiting(self) -> bool:
         """Whether it has not been transmitted yet."""
         return self.status == PENDING and not self.arrives_ns
+
+    @property
+    def wakes_ns(self) -> int:
+        """When it begins to work by time alone, 0 where that has been or it waits for more."""
+        waits_for_more = self.status in {*DONE, PENDING} or self.why_held == "child"
+        is_awake = self.works_ns >= self.ticket.good_after_ns
+        return 0 if waits_for_more or is_awake else self.ticket.good_after_ns
 
     @property
     def is_resting(self) -> bool:

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ib_insync import IB, LimitOrder, Order, Trade
+from ib_insync import IB, LimitOrder, MarketOrder, Order, Trade
 
 from tests.gateway_client import connected, play, spy, standing_gateway
-from tests.gateway_factories import second_tape, seconds
+from tests.gateway_factories import second_tape, seconds, tick_tape
 
 pytestmark = pytest.mark.anyio
 
@@ -34,3 +34,20 @@ async def test_a_trailing_stop_protects_what_its_parent_has_bought(tmp_path: Pat
             assert told.order.trailStopPrice == 93.95
         await play(gateway, 2, ib)
         assert stop.orderStatus.status == "Filled"
+
+
+async def test_an_order_arrives_at_its_time_where_nothing_else_happens(tmp_path: Path) -> None:
+    quotes = [(0.5, 99.99, 100.01, 5_000, 5_000), (300, 100.05, 100.07, 5_000, 5_000)]
+    tape = tick_tape(trades=[(0.5, 100.0, 500)], quotes=quotes)
+    async with standing_gateway(tape, tmp_path) as gateway, connected(gateway.port) as ib:
+        await play(gateway, 2, ib)
+        terms = {"tif": "DAY", "goodAfterTime": "20131009 12:00:10 US/Eastern"}
+        bought = ib.placeOrder(spy(), MarketOrder("BUY", 100, **terms))
+        resting = ib.placeOrder(spy(), LimitOrder("BUY", 100, 99.0, **terms))
+        await play(gateway, 7, ib)
+        statuses = (bought.orderStatus.status, resting.orderStatus.status)
+        assert statuses == ("PreSubmitted", "PreSubmitted")
+        await play(gateway, 2, ib)
+        assert (bought.orderStatus.status, resting.orderStatus.status) == ("Filled", "Submitted")
+        (fill,) = bought.fills
+        assert (fill.execution.price, fill.execution.time.second) == (100.02, 10)

@@ -174,12 +174,19 @@ class ExchangeMachine(RuleBasedStateMachine):
     def place_for_the_close(self, client_id: int, kind: str, terms: Terms) -> None:
         self.send(self.ticket(client_id, replace(terms, kind=kind, tif="DAY"), SPY))
 
-    @rule(number=which, terms=terms_of_orders, is_sent=st.booleans())
-    def place_child(self, number: int, terms: Terms, is_sent: bool) -> None:
+    @rule(
+        number=which,
+        terms=terms_of_orders,
+        is_sent=st.booleans(),
+        after_s=st.sampled_from([0, 0, 4]),
+    )
+    def place_child(self, number: int, terms: Terms, is_sent: bool, after_s: int) -> None:
         parent = self.some(number, self.found.books.orders.values())
         if parent is not None:
+            after_ns = self.market.now_ns + after_s * NS_PER_S if after_s else 0
             wanted = self.ticket(parent.key[0], terms, parent.ticket.instrument)
-            self.send(replace(wanted, parent_id=parent.key[1], transmit=is_sent))
+            wanted = replace(wanted, good_after_ns=after_ns, transmit=is_sent)
+            self.send(replace(wanted, parent_id=parent.key[1]))
 
     @rule(
         client_id=clients,
@@ -462,8 +469,10 @@ class ExchangeMachine(RuleBasedStateMachine):
     @invariant()
     def nothing_rests_that_must_not(self) -> None:
         for order in self.found.books.unfinished():
-            assert order.expires_ns > self.market.now_ns
-            if order.ticket.tif in ("IOC", "FOK"):
+            now_ns = self.market.now_ns
+            assert order.expires_ns > now_ns
+            assert order.wakes_ns == 0 or order.wakes_ns > now_ns, "an order has missed its time"
+            if order.ticket.tif in ("IOC", "FOK") and order.ticket.good_after_ns <= now_ns:
                 assert order.is_waiting or order.arrives_ns or order.why_held in ("child", "locate")
 
     @invariant()

@@ -175,7 +175,7 @@ def test_a_day_order_for_outside_the_session_lives_as_long_as_anybody_trades(
     found.place(limit(90.0, order_id=1, outside_rth=True))
     found.place(limit(90.0, order_id=2))
     # One of a type that does not trade outside the session ends with it, whatever it says.
-    found.place(ticket(order_id=3, outside_rth=True, good_after_ns=close_ns - 1))
+    found.place(ticket(quantity=5_000, order_id=3, outside_rth=True, all_or_none=True))
 
     events = play_to(found, a_market, end_ns - 1)
     assert [order_id for order_id, _ in ended(events)] == [2, 3]

@@ -2,14 +2,36 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from momentum_lab.core.market import NS_PER_S, Side
+from momentum_lab.gateway import state
 from momentum_lab.gateway.exchange import Exchange
 from momentum_lab.gateway.market import Market
 from momentum_lab.gateway.market_events import QuoteChange, Trade
-from momentum_lab.gateway.orders import ExchangeEvent, Order, Ticket
-from tests.gateway_factories import NOON, exchange, second_tape, seconds, ticket
+from momentum_lab.gateway.orders import (
+    CANCELLED,
+    FILLED,
+    HELD,
+    WORKING,
+    ExchangeEvent,
+    Order,
+    Ticket,
+)
+from momentum_lab.records.tape_ticks import HALTED_BY_VOLATILITY, TRADING
+from tests.gateway_factories import (
+    CLOSE,
+    NOON,
+    at,
+    exchange,
+    second_tape,
+    seconds,
+    tick_tape,
+    ticket,
+)
 
 
 def on_seconds(*prices: float) -> Exchange:
@@ -90,3 +112,130 @@ def test_a_trailing_order_begins_at_the_market_of_its_time() -> None:
     assert order(found).stop_usd is None
     play(found, 3)
     assert (fills(found), order(found).stop_usd) == ([], 93.0)
+
+
+# ------------------------------------------------------------------------- goodAfterTime
+
+
+def standing_quote(*, later: Sequence[tuple[float, float, float]] = ()) -> Exchange:
+    """A quote of 99.99 to 100.01 since noon, to which nothing happens before those `later`."""
+    quotes = [(0.5, 99.99, 100.01), *later]
+    tape = tick_tape(
+        trades=[(0.5, 100.0, 500)], quotes=[(*quote, 5_000, 5_000) for quote in quotes]
+    )
+    return opened(Market(tape), played_s=2)
+
+
+def waiting(kind: str = "MKT", side: Side = Side.BUY, after_s: float = 10, **terms: Any) -> Ticket:
+    """An order that waits until some seconds after noon."""
+    return ticket(side, order_type=kind, good_after_ns=at(after_s), **terms)
+
+
+def test_an_order_fills_at_its_time_where_the_quote_stands_still() -> None:
+    found = standing_quote()
+    found.place(waiting())
+    found.place(waiting("LMT", order_id=2, limit_usd=99.0))
+    play(found, 7.9)
+    assert (order(found).status, order(found, 2).status) == (HELD, HELD)
+    play(found, 0.2)
+    assert fills(found) == [(10, 100.02)]
+    assert order(found, 2).status == WORKING
+
+
+def test_a_day_order_for_the_last_minutes_does_not_end_unfilled() -> None:
+    found = standing_quote()
+    found.place(waiting(after_s=(CLOSE - NOON) / NS_PER_S - 60, tif="DAY"))
+    play(found, (CLOSE - NOON) / NS_PER_S)
+    assert (order(found).status, order(found).filled) == (FILLED, 100)
+
+
+def test_a_stop_that_the_market_has_passed_already_triggers_at_its_time() -> None:
+    found = standing_quote()
+    found.place(waiting("STP", Side.SELL, stop_usd=100.5))
+    play(found, 60)
+    assert fills(found) == [(10, 99.98)]
+
+
+def test_an_immediate_order_is_tried_at_its_time() -> None:
+    found = standing_quote()
+    found.place(waiting(tif="IOC"))
+    found.place(waiting("LMT", order_id=2, limit_usd=99.0, tif="IOC"))
+    assert order(found).status == HELD
+    play(found, 60)
+    assert (fills(found), order(found, 2).status) == ([(10, 100.02)], CANCELLED)
+    assert order(found, 2).done_ns == at(10)
+
+
+def test_a_child_begins_at_its_time_or_with_its_parent_whichever_is_later() -> None:
+    found = standing_quote(later=[(20, 94.99, 95.0)])
+    for first, limit_usd, after_s in ((1, 101.0, 10), (3, 95.0, 10), (5, 95.0, 30)):
+        found.place(ticket(order_id=first, order_type="LMT", limit_usd=limit_usd, transmit=False))
+        found.place(
+            waiting("MKT", Side.SELL, after_s, order_id=first + 1, parent_id=first, tif="GTC")
+        )
+    play(found, 60)
+    assert [fills(found, child)[0][0] for child in (2, 4, 6)] == [10, 20, 30]
+
+
+def test_new_terms_move_the_time_or_take_it_away() -> None:
+    found = standing_quote()
+    for order_id, after_s in ((1, 20), (2, 0)):
+        found.place(waiting(order_id=order_id))
+        found.place(waiting(order_id=order_id, after_s=after_s))
+    play(found, 60)
+    assert (fills(found, 1), fills(found, 2)) == ([(20, 100.02)], [(2, 100.02)])
+
+
+def test_an_order_that_ends_when_it_begins_never_works() -> None:
+    found = standing_quote()
+    found.place(waiting(tif="GTD", good_till_ns=at(10)))
+    play(found, 60)
+    assert (order(found).status, fills(found)) == (CANCELLED, [])
+
+
+def test_in_a_halt_an_order_waits_beyond_its_time() -> None:
+    tape = tick_tape(
+        trades=[(0.5, 100.0, 500)],
+        quotes=[(0.5, 99.99, 100.01, 500, 500), (40, 99.99, 100.01, 500, 500)],
+        halts=[(5, HALTED_BY_VOLATILITY), (30, TRADING)],
+    )
+    found = opened(Market(tape), played_s=2)
+    found.place(waiting())
+    play(found, 60)
+    assert fills(found) == [(40, 100.02)]
+
+
+def test_time_and_its_beginning_outlive_a_restart(tmp_path: Path) -> None:
+    before = standing_quote()
+    before.place(waiting("TRAIL", Side.SELL, stop_usd=1.0))
+    before.place(waiting(order_id=2, after_s=20))
+    play(before, 10)
+    found = restarted(before, tmp_path / "state.json")
+    assert found.books.orders == before.books.orders
+    assert found.next_due_ns() == at(20)
+    play(found, 30)
+    assert (order(found).stop_usd, fills(found, 2)) == (99.0, [(20, 100.02)])
+
+
+def test_a_file_of_before_times_were_events_goes_on(tmp_path: Path) -> None:
+    before = standing_quote()
+    before.place(waiting())
+    before.place(ticket(order_id=2, order_type="LMT", limit_usd=99.0))
+    found = restarted(before, tmp_path / "state.json", lost="works_ns")
+    play(found, 30)
+    assert fills(found) == [(10, 100.02)]
+
+
+def restarted(before: Exchange, file: Path, *, lost: str = "") -> Exchange:
+    """The same account after a restart of its gateway, in whose file a field of orders is lost."""
+    a_market = before.account.market
+    state.save(file, tape_id="t", now_ns=a_market.now_ns, has_streamed=True, exchange=before)
+    content = json.loads(file.read_text(encoding="utf-8"))
+    for row in content["exchange"]["orders"]:
+        row.pop(lost, None)
+    file.write_text(json.dumps(content), encoding="utf-8")
+    saved = state.load(file, tape_id="t", account=before.account.code)
+    assert saved is not None
+    after = exchange(a_market)
+    state.restore(saved, after)
+    return after
