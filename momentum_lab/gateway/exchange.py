@@ -33,7 +33,7 @@ from momentum_lab.gateway.corrections import correct
 from momentum_lab.gateway.floor import Floor
 from momentum_lab.gateway.market import Market
 from momentum_lab.gateway.market_events import HaltChange, QuoteChange, Trade
-from momentum_lab.gateway.matching import is_regular, needs_trigger
+from momentum_lab.gateway.matching import end_of, is_regular, needs_trigger
 from momentum_lab.gateway.orders import (
     CANCELLING,
     DONE,
@@ -209,8 +209,7 @@ class Exchange:
         if found is None:
             return []
         # What a bar has done, it has done when it ended.
-        found = found._replace(high=found.price, low=found.price, length_ns=0)
-        return self._look(found, quote.at_ns)
+        return self._look(end_of(found), quote.at_ns)
 
     def on_halt(self, halt: HaltChange) -> list[ExchangeEvent]:
         """Nothing trades in a halt; after it the next trade fills what it allows."""

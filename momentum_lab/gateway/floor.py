@@ -13,7 +13,8 @@ in which the broker tells it. Orders are immutable values; an event holds the or
 * A stop triggers when a trade reaches it, within the bar too (high or low), and is from then on a
   market or limit order. Within a bar of more than a second it fills at the stop or at the quote of
   the end, whichever is worse; of a group it comes before a limit in the same bar. A trailing
-  stop begins once the order works, and is looked at before it follows the same trade.
+  stop begins once the order works, and is looked at before it follows the same trade. Of a bar of
+  more than a second that began before the order worked, the end alone counts.
 * An order with a goodAfterTime does nothing before it, and arrives then, whatever the market does.
 * Orders for the close fill whole at the last price of the regular session.
 * A child wakes when its parent fills, for its share of what has filled, less what its group has
@@ -40,6 +41,7 @@ from momentum_lab.gateway.matching import (
     at_close,
     at_worst,
     due,
+    end_of,
     fill_price,
     followed,
     is_child,
@@ -48,6 +50,7 @@ from momentum_lab.gateway.matching import (
     is_traded_through,
     may_trade,
     needs_trigger,
+    seen_by,
     with_stop,
 )
 from momentum_lab.gateway.orders import (
@@ -204,13 +207,13 @@ class Floor:
         if needs_trigger(order):
             if not self._is_of_session(order, trade.last_ns):
                 return []
-            if not is_met(order, trade, is_arrival=is_arrival):
-                # Where the price was before the order came moves no stop.
-                seen = trade._replace(high=trade.price, low=trade.price) if is_arrival else trade
-                self._follow(order, seen)
+            # Where the price was before the order came meets no stop and moves none.
+            trade = end_of(trade) if is_arrival else seen_by(order, trade)
+            if not is_met(order, trade):
+                self._follow(order, trade)
                 return []
             events += self._trigger(order)
-            trade = trade if is_arrival else at_worst(order, trade)
+            trade = at_worst(order, trade)
             order, is_arrival = self._books.orders[order.key], True
         if self._is_of_session(order, min(at_ns, self._market.quoted_ns(trade))):
             # What was held arrives at the exchange now.

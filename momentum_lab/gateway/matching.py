@@ -48,18 +48,28 @@ def needs_trigger(order: Order) -> bool:
     return order.ticket.order_type in STOPS | TOUCHES and not order.is_triggered
 
 
-def is_met(order: Order, trade: Trade, *, is_arrival: bool) -> bool:
-    """Return whether a trade reaches the stop or touch price of an order.
+def end_of(trade: Trade) -> Trade:
+    """Return a bar without its range: its last price, as if nothing had been traded before."""
+    return trade._replace(high=trade.price, low=trade.price, open=None, length_ns=0)
 
-    On arrival only the price counts: the range of the bar is of before the order came.
+
+def seen_by(order: Order, trade: Trade) -> Trade:
+    """Return what an order has seen of a trade: the end alone of a long bar begun before it worked.
+
+    Nobody knows what of its range was traded before.
     """
+    has_seen_all = order.works_ns <= trade.at_ns - trade.length_ns
+    return trade if has_seen_all or not trade.is_long else end_of(trade)
+
+
+def is_met(order: Order, trade: Trade) -> bool:
+    """Return whether a trade reaches, with its range, the stop or touch price of an order."""
     if order.stop_usd is None:
         return False
     side = order.ticket.side
     # A buy stop waits above the market, a buy if touched below it.
     waits_above = (side is Side.BUY) is (order.ticket.order_type in STOPS)
-    extreme_usd = trade.high if waits_above else trade.low
-    reached_usd = trade.price if is_arrival else extreme_usd
+    reached_usd = trade.high if waits_above else trade.low
     sign = 1 if waits_above else -1
     return (order.stop_usd - reached_usd) * sign <= EPSILON
 
@@ -147,7 +157,7 @@ def is_traded_through(order: Order, trade: Trade) -> bool:
 
 
 def at_worst(order: Order, trade: Trade) -> Trade:
-    """Return a trade with its quote moved to where the stop of an order was met.
+    """Return a trade that an order has seen with its quote moved to where its stop was met.
 
     A bar of more than a second that opens beyond the stop has met it with its first price. Else it
     was met on the way to the end: at the stop, or at the end's quote, whichever is worse.
@@ -156,8 +166,7 @@ def at_worst(order: Order, trade: Trade) -> Trade:
         return trade
     side, stop_usd = order.ticket.side, order.stop_usd or 0.0
     far_usd = trade.ask if side is Side.BUY else trade.bid
-    has_waited = order.placed_ns <= trade.at_ns - trade.length_ns
-    if trade.open is not None and has_waited and (trade.open - stop_usd) * side.sign > 0:
+    if trade.open is not None and (trade.open - stop_usd) * side.sign > 0:
         moved_usd = trade.open - trade.price
     else:
         moved_usd = stop_usd - far_usd

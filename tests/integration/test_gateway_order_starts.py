@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ib_insync import IB, LimitOrder, MarketOrder, Order, Trade
+from ib_insync import IB, LimitOrder, MarketOrder, Order, StopOrder, Trade
 
+from momentum_lab.core.market import NS_PER_S
 from tests.gateway_client import connected, play, spy, standing_gateway
-from tests.gateway_factories import second_tape, seconds, tick_tape
+from tests.gateway_factories import NOON, Row, second_tape, seconds, tick_tape
 
 pytestmark = pytest.mark.anyio
 
@@ -51,3 +52,29 @@ async def test_an_order_arrives_at_its_time_where_nothing_else_happens(tmp_path:
         assert (bought.orderStatus.status, resting.orderStatus.status) == ("Filled", "Submitted")
         (fill,) = bought.fills
         assert (fill.execution.price, fill.execution.time.second) == (100.02, 10)
+
+
+async def test_what_a_minute_was_before_a_stop_was_placed_does_not_trigger_it(
+    tmp_path: Path,
+) -> None:
+    prices = [(100.0, 100.0, 100.0), (98.0, 98.0, 100.0), (100.0, 98.0, 100.0)]
+    rows: list[Row] = [
+        ("SPY", NOON + n * 60 * NS_PER_S, 60, first, 100.0, low, last, 40_000)
+        for n, (first, low, last) in enumerate(prices)
+    ]
+    state = tmp_path / "state.json"
+    before = standing_gateway(second_tape(rows), tmp_path, state=state)
+    async with before as gateway, connected(gateway.port) as ib:
+        await play(gateway, 110, ib)
+        ib.placeOrder(spy(), StopOrder("SELL", 100, 99.0, tif="GTC"))
+        await play(gateway, 1, ib)
+    # The gateway that goes on in the middle of the minute knows it as well.
+    after = standing_gateway(second_tape(rows), tmp_path, state=state)
+    async with after as gateway, connected(gateway.port) as ib:
+        (stop,) = ib.openTrades()
+        ib.reqMktData(spy())
+        await play(gateway, 10, ib)
+        assert stop.orderStatus.status == "PreSubmitted"
+        await play(gateway, 60, ib)
+        assert stop.orderStatus.status == "Filled"
+        assert stop.fills[0].execution.price == 98.99

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from itertools import accumulate
 from pathlib import Path
@@ -307,6 +307,57 @@ def test_what_is_saved_is_what_comes_back(
     assert json.dumps([asdict(p) for p in after.account.ledger.positions.values()]) == json.dumps(
         [asdict(p) for p in before.account.ledger.positions.values()]
     )
+
+
+minutes = st.lists(st.tuples(cents, cents, cents, cents), min_size=2, max_size=5)
+
+
+@given(
+    path=minutes,
+    after_s=st.integers(1, 200),
+    waits_s=st.sampled_from([0, 0, 45]),
+    latency_s=st.sampled_from([0.0, 15.0]),
+    kind=st.sampled_from(["STP", "STP LMT", "TRAIL", "MIT", "LIT", "LMT", "MKT"]),
+    side=sides,
+    terms=st.tuples(cents, cents),
+)
+@settings(max_examples=150, deadline=None, derandomize=True, database=None)
+def test_an_order_does_not_depend_on_what_a_bar_was_before_it_worked(
+    path: list[tuple[float, float, float, float]],
+    after_s: int,
+    waits_s: int,
+    latency_s: float,
+    kind: str,
+    side: Side,
+    terms: tuple[float, float],
+) -> None:
+    works_s = after_s + max(waits_s, latency_s)
+
+    def left(is_known: Callable[[int], bool]) -> tuple[list[Execution], list[Order]]:
+        """Play minutes that open, and go, elsewhere than to their last price where that counts."""
+        rows = []
+        for n, (last, *others) in enumerate(path):
+            begun = (others[0], max(others), min(others)) if is_known(60 * n) else (last,) * 3
+            high, low = max(last, *begun), min(last, *begun)
+            rows.append(("SPY", NOON + 60 * n * NS_PER_S, 60, begun[0], high, low, last, 40_000))
+        market = Market(second_tape(rows))
+        found = exchange(market, rules=Rules(latency_s=latency_s))
+        for to_s in (after_s, 60 * len(path)):
+            while market.now_ns < NOON + to_s * NS_PER_S:
+                due_ns = found.next_due_ns() or NOON + to_s * NS_PER_S
+                step_ns = min(NOON + to_s * NS_PER_S, max(due_ns, market.now_ns + 1))
+                for event in market.advance(step_ns):
+                    if isinstance(event, Trade):
+                        found.on_trade(event)
+                found.on_time()
+            if to_s == after_s:
+                wanted = ticket(side, order_type=kind, stop_usd=terms[0], limit_usd=terms[1])
+                wanted = replace(wanted, stop_usd=1.0) if kind == "TRAIL" else wanted
+                after_ns = market.now_ns + waits_s * NS_PER_S if waits_s else 0
+                found.place(replace(wanted, good_after_ns=after_ns))
+        return found.books.executions, list(found.books.orders.values())
+
+    assert left(lambda _: True) == left(lambda start_s: start_s >= works_s)
 
 
 @given(

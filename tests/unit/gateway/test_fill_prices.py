@@ -181,10 +181,3 @@ def test_a_stop_met_within_a_bar_fills_where_it_was_met(
     found, a_market = minutes(FLAT, bar, open_usd=open_usd)
     found.place(order(kind, side, **terms))
     assert fills(play(found, a_market, 60)) == expected
-
-
-def test_a_bar_that_opened_before_the_stop_was_there_fills_it_on_the_way() -> None:
-    found, a_market = minutes(FLAT, (90.0, 100.0, 100.0), open_usd=91.0)
-    play(found, a_market, 1)
-    found.place(order("STP", Side.SELL, stop_usd=96.0))
-    assert fills(play(found, a_market, 59)) == [(100, 95.99)]

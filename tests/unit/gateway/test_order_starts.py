@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from momentum_lab.core.market import NS_PER_S, Side
 from momentum_lab.gateway import state
+from momentum_lab.gateway.checks import Rules
 from momentum_lab.gateway.exchange import Exchange
 from momentum_lab.gateway.market import Market
 from momentum_lab.gateway.market_events import QuoteChange, Trade
@@ -39,8 +43,8 @@ def on_seconds(*prices: float) -> Exchange:
     return opened(Market(second_tape(seconds(prices, volume=40_000))), played_s=1)
 
 
-def opened(a_market: Market, *, played_s: float) -> Exchange:
-    found = exchange(a_market)
+def opened(a_market: Market, *, played_s: float, rules: Rules | None = None) -> Exchange:
+    found = exchange(a_market, rules=rules)
     play(found, played_s)
     return found
 
@@ -224,6 +228,126 @@ def test_a_file_of_before_times_were_events_goes_on(tmp_path: Path) -> None:
     found = restarted(before, tmp_path / "state.json", lost="works_ns")
     play(found, 30)
     assert fills(found) == [(10, 100.02)]
+
+
+# -------------------------------------------------------- bars of more than a second
+
+
+Bar = tuple[float, float, float, float]
+FLAT: Bar = (100.0, 100.0, 100.0, 100.0)
+
+
+def on_minutes(*bars: Bar, rules: Rules | None = None) -> Exchange:
+    """An exchange on minutes (open, low, high, close) from noon on, the first one played."""
+    rows = [
+        ("SPY", NOON + n * 60 * NS_PER_S, 60, first, high, low, last, 40_000)
+        for n, (first, low, high, last) in enumerate(bars)
+    ]
+    return opened(Market(second_tape(rows)), played_s=60, rules=rules)
+
+
+# Each bar goes to where it would fill the order, and ends where it does not.
+DIP: Bar = (98.0, 98.0, 100.0, 100.0)
+PEAK: Bar = (102.0, 100.0, 102.0, 100.0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "side", "terms", "bar"),
+    [
+        ("STP", Side.SELL, {"stop_usd": 99.0}, DIP),
+        ("STP", Side.BUY, {"stop_usd": 101.0}, PEAK),
+        ("STP LMT", Side.SELL, {"stop_usd": 99.0, "limit_usd": 98.0}, DIP),
+        ("TRAIL", Side.SELL, {"stop_usd": 1.0}, DIP),
+        ("MIT", Side.BUY, {"stop_usd": 99.0}, DIP),
+        ("LIT", Side.SELL, {"stop_usd": 101.0, "limit_usd": 99.0}, PEAK),
+    ],
+)
+def test_what_a_bar_was_before_an_order_came_triggers_nothing(
+    kind: str, side: Side, terms: dict[str, Any], bar: Bar
+) -> None:
+    found = on_minutes(FLAT, bar, bar)
+    play(found, 50)
+    found.place(ticket(side, order_type=kind, **terms))
+    play(found, 10)
+    assert (fills(found), order(found).is_triggered) == ([], False)
+    # The next bar is its own from the beginning on.
+    play(found, 60)
+    assert order(found).is_triggered
+
+
+@pytest.mark.parametrize(
+    ("side", "extreme", "stop_usd"), [(Side.SELL, PEAK, 99.0), (Side.BUY, DIP, 101.0)]
+)
+def test_what_a_bar_was_before_an_order_came_moves_no_trailing_stop(
+    side: Side, extreme: Bar, stop_usd: float
+) -> None:
+    found = on_minutes(FLAT, extreme)
+    play(found, 50)
+    found.place(ticket(side, order_type="TRAIL", stop_usd=1.0))
+    play(found, 10)
+    assert (fills(found), order(found).stop_usd) == ([], stop_usd)
+
+
+def test_the_end_of_a_bar_triggers_whoever_was_there_at_its_end_at_its_price() -> None:
+    found = on_minutes(FLAT, (97.0, 90.0, 100.0, 98.5))
+    play(found, 50)
+    found.place(selling("STP", stop_usd=99.0))
+    play(found, 10)
+    assert fills(found) == [(120, 98.48)]
+
+
+def test_a_bar_is_of_before_an_order_that_was_still_on_its_way_as_it_began() -> None:
+    found = on_minutes(FLAT, DIP, rules=Rules(latency_s=20.0))
+    found.place(selling("STP", stop_usd=99.0))
+    play(found, 60)
+    assert fills(found) == []
+
+
+def test_a_bar_is_of_before_a_child_whose_parent_it_has_filled() -> None:
+    found = on_minutes(FLAT, (100.0, 94.0, 100.0, 96.0), (96.0, 95.0, 99.0, 96.0))
+    entry_with_trail(found)
+    found.place(selling("STP", order_id=3, parent_id=1, stop_usd=94.5))
+    play(found, 60)
+    assert (fills(found), fills(found, 3), order(found, 2).stop_usd) == ([(120, 95.0)], [], 95.0)
+
+
+def test_a_bar_is_of_before_an_order_whose_time_came_within_it() -> None:
+    found = on_minutes(FLAT, DIP, DIP)
+    found.place(waiting("STP", Side.SELL, 90, stop_usd=99.0))
+    play(found, 60)
+    assert fills(found) == []
+    play(found, 60)
+    assert [second for second, _ in fills(found)] == [180]
+
+
+@pytest.mark.parametrize(
+    ("changed", "n_fills"),
+    [
+        ({"stop_usd": 99.5}, 0),
+        ({"outside_rth": True}, 0),
+        # Who keeps its stop has waited at it all the time.
+        ({"quantity": 40}, 1),
+        ({"tif": "DAY"}, 1),
+    ],
+)
+def test_a_bar_is_of_before_a_stop_that_was_moved_within_it(
+    changed: dict[str, Any], n_fills: int
+) -> None:
+    found = on_minutes(FLAT, DIP)
+    found.place(selling("STP", stop_usd=99.0))
+    play(found, 50)
+    found.place(replace(order(found).ticket, **changed))
+    play(found, 10)
+    assert len(fills(found)) == n_fills
+
+
+def test_since_when_an_order_works_outlives_a_restart(tmp_path: Path) -> None:
+    before = on_minutes(FLAT, DIP)
+    play(before, 50)
+    before.place(selling("STP", stop_usd=99.0))
+    found = restarted(before, tmp_path / "state.json")
+    play(found, 10)
+    assert fills(found) == []
 
 
 def restarted(before: Exchange, file: Path, *, lost: str = "") -> Exchange:
