@@ -33,13 +33,15 @@ from momentum_lab.gateway.corrections import correct
 from momentum_lab.gateway.floor import Floor
 from momentum_lab.gateway.market import Market
 from momentum_lab.gateway.market_events import HaltChange, QuoteChange, Trade
-from momentum_lab.gateway.matching import end_of, is_regular, needs_trigger
+from momentum_lab.gateway.matching import IMMEDIATE, end_of, is_regular, needs_trigger
 from momentum_lab.gateway.orders import (
     CANCELLING,
     DONE,
     HELD,
     INACTIVE,
     PENDING,
+    STOPS,
+    TOUCHES,
     Change,
     ExchangeEvent,
     Order,
@@ -347,7 +349,9 @@ class Exchange:
     def _expiry_ns(self, ticket: Ticket) -> int:
         if ticket.good_till_ns:
             return ticket.good_till_ns
-        if ticket.tif not in ("", "DAY"):
+        # One that is immediate waits for its stop as long as the day lasts.
+        waits_for_stop = ticket.tif in IMMEDIATE and ticket.order_type in STOPS | TOUCHES
+        if ticket.tif not in ("", "DAY") and not waits_for_stop:
             return NEVER_NS
         from_ns = max(self._market.now_ns, ticket.good_after_ns)
         return self._market.hours.next_close_ns(from_ns, regular=is_regular(ticket))

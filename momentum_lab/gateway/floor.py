@@ -150,9 +150,14 @@ class Floor:
         trade = self._market.today(order.symbol)
         if trade is not None:
             events += self.try_fill(order, trade, at_ns=self._market.now_ns, is_arrival=True)
-        if order.ticket.tif in IMMEDIATE:
-            events += self.end([order.key], text="could not be filled at once")
-        return events
+        if needs_trigger(self._books.orders[order.key]):
+            return events
+        return events + self._end_immediate(order)
+
+    def _end_immediate(self, order: Order) -> list[ExchangeEvent]:
+        """End what is left of an order that should have filled at once."""
+        is_immediate = order.ticket.tif in IMMEDIATE
+        return self.end([order.key], text="could not be filled at once") if is_immediate else []
 
     def _initial_status(self, order: Order) -> tuple[str, str]:
         parent = self._books.parent_of(order.ticket)
@@ -204,7 +209,8 @@ class Floor:
         if not may_trade(order, self._market, at_ns=at_ns):
             return []
         events: list[ExchangeEvent] = []
-        if needs_trigger(order):
+        was_waiting = needs_trigger(order)
+        if was_waiting:
             if not self._is_of_session(order, trade.last_ns):
                 return []
             # Where the price was before the order came meets no stop and moves none.
@@ -219,7 +225,8 @@ class Floor:
             # What was held arrives at the exchange now.
             is_arrival = is_arrival or order.status == HELD
             events += self._match(order, trade, is_arrival=is_arrival)
-        return events
+        # One that waited for its stop is immediate from there on.
+        return events + self._end_immediate(order) if was_waiting else events
 
     def _match(self, order: Order, trade: Trade, *, is_arrival: bool) -> list[ExchangeEvent]:
         """Fill an order that works as far as the quote beside this trade allows."""

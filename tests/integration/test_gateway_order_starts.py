@@ -78,3 +78,15 @@ async def test_what_a_minute_was_before_a_stop_was_placed_does_not_trigger_it(
         await play(gateway, 60, ib)
         assert stop.orderStatus.status == "Filled"
         assert stop.fills[0].execution.price == 98.99
+
+
+async def test_a_stop_that_is_immediate_or_cancel_waits_for_its_price(tmp_path: Path) -> None:
+    tape = second_tape(seconds([100.0, 100.0, 100.0, 98.0, 98.0], volume=400))
+    async with standing_gateway(tape, tmp_path) as gateway, connected(gateway.port) as ib:
+        await play(gateway, 2, ib)
+        stop = ib.placeOrder(spy(), StopOrder("SELL", 700, 99.0, tif="IOC"))
+        await play(gateway, 1, ib)
+        assert (stop.orderStatus.status, stop.orderStatus.whyHeld) == ("PreSubmitted", "trigger")
+        await play(gateway, 1, ib)
+        assert (stop.orderStatus.status, stop.filled()) == ("Cancelled", 500)
+        assert stop.fills[0].execution.price == 97.98

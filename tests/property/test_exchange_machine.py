@@ -473,7 +473,8 @@ class ExchangeMachine(RuleBasedStateMachine):
             assert order.expires_ns > now_ns
             assert order.wakes_ns == 0 or order.wakes_ns > now_ns, "an order has missed its time"
             if order.ticket.tif in ("IOC", "FOK") and order.ticket.good_after_ns <= now_ns:
-                assert order.is_waiting or order.arrives_ns or order.why_held in ("child", "locate")
+                waits_for = order.why_held in ("child", "locate", "trigger")
+                assert order.is_waiting or order.arrives_ns or waits_for
 
     @invariant()
     def every_order_has_an_id_of_its_own(self) -> None:

@@ -350,6 +350,79 @@ def test_since_when_an_order_works_outlives_a_restart(tmp_path: Path) -> None:
     assert fills(found) == []
 
 
+# -------------------------------------------------- immediate or cancel, from the stop on
+
+
+@pytest.mark.parametrize(
+    ("kind", "terms"),
+    [
+        ("STP", {"stop_usd": 99.0}),
+        ("STP LMT", {"stop_usd": 99.0, "limit_usd": 98.5}),
+        ("TRAIL", {"stop_usd": 1.0}),
+        ("TRAIL LIMIT", {"stop_usd": 1.0, "limit_offset_usd": 0.5}),
+        ("LIT", {"stop_usd": 99.0, "limit_usd": 98.5}),
+    ],
+)
+@pytest.mark.parametrize("latency_s", [0.0, 1.0])
+def test_an_immediate_order_waits_for_its_stop(
+    kind: str, terms: dict[str, Any], latency_s: float
+) -> None:
+    side = Side.BUY if kind == "LIT" else Side.SELL
+    terms = {**terms, "limit_usd": 99.5} if kind == "LIT" else terms
+    prices = [100.0, 99.9, 99.8, 99.7, 98.8, 98.8]
+    a_market = Market(second_tape(seconds(prices, volume=400)))
+    found = opened(a_market, played_s=1, rules=Rules(latency_s=latency_s))
+    found.place(ticket(side, 700, order_type=kind, tif="IOC", **terms))
+    play(found, 3)
+    assert (order(found).status, order(found).why_held) == (HELD, "trigger")
+    play(found, 1)
+    # What the quote shows fills, and the rest does not wait for more.
+    assert (order(found).status, order(found).filled) == (CANCELLED, 500)
+    assert order(found).done_text == "Cancelled: could not be filled at once"
+
+
+def test_an_immediate_stop_that_meets_no_price_of_its_own_ends_at_its_trigger() -> None:
+    found = on_seconds(100.0, 98.0, 98.0, 99.5)
+    found.place(selling("STP LMT", stop_usd=99.0, limit_usd=98.9, tif="IOC"))
+    play(found, 1)
+    assert (order(found).status, order(found).is_triggered) == (CANCELLED, True)
+    assert fills(found) == []
+
+
+def test_a_stop_that_has_to_fill_whole_or_not_at_all_does_so_at_its_trigger() -> None:
+    for n_shares, status in ((500, FILLED), (501, CANCELLED)):
+        a_market = Market(second_tape(seconds([100.0, 98.0, 98.0], volume=400)))
+        found = opened(a_market, played_s=1)
+        found.place(ticket(Side.SELL, n_shares, order_type="STP", stop_usd=99.0, tif="FOK"))
+        play(found, 2)
+        assert (order(found).status, order(found).filled) == (status, n_shares % 501)
+
+
+def test_an_immediate_stop_that_is_met_on_arrival_fills_or_ends_then() -> None:
+    found = on_seconds(100.0, 100.0)
+    found.place(selling("STP", stop_usd=100.5, tif="IOC"))
+    assert (order(found).status, fills(found)) == (FILLED, [(1, 99.98)])
+
+
+def test_an_immediate_stop_may_be_moved_and_ends_with_the_day() -> None:
+    found = on_seconds(100.0, 100.0)
+    found.place(selling("STP", stop_usd=99.0, tif="IOC"))
+    found.place(selling("STP", stop_usd=98.0, tif="IOC"))
+    assert (order(found).status, order(found).stop_usd) == (HELD, 98.0)
+    play(found, (CLOSE - NOON) / NS_PER_S)
+    assert (order(found).status, order(found).done_ns) == (CANCELLED, CLOSE)
+
+
+def test_an_immediate_stop_protects_as_a_child() -> None:
+    found = on_seconds(100.0, 100.0, 100.0, 98.0)
+    found.place(ticket(transmit=False))
+    found.place(selling("STP", order_id=2, parent_id=1, stop_usd=99.0, tif="IOC"))
+    play(found, 1)
+    assert order(found, 2).status == HELD
+    play(found, 2)
+    assert fills(found, 2) == [(4, 97.98)]
+
+
 def restarted(before: Exchange, file: Path, *, lost: str = "") -> Exchange:
     """The same account after a restart of its gateway, in whose file a field of orders is lost."""
     a_market = before.account.market
