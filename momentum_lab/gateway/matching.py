@@ -66,12 +66,14 @@ def is_met(order: Order, trade: Trade) -> bool:
     """Return whether a trade reaches, with its range, the stop or touch price of an order."""
     if order.stop_usd is None:
         return False
-    side = order.ticket.side
-    # A buy stop waits above the market, a buy if touched below it.
-    waits_above = (side is Side.BUY) is (order.ticket.order_type in STOPS)
-    reached_usd = trade.high if waits_above else trade.low
-    sign = 1 if waits_above else -1
-    return (order.stop_usd - reached_usd) * sign <= EPSILON
+    if _waits_above(order):
+        return order.stop_usd - trade.high <= EPSILON
+    return trade.low - order.stop_usd <= EPSILON
+
+
+def _waits_above(order: Order) -> bool:
+    """Whether the price has to rise to it: a buy stop waits above the market, a touch below."""
+    return (order.ticket.side is Side.BUY) is (order.ticket.order_type in STOPS)
 
 
 def with_stop(order: Order, trade: Trade | None) -> Order:
@@ -166,7 +168,8 @@ def at_worst(order: Order, trade: Trade) -> Trade:
         return trade
     side, stop_usd = order.ticket.side, order.stop_usd or 0.0
     far_usd = trade.ask if side is Side.BUY else trade.bid
-    if trade.open is not None and (trade.open - stop_usd) * side.sign > 0:
+    beyond = 1 if _waits_above(order) else -1
+    if trade.open is not None and (trade.open - stop_usd) * beyond > 0:
         moved_usd = trade.open - trade.price
     else:
         moved_usd = stop_usd - far_usd

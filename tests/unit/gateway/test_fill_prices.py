@@ -166,6 +166,11 @@ def test_of_a_stop_and_a_target_in_one_bar_the_stop_comes_first(n_shown: int) ->
         ("STP", Side.BUY, {"stop_usd": 104.0}, (100.0, 105.0, 105.0), None, [(100, 105.01)]),
         ("STP", Side.BUY, {"stop_usd": 104.0}, (103.0, 112.0, 103.0), 110.0, [(100, 110.01)]),
         ("TRAIL", Side.SELL, {"stop_usd": 4.0}, (90.0, 97.0, 97.0), 92.0, [(100, 91.98)]),
+        # An order if touched waits on the other side.
+        ("MIT", Side.BUY, {"stop_usd": 96.0}, (95.0, 100.0, 97.0), 100.0, [(100, 97.01)]),
+        ("MIT", Side.BUY, {"stop_usd": 96.0}, (95.0, 100.0, 95.0), 100.0, [(100, 96.01)]),
+        ("MIT", Side.BUY, {"stop_usd": 96.0}, (90.0, 95.0, 95.0), 91.0, [(100, 91.01)]),
+        ("MIT", Side.SELL, {"stop_usd": 104.0}, (100.0, 105.0, 103.0), 100.0, [(100, 102.98)]),
         # Below its limit it is not sold, and waits there.
         ("STP LMT", Side.SELL, {"stop_usd": 96.0, "limit_usd": 95.0}, (90.0, 94.0, 93.0), 92.0, []),
     ],
