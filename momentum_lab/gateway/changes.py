@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from momentum_lab.gateway.checks import rejected
 from momentum_lab.gateway.matching import due
-from momentum_lab.gateway.orders import PENDING, Order, Ticket
+from momentum_lab.gateway.orders import PENDING, TRAILING, Order, Ticket
 
 
 def meant(known: Order, ticket: Ticket, parent: Order | None) -> Ticket:
@@ -38,14 +38,12 @@ def changed(known: Order, ticket: Ticket, *, parent: Order | None, expires_ns: i
     if quantity <= known.filled:
         raise rejected(f"{known.filled} shares have been filled already")
     return replace(
-        known,
+        _watching(known, ticket),
         ticket=ticket,
         quantity=quantity,
         taken=taken,
         oca_group=ticket.oca_group or known.oca_group,
         oca_type=ticket.oca_type or known.oca_type,
-        # Who only asks for another size has waited with the same eyes all the time.
-        works_ns=known.works_ns if _same_watch(known.ticket, ticket) else 0,
         rested_ns=0,
         stop_usd=known.stop_usd if _same_stop(known.ticket, ticket) else None,
         expires_ns=expires_ns,
@@ -113,10 +111,26 @@ def _is_fed(known: Order, parent: Order | None) -> bool:
     return parent is not None and parent.filled > 0 and not known.is_waiting
 
 
-def _same_watch(one: Ticket, other: Ticket) -> bool:
-    """Whether an order looks at the same prices, from the same time on, under both terms."""
-    hours = [(ticket.good_after_ns, ticket.outside_rth) for ticket in (one, other)]
-    return hours[0] == hours[1] and _same_stop(one, other)
+def _watching(known: Order, ticket: Ticket) -> Order:
+    """Return an order that knows since when, under new terms, it looks at prices."""
+    old = known.ticket
+    is_alike = (old.order_type, old.good_after_ns, old.outside_rth) == (
+        ticket.order_type,
+        ticket.good_after_ns,
+        ticket.outside_rth,
+    )
+    if is_alike and _same_stop(old, ticket):
+        # Who only asks for another size has waited with the same eyes all the time.
+        return known
+    # One that waited for its parent or for its time has stood nowhere yet.
+    has_stood = known.works_ns > 0 and not known.wakes_ns
+    is_moved = is_alike and has_stood and ticket.order_type not in TRAILING
+    return replace(
+        known,
+        works_ns=0,
+        stood_ns=known.works_ns if is_moved else 0,
+        stood_usd=known.stop_usd if is_moved else None,
+    )
 
 
 def _same_stop(one: Ticket, other: Ticket) -> bool:

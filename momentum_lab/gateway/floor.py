@@ -14,7 +14,8 @@ in which the broker tells it. Orders are immutable values; an event holds the or
   market or limit order. Within a bar of more than a second it fills at the stop or at the quote of
   the end, whichever is worse; of a group it comes before a limit in the same bar. A trailing
   stop begins once the order works, and is looked at before it follows the same trade. Of a bar of
-  more than a second that began before the order worked, the end alone counts.
+  more than a second that began before the order worked, the end alone counts; of one in which a
+  stop was moved also where it opened, and what it went beyond of both.
 * An order with a goodAfterTime does nothing before it, and arrives then, whatever the market does.
 * Orders for the close fill whole at the last price of the regular session.
 * A child wakes when its parent fills, for its share of what has filled, less what its group has
@@ -39,16 +40,15 @@ from momentum_lab.gateway.matching import (
     IMMEDIATE,
     are_rivals,
     at_close,
-    at_worst,
     due,
     end_of,
     fill_price,
     followed,
     is_child,
-    is_met,
     is_regular,
     is_traded_through,
     may_trade,
+    met,
     needs_trigger,
     seen_by,
     with_stop,
@@ -214,12 +214,13 @@ class Floor:
             if not self._is_of_session(order, trade.last_ns):
                 return []
             # Where the price was before the order came meets no stop and moves none.
-            trade = end_of(trade) if is_arrival else seen_by(order, trade)
-            if not is_met(order, trade):
-                self._follow(order, trade)
+            trade = end_of(trade) if is_arrival else trade
+            reached = met(order, trade)
+            if reached is None:
+                self._follow(order, seen_by(order, trade))
                 return []
+            trade = reached
             events += self._trigger(order)
-            trade = at_worst(order, trade)
             order, is_arrival = self._books.orders[order.key], True
         if self._is_of_session(order, min(at_ns, self._market.quoted_ns(trade))):
             # What was held arrives at the exchange now.

@@ -62,18 +62,47 @@ def seen_by(order: Order, trade: Trade) -> Trade:
     return trade if has_seen_all or not trade.is_long else end_of(trade)
 
 
-def is_met(order: Order, trade: Trade) -> bool:
-    """Return whether a trade reaches, with its range, the stop or touch price of an order."""
-    if order.stop_usd is None:
-        return False
-    if _waits_above(order):
-        return order.stop_usd - trade.high <= EPSILON
-    return trade.low - order.stop_usd <= EPSILON
+def met(order: Order, trade: Trade) -> Trade | None:
+    """Return a trade that reaches the stop or touch price of an order, None where it does not.
+
+    Its quote is moved to where the stop was met.
+    """
+    for waiting, seen in [*_before_the_move(order, trade), (order, seen_by(order, trade))]:
+        if _is_met(waiting, seen):
+            return _at_worst(waiting, seen)
+    return None
+
+
+def _before_the_move(order: Order, trade: Trade) -> list[tuple[Order, Trade]]:
+    """Return what a long bar has surely met of a stop that was moved within it, and with what.
+
+    It opened under the former stop; and where it went beyond both, it has met the one that stood
+    then, at worst the farther one.
+    """
+    begun_ns, stop_usd, stood_usd = trade.at_ns - trade.length_ns, order.stop_usd, order.stood_usd
+    if not (trade.is_long and order.stood_ns <= begun_ns < order.works_ns):
+        return []
+    if stop_usd is None or stood_usd is None:
+        return []
+    first_usd = trade.price if trade.open is None else trade.open
+    farther = max if _waits_above(order) else min
+    return [
+        (replace(order, stop_usd=stood_usd), trade._replace(high=first_usd, low=first_usd)),
+        (replace(order, stop_usd=farther(stop_usd, stood_usd)), trade),
+    ]
 
 
 def _waits_above(order: Order) -> bool:
     """Whether the price has to rise to it: a buy stop waits above the market, a touch below."""
     return (order.ticket.side is Side.BUY) is (order.ticket.order_type in STOPS)
+
+
+def _is_met(order: Order, trade: Trade) -> bool:
+    if order.stop_usd is None:
+        return False
+    if _waits_above(order):
+        return order.stop_usd - trade.high <= EPSILON
+    return trade.low - order.stop_usd <= EPSILON
 
 
 def with_stop(order: Order, trade: Trade | None) -> Order:
@@ -158,7 +187,7 @@ def is_traded_through(order: Order, trade: Trade) -> bool:
     return (limit_usd - extreme_usd) * side.sign > EPSILON
 
 
-def at_worst(order: Order, trade: Trade) -> Trade:
+def _at_worst(order: Order, trade: Trade) -> Trade:
     """Return a trade that an order has seen with its quote moved to where its stop was met.
 
     A bar of more than a second that opens beyond the stop has met it with its first price. Else it

@@ -120,6 +120,8 @@ class Order:
         is_triggered: a stop or touch order has met its price.
         works_ns: since when it works under its present terms, or waits for their `good_after_ns`
             alone: it has arrived, its parent has filled; 0 before.
+        stood_ns: since when it had worked as its stop was moved, `stood_usd` where that was; 0 and
+            None without a move.
         rested_ns: since when it waits at its limit, for a quote did not reach it; 0 before.
         stop_usd: the stop as it stands now; that of a trailing order follows the price.
         oca_group: the group it belongs to, by its ticket or as a child; `oca_type` likewise.
@@ -147,6 +149,8 @@ class Order:
     why_held: str = ""
     is_triggered: bool = False
     works_ns: int = 0
+    stood_ns: int = 0
+    stood_usd: float | None = None
     rested_ns: int = 0
     stop_usd: float | None = None
     oca_group: str = ""

@@ -305,10 +305,11 @@ def test_a_bar_is_of_before_an_order_that_was_still_on_its_way_as_it_began() -> 
 
 def test_a_bar_is_of_before_a_child_whose_parent_it_has_filled() -> None:
     found = on_minutes(FLAT, (100.0, 94.0, 100.0, 96.0), (96.0, 95.0, 99.0, 96.0))
-    entry_with_trail(found)
+    found.place(ticket(order_type="MIT", stop_usd=95.0, transmit=False))
+    found.place(selling("TRAIL", order_id=2, parent_id=1, stop_usd=1.0, transmit=False))
     found.place(selling("STP", order_id=3, parent_id=1, stop_usd=94.5))
     play(found, 60)
-    assert (fills(found), fills(found, 3), order(found, 2).stop_usd) == ([(120, 95.0)], [], 95.0)
+    assert (fills(found), fills(found, 3), order(found, 2).stop_usd) == ([(120, 96.01)], [], 95.0)
 
 
 def test_a_bar_is_of_before_an_order_whose_time_came_within_it() -> None:
@@ -323,7 +324,8 @@ def test_a_bar_is_of_before_an_order_whose_time_came_within_it() -> None:
 @pytest.mark.parametrize(
     ("changed", "n_fills"),
     [
-        ({"stop_usd": 99.5}, 0),
+        ({"order_type": "STP LMT", "limit_usd": 90.0}, 0),
+        ({"order_type": "MIT", "stop_usd": 101.0}, 0),
         ({"outside_rth": True}, 0),
         # Who keeps its stop has waited at it all the time.
         ({"quantity": 40}, 1),
@@ -339,6 +341,68 @@ def test_a_bar_is_of_before_a_stop_that_was_moved_within_it(
     found.place(replace(order(found).ticket, **changed))
     play(found, 10)
     assert len(fills(found)) == n_fills
+
+
+@pytest.mark.parametrize(
+    ("first_usd", "then_usd", "bar", "expected"),
+    [
+        # Before it was moved or after: one of both was met, at worst the farther one.
+        (99.0, 99.5, DIP, [(120, 97.98)]),
+        (99.0, 99.5, (100.0, 98.0, 100.0, 100.0), [(120, 98.99)]),
+        (99.5, 99.0, (100.0, 98.0, 100.0, 100.0), [(120, 98.99)]),
+        (99.0, 99.5, (100.0, 98.0, 100.0, 99.2), [(120, 98.99)]),
+        (99.0, 99.5, (100.0, 90.0, 100.0, 98.5), [(120, 98.48)]),
+        # The former one stood as the bar opened beyond it.
+        (99.0, 97.5, DIP, [(120, 97.98)]),
+        # Nobody knows which of both stood as the price was between them.
+        (99.0, 99.5, (100.0, 99.2, 100.0, 100.0), []),
+        (99.5, 99.0, (100.0, 99.2, 100.0, 100.0), []),
+    ],
+)
+def test_a_bar_that_went_beyond_a_stop_and_where_it_was_moved_has_met_it(
+    first_usd: float, then_usd: float, bar: Bar, expected: list[tuple[float, float]]
+) -> None:
+    found = on_minutes(FLAT, bar)
+    found.place(selling("STP", stop_usd=first_usd))
+    play(found, 30)
+    found.place(selling("STP", stop_usd=then_usd))
+    found.place(selling("STP", stop_usd=then_usd, quantity=90))
+    play(found, 30)
+    assert fills(found) == expected
+
+
+def test_a_stop_that_is_moved_in_each_minute_is_met_within_them() -> None:
+    bar = (100.0, 98.0, 100.0, 100.0)
+    found = on_minutes(FLAT, FLAT, FLAT, bar)
+    for stop_usd in (95.0, 97.0, 99.0):
+        play(found, 1)
+        found.place(selling("STP", stop_usd=stop_usd))
+        play(found, 59)
+    assert fills(found) == []
+    found = on_minutes(FLAT, FLAT, FLAT, bar)
+    for stop_usd in (95.0, 98.5, 99.0):
+        play(found, 1)
+        found.place(selling("STP", stop_usd=stop_usd))
+        play(found, 59)
+    assert fills(found) == [(240, 98.49)]
+
+
+def test_a_child_that_is_moved_while_it_waits_has_stood_nowhere() -> None:
+    found = on_minutes(FLAT, (94.0, 93.0, 100.0, 96.0))
+    found.place(ticket(order_type="MIT", stop_usd=96.5, transmit=False))
+    for stop_usd in (95.0, 95.5):
+        found.place(selling("STP", order_id=2, parent_id=1, stop_usd=stop_usd))
+    play(found, 60)
+    assert (len(fills(found)), fills(found, 2)) == (1, [])
+
+
+def test_a_stop_that_was_placed_within_the_bar_was_moved_from_nowhere() -> None:
+    found = on_minutes(FLAT, DIP)
+    for stop_usd in (99.0, 99.5):
+        play(found, 10)
+        found.place(selling("STP", stop_usd=stop_usd))
+    play(found, 40)
+    assert fills(found) == []
 
 
 def test_since_when_an_order_works_outlives_a_restart(tmp_path: Path) -> None:
