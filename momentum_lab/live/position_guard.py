@@ -81,6 +81,8 @@ class PositionGuard:
         """Guard until cancelled."""
         async with anyio.create_task_group() as group:
             while True:
+                # What is told in one breath is one thing to look at.
+                await self._reports.let_book()
                 self._alarm.clear()
                 rest_s = await self._turn(group)
                 # What has come since has set the alarm.

@@ -27,6 +27,7 @@ _log = logging.getLogger(__name__)
 
 # All that waits is booked sooner, unless the desk itself has come to an end.
 _BOOKED_WITHIN_S = 5.0
+_MOST_TURNS = 50
 
 
 class ReportDesk:
@@ -93,6 +94,16 @@ class ReportDesk:
             if isinstance(report, FillReport):
                 self._books.unbooked[report.fill.exec_id] = report.fill
             self.doubt(f"{report}: {error}")
+
+    async def let_book(self) -> None:
+        """Give what was heard together its turn to be booked, before it is acted upon.
+
+        It waits for turns of the loop alone, and not for long: whoever books may be waiting, too.
+        """
+        for _ in range(_MOST_TURNS):
+            if not self._connector.reports.statistics().current_buffer_used:
+                return
+            await anyio.lowlevel.checkpoint()
 
     async def book_heard(self) -> None:
         """Return once all that was heard until now has been booked, as far as it can be."""
