@@ -61,8 +61,8 @@ class Account:
 
     def executions_today(self) -> list[Execution]:
         """Return the fills since local midnight."""
-        hours, today = self.market.hours, self.market.hours.day(self.market.now_ns)
-        return [item for item in self.books.executions if hours.day(item.at_ns) == today]
+        midnight_ns = self.market.hours.midnight_ns(self.market.now_ns)
+        return [item for item in self.books.executions if item.at_ns >= midnight_ns]
 
     def realized_today_usd(self, symbol: str | None = None) -> float:
         """Return the profit after commissions realized since local midnight."""

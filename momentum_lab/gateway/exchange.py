@@ -117,8 +117,7 @@ class Exchange:
     @property
     def is_busy(self) -> bool:
         """Whether an order lives or a position is held."""
-        held = any(position.quantity for position in self.account.ledger.positions.values())
-        return held or self.books.is_live
+        return not self.account.ledger.is_flat or self.books.is_live
 
     def live_orders(self, client_id: int | None = None) -> list[Order]:
         """Return the transmitted live orders, of one client or of all, oldest first.

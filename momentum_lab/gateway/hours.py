@@ -60,6 +60,11 @@ class Hours:
         self._day_cache = (*bounds, found)
         return found
 
+    def midnight_ns(self, at_ns: int) -> int:
+        """Return the instant at which the local date of an instant began."""
+        self.day(at_ns)
+        return self._day_cache[0]
+
     def second_of_day(self, at_ns: int) -> int:
         """Return the local time in seconds."""
         local = self.local(at_ns)

@@ -61,11 +61,17 @@ class Ledger:
         self.cash_usd = cash_usd
         self.opening_usd = cash_usd
         self._positions: dict[str, Position] = {}
+        self._open: set[str] = set()
 
     @property
     def positions(self) -> Mapping[str, Position]:
         """Every symbol ever held; the closed ones have quantity 0."""
         return self._positions
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether nothing is held."""
+        return not self._open
 
     def position(self, symbol: str) -> Position:
         """Return what is held of a symbol, flat if nothing."""
@@ -74,7 +80,14 @@ class Ledger:
     def restore(self, *, cash_usd: float, opening_usd: float, positions: list[Position]) -> None:
         """Take over a saved account."""
         self.cash_usd, self.opening_usd = cash_usd, opening_usd
-        self._positions = {position.symbol: position for position in positions}
+        self._positions, self._open = {}, set()
+        for position in positions:
+            self._keep(position)
+
+    def _keep(self, position: Position) -> None:
+        symbol = position.symbol
+        self._positions[symbol] = position
+        (self._open.add if position.quantity else self._open.discard)(symbol)
 
     def book(self, execution: Execution) -> Execution:
         """Book a fill and return it with its realized profit."""
@@ -82,7 +95,7 @@ class Ledger:
         signed = execution.side.sign * execution.shares
         self.cash_usd -= signed * execution.price_usd + execution.commission_usd
         after, realized_usd = _applied(held, execution)
-        self._positions[execution.symbol] = after
+        self._keep(after)
         return replace(execution, realized_usd=realized_usd)
 
     def replay(self, symbol: str, executions: list[Execution]) -> list[Execution]:
@@ -95,7 +108,7 @@ class Ledger:
         for execution in executions:
             position, realized_usd = _applied(position, execution)
             found.append(replace(execution, realized_usd=realized_usd))
-        self._positions[symbol] = position
+        self._keep(position)
         return found
 
     def value(self, marks: Marks) -> Valuation:
