@@ -92,7 +92,8 @@ class QuoteCapture:
         part = self.path.with_suffix(f".part{len(self._parts):04d}.parquet")
         columns = zip(_SCHEMA.types, zip(*self._rows, strict=True), strict=True)
         arrays = [pa.array(values, kind) for kind, values in columns]
-        _write(part, (pa.Table.from_arrays(arrays, schema=_SCHEMA),))
+        # It is read once and gone: what would make it small takes longer than the writing.
+        _write(part, (pa.Table.from_arrays(arrays, schema=_SCHEMA),), compression="none")
         self._parts.append(part)
         self._rows.clear()
 
@@ -114,12 +115,12 @@ class QuoteCapture:
                 self._parts.pop().unlink(missing_ok=True)
 
 
-def _write(path: Path, tables: Iterable[pa.Table]) -> None:
+def _write(path: Path, tables: Iterable[pa.Table], *, compression: str = "zstd") -> None:
     """Write a whole file or none: who reads takes what is there for whole."""
     draft = path.with_suffix(".draft")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with pq.ParquetWriter(draft, _SCHEMA, compression="zstd") as file:
+        with pq.ParquetWriter(draft, _SCHEMA, compression=compression) as file:
             for table in tables:
                 file.write_table(table)
         draft.replace(path)

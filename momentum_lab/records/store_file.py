@@ -59,9 +59,9 @@ class StoreFile:
             connection = sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S)
         except (OSError, sqlite3.Error) as error:
             raise RecordError(f"cannot open the trade store {path}: {error}") from error
-        # What follows from what was read, and the state of its tables then; how often each table
-        # was written to.
-        self._answers: dict[tuple[object, str, tuple[object, ...]], tuple[Any, list[int]]] = {}
+        # Question -> what follows from what was read, and how often this store, and each of its
+        # tables that the question is about, had changed then.
+        self._answers: dict[tuple[object, str, tuple[object, ...]], tuple[Any, int, list[int]]] = {}
         self._n_writes = Counter[str]()
         self._n_changes_seen = self._version_seen = 0
         self._looked_s = -math.inf
@@ -173,15 +173,19 @@ class StoreFile:
                 return make(self._read(sql, values))
             self._forget_strays()
             self._forget_what_others_changed()
+            key, n_changes = (make, sql, values), self._n_changes_seen
+            found, n_changes_then, n_writes_then = self._answers.get(key, (None, None, None))
+            if n_changes == n_changes_then:
+                return cast("T", found)
             n_writes = [self._n_writes[table] for table in _read_by(sql)]
-            found, n_writes_then = self._answers.get((make, sql, values), (None, None))
             if n_writes != n_writes_then:
                 rows = self._read(sql, values)
                 found = make(rows)
+                if found is rows and len(rows) > _MOST_ROWS_KEPT:
+                    return cast("T", found)
                 if len(self._answers) >= _MOST_ANSWERS_KEPT:
                     self._answers.clear()
-                if found is not rows or len(rows) <= _MOST_ROWS_KEPT:
-                    self._answers[make, sql, values] = (found, n_writes)
+            self._answers[key] = (found, n_changes, n_writes)
             return cast("T", found)
         except sqlite3.Error as error:
             raise RecordError(f"{self.path}: could not be read: {error}") from error
