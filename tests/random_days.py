@@ -35,6 +35,7 @@ from momentum_lab.parameters import Parameters, check_parameters
 from momentum_lab.records.run_record import check_record
 from momentum_lab.records.tape import write_tape
 from momentum_lab.records.trade_store import TradeStore
+from tests.code_digest import code_digest
 from tests.day_judge import Judge, look_on, purpose_of, simulated
 from tests.day_maker import CLOSE_NS, OUTAGES, SYMBOLS, Day, make_day
 
@@ -247,14 +248,18 @@ def seeds_of(text: str) -> list[int]:
 
 
 def read_results(path: Path) -> dict[int, dict[str, Any]]:
-    """Return the rows of a results file by seed; a line that was cut off is lived again."""
+    """Return the rows of a results file by seed.
+
+    A line that was cut off, or that other code has lived, is lived again.
+    """
     rows: dict[int, dict[str, Any]] = {}
     for line in path.read_text("utf-8").splitlines() if path.exists() else ():
         try:
             row = json.loads(line)
         except json.JSONDecodeError:
             continue
-        rows[row["seed"]] = row
+        if row.pop("code", "") == code_digest():
+            rows[row["seed"]] = row
     return rows
 
 
@@ -271,7 +276,7 @@ def live_days(seeds: Sequence[int], results: Path) -> list[dict[str, Any]]:
         del row["order_log"]
         rows[seed] = row
         with results.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+            file.write(json.dumps({**row, "code": code_digest()}) + "\n")
         for words in lived.violations:
             sys.stdout.write(f"seed {seed}: {words}\n")
         sys.stdout.flush()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
+from tests.code_digest import code_digest
 from tests.random_days import live_day, live_days, seeds_of, summary_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -31,12 +33,14 @@ def test_the_same_seed_gives_the_same_orders_and_events(tmp_path: Path) -> None:
 
 def test_days_that_have_a_result_are_not_lived_again(tmp_path: Path) -> None:
     results = tmp_path / "days.jsonl"
-    row = '{"seed": 7, "violations": [], "faults": {}, "took_s": 1.0, "events": 5}\n'
-    results.write_text(row + '{"seed": 8, "viol', "utf-8")
+    row = {"seed": 7, "violations": [], "faults": {}, "took_s": 1.0, "events": 5}
+    ours = json.dumps({**row, "code": code_digest()}) + "\n"
+    others = json.dumps({**row, "events": 6, "code": "other"}) + "\n"
+    results.write_text(ours + others + '{"seed": 8, "viol', "utf-8")
 
     rows = live_days([7], results)
 
-    assert results.read_text("utf-8").startswith(row)
+    assert results.read_text("utf-8").startswith(ours)
     assert [one["events"] for one in rows] == [5]
     assert "1 days, 1 s" in summary_of(rows)
 

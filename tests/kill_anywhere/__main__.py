@@ -7,7 +7,7 @@
 
 The steps are taken from a day without any kill. Each point is a day of its own: real processes, a
 fresh folder, a kill, a new start, the end of the day. What has been judged stands in the results
-file and is not done again; `--again` begins anew.
+file and is not done again by the same code; `--again` begins anew.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
+from tests.code_digest import code_digest
 from tests.kill_anywhere.day import make_tape
 from tests.kill_anywhere.points import Counts, choose, enumerate_points, enumerate_steps
 from tests.kill_anywhere.run import Verdict, may_mount, run_point
@@ -35,7 +36,8 @@ _DEFAULT_FOLDER = Path(tempfile.gettempdir()) / "momentum-lab-kill"
 def main() -> int:
     """Run what the command line asks for; return 1 when something was violated."""
     options = _options()
-    folder: Path = options.folder
+    # What other code was judged by says nothing of this one.
+    folder: Path = options.folder / code_digest()
     if options.again:
         shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
