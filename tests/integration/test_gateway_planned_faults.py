@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
@@ -323,13 +324,19 @@ async def test_another_program_plans_by_time_by_event_and_by_chance(
                 for row in gateway.journal.of("fault begins")
             ]
 
+    # A gateway that stands moves a hundredth as fast as the clock: what is told it between two
+    # steps comes some milliseconds later on a busy machine.
+    about = partial(pytest.approx, abs=0.05)
     first = await begun(tmp_path / "a")
-    assert [one for one in first if one[0] in ("2107", "2108")] == [("2108", 5.0), ("2107", 20.0)]
+    named = {name: at for name, at in first if name in ("2107", "2108")}
+    assert named == about({"2108": 5.0, "2107": 20.0})
     drawn = {code: [at for name, at in first if name == code] for code in ("2104", "2106")}
     assert drawn["2104"]
     assert drawn["2106"]
     assert not set(drawn["2104"]) & set(drawn["2106"])
-    assert first == await begun(tmp_path / "b")
+    second = await begun(tmp_path / "b")
+    assert [name for name, _ in second] == [name for name, _ in first]
+    assert [at for _, at in second] == about([at for _, at in first])
 
 
 async def test_what_cannot_be_planned_or_ended_is_refused(tmp_path: Path) -> None:
