@@ -13,7 +13,8 @@ from momentum_lab.core.market import NS_PER_S, Instrument, Side
 from momentum_lab.gateway.checks import Rules
 from momentum_lab.gateway.exchange import Exchange
 from momentum_lab.gateway.market import Market
-from momentum_lab.gateway.orders import Execution, Ticket
+from momentum_lab.gateway.market_events import QuoteChange, Trade
+from momentum_lab.gateway.orders import ExchangeEvent, Execution, Ticket
 from momentum_lab.records.tape import BAR_COLUMNS, Tape, TapeHeadline
 from momentum_lab.records.tape_ticks import (
     HALT_COLUMNS,
@@ -187,3 +188,18 @@ def _table(rows: Sequence[tuple[Any, ...]], columns: tuple[str, ...]) -> pd.Data
     if not rows:
         return empty
     return pd.DataFrame(rows, columns=list(columns)).astype(dict(empty.dtypes))
+
+
+def play_to(found: Exchange, to_ns: int) -> list[ExchangeEvent]:
+    """Let market and exchange go on, with a stop wherever something is due by time."""
+    a_market = found.account.market
+    events: list[ExchangeEvent] = []
+    while a_market.now_ns < to_ns:
+        due_ns = found.next_due_ns() or to_ns
+        for event in a_market.advance(min(to_ns, max(due_ns, a_market.now_ns + 1))):
+            if isinstance(event, Trade):
+                events += found.on_trade(event)
+            elif isinstance(event, QuoteChange):
+                events += found.on_quote(event)
+        events += found.on_time()
+    return events

@@ -11,7 +11,6 @@ import pytest
 from momentum_lab.core.market import NS_PER_S, Side
 from momentum_lab.gateway.exchange import Exchange
 from momentum_lab.gateway.market import Market
-from momentum_lab.gateway.market_events import QuoteChange, Trade
 from momentum_lab.gateway.orders import ExchangeEvent, Executed, OrderError
 from momentum_lab.records.tape_ticks import QUOTE_COLUMNS, TRADE_COLUMNS
 from tests.gateway_factories import (
@@ -20,6 +19,7 @@ from tests.gateway_factories import (
     OPEN,
     Row,
     exchange,
+    play_to,
     second,
     second_tape,
     seconds,
@@ -28,20 +28,6 @@ from tests.gateway_factories import (
 
 HOUR_NS = 3_600 * NS_PER_S
 MINUTE_NS = 60 * NS_PER_S
-
-
-def play_to(found: Exchange, a_market: Market, to_ns: int) -> list[ExchangeEvent]:
-    """Let the market run and the exchange react, and stop where time alone ends something."""
-    events: list[ExchangeEvent] = []
-    while a_market.now_ns < to_ns:
-        due_ns = found.next_due_ns() or to_ns
-        for event in a_market.advance(min(to_ns, max(due_ns, a_market.now_ns + 1))):
-            if isinstance(event, Trade):
-                events += found.on_trade(event)
-            elif isinstance(event, QuoteChange):
-                events += found.on_quote(event)
-        events += found.on_time()
-    return events
 
 
 def fills(events: list[ExchangeEvent]) -> list[tuple[int, int]]:
@@ -67,9 +53,8 @@ def minute(start_ns: int, price: float, *, low: float | None = None) -> Row:
     return "SPY", start_ns, 60, price, price, low or price, price, 40_000
 
 
-def opened(*rows: Row, start_ns: int, end_ns: int = CLOSE) -> tuple[Exchange, Market]:
-    a_market = Market(second_tape(rows, start_ns=start_ns, end_ns=end_ns))
-    return exchange(a_market), a_market
+def opened(*rows: Row, start_ns: int, end_ns: int = CLOSE) -> Exchange:
+    return exchange(Market(second_tape(rows, start_ns=start_ns, end_ns=end_ns)))
 
 
 # ---------------------------------------------------------------- the opening bell
@@ -77,17 +62,17 @@ def opened(*rows: Row, start_ns: int, end_ns: int = CLOSE) -> tuple[Exchange, Ma
 
 def test_what_is_held_for_the_open_fills_at_no_price_of_before_it() -> None:
     start_ns = OPEN - 2 * MINUTE_NS
-    found, a_market = opened(
+    found = opened(
         minute(start_ns, 90.0), minute(OPEN - MINUTE_NS, 91.0), minute(OPEN, 100.0),
         start_ns=start_ns,
     )  # fmt: skip
-    play_to(found, a_market, OPEN - MINUTE_NS)
+    play_to(found, OPEN - MINUTE_NS)
     found.place(ticket(order_id=1))
     found.place(limit(95.0, order_id=2))
-    assert fills(play_to(found, a_market, OPEN)) == []
+    assert fills(play_to(found, OPEN)) == []
     # Nor does one that comes after the bell.
     found.place(limit(95.0, order_id=3))
-    assert fills(play_to(found, a_market, OPEN + MINUTE_NS)) == [(1, OPEN + MINUTE_NS)]
+    assert fills(play_to(found, OPEN + MINUTE_NS)) == [(1, OPEN + MINUTE_NS)]
 
 
 def test_where_the_tape_has_quotes_the_instant_of_the_quote_decides() -> None:
@@ -103,11 +88,11 @@ def test_where_the_tape_has_quotes_the_instant_of_the_quote_decides() -> None:
         )
     )
     found = exchange(a_market)
-    play_to(found, a_market, OPEN - NS_PER_S)
+    play_to(found, OPEN - NS_PER_S)
     found.place(ticket())
     # A trade of after the bell beside a quote of before it, and then a quote without a trade.
-    assert fills(play_to(found, a_market, OPEN + 4 * NS_PER_S)) == []
-    assert fills(play_to(found, a_market, after)) == [(1, after)]
+    assert fills(play_to(found, OPEN + 4 * NS_PER_S)) == []
+    assert fills(play_to(found, after)) == [(1, after)]
     assert found.books.executions[0].price_usd == 100.01
 
 
@@ -116,15 +101,15 @@ def test_where_the_tape_has_quotes_the_instant_of_the_quote_decides() -> None:
 
 def test_the_last_bar_of_a_session_triggers_and_fills_what_worked_during_it() -> None:
     start_ns = CLOSE - 3 * MINUTE_NS
-    found, a_market = opened(
+    found = opened(
         minute(start_ns, 100.0), minute(CLOSE - MINUTE_NS, 98.0, low=97.0), start_ns=start_ns
     )
-    play_to(found, a_market, CLOSE - 2 * MINUTE_NS)
+    play_to(found, CLOSE - 2 * MINUTE_NS)
     found.place(stop(97.5, order_id=1))
     found.place(limit(98.5, order_id=2))
     found.place(limit(90.0, order_id=3))
 
-    events = play_to(found, a_market, CLOSE)
+    events = play_to(found, CLOSE)
 
     assert fills(events) == [(1, CLOSE), (2, CLOSE)]
     assert ended(events) == [(3, "the day's session is over")]
@@ -132,24 +117,24 @@ def test_the_last_bar_of_a_session_triggers_and_fills_what_worked_during_it() ->
 
 def test_who_comes_with_the_bell_trades_no_more() -> None:
     start_ns = CLOSE - 2 * MINUTE_NS
-    found, a_market = opened(
+    found = opened(
         minute(start_ns, 100.0), minute(CLOSE - MINUTE_NS, 100.0), minute(CLOSE, 100.0),
         start_ns=start_ns, end_ns=CLOSE + 2 * MINUTE_NS,
     )  # fmt: skip
-    play_to(found, a_market, CLOSE)
+    play_to(found, CLOSE)
     assert fills(found.place(limit(101.0, tif="GTC"))) == []
-    assert fills(play_to(found, a_market, CLOSE + 2 * MINUTE_NS)) == []
+    assert fills(play_to(found, CLOSE + 2 * MINUTE_NS)) == []
 
 
 def test_the_last_bar_of_the_tape_fills() -> None:
     start_ns = OPEN + HOUR_NS
-    found, a_market = opened(
+    found = opened(
         minute(start_ns, 100.0), minute(start_ns + MINUTE_NS, 98.0),
         start_ns=start_ns, end_ns=start_ns + 2 * MINUTE_NS,
     )  # fmt: skip
-    play_to(found, a_market, start_ns + MINUTE_NS)
+    play_to(found, start_ns + MINUTE_NS)
     found.place(limit(99.0))
-    assert fills(play_to(found, a_market, start_ns + 2 * MINUTE_NS)) == [(1, a_market.now_ns)]
+    assert fills(play_to(found, start_ns + 2 * MINUTE_NS)) == [(1, found.account.market.now_ns)]
     assert fills(found.place(ticket(order_id=2))) == []
 
 
@@ -167,20 +152,20 @@ def test_a_day_order_for_outside_the_session_lives_as_long_as_anybody_trades(
     close_ns: int, hours: int
 ) -> None:
     end_ns = close_ns + hours * HOUR_NS
-    found, a_market = opened(
+    found = opened(
         second(close_ns - MINUTE_NS, 100.0),
         start_ns=close_ns - MINUTE_NS, end_ns=end_ns + HOUR_NS,
     )  # fmt: skip
-    play_to(found, a_market, close_ns - NS_PER_S)
+    play_to(found, close_ns - NS_PER_S)
     found.place(limit(90.0, order_id=1, outside_rth=True))
     found.place(limit(90.0, order_id=2))
     # One of a type that does not trade outside the session ends with it, whatever it says.
     found.place(ticket(quantity=5_000, order_id=3, outside_rth=True, all_or_none=True))
 
-    events = play_to(found, a_market, end_ns - 1)
+    events = play_to(found, end_ns - 1)
     assert [order_id for order_id, _ in ended(events)] == [2, 3]
     found.place(limit(90.0, order_id=4, outside_rth=True))
-    assert [order_id for order_id, _ in ended(play_to(found, a_market, end_ns))] == [1, 4]
+    assert [order_id for order_id, _ in ended(play_to(found, end_ns))] == [1, 4]
 
 
 def test_nothing_trades_outside_the_trading_hours() -> None:
@@ -188,8 +173,8 @@ def test_nothing_trades_outside_the_trading_hours() -> None:
     early_ns = OPEN + DAY_NS - 330 * MINUTE_NS
     rows = seconds([100.0], start_ns=late_ns - 2 * NS_PER_S)
     rows += seconds([100.0] * 3, start_ns=early_ns - NS_PER_S)
-    found, a_market = opened(*rows, start_ns=late_ns - MINUTE_NS, end_ns=CLOSE + DAY_NS)
-    play_to(found, a_market, late_ns + HOUR_NS)
+    found = opened(*rows, start_ns=late_ns - MINUTE_NS, end_ns=CLOSE + DAY_NS)
+    play_to(found, late_ns + HOUR_NS)
 
     events = found.place(limit(101.0, outside_rth=True, tif="GTC"))
 
@@ -198,13 +183,13 @@ def test_nothing_trades_outside_the_trading_hours() -> None:
         399,
         "20131010 04:00:00 America/New_York",
     )
-    assert fills(play_to(found, a_market, early_ns)) == []
-    assert fills(play_to(found, a_market, early_ns + 2 * NS_PER_S)) == [(1, early_ns + NS_PER_S)]
+    assert fills(play_to(found, early_ns)) == []
+    assert fills(play_to(found, early_ns + 2 * NS_PER_S)) == [(1, early_ns + NS_PER_S)]
 
 
 def test_an_order_that_ends_at_its_date_is_told_so() -> None:
-    found, a_market = opened(second(OPEN, 100.0), start_ns=OPEN)
-    play_to(found, a_market, OPEN + 2 * NS_PER_S)
+    found = opened(second(OPEN, 100.0), start_ns=OPEN)
+    play_to(found, OPEN + 2 * NS_PER_S)
     till_ns = OPEN + 10 * NS_PER_S
     found.place(limit(90.0, tif="GTD", good_till_ns=till_ns))
-    assert ended(play_to(found, a_market, till_ns)) == [(1, "the good till date has been reached")]
+    assert ended(play_to(found, till_ns)) == [(1, "the good till date has been reached")]

@@ -15,7 +15,6 @@ from momentum_lab.gateway import state
 from momentum_lab.gateway.checks import Rules
 from momentum_lab.gateway.exchange import Exchange
 from momentum_lab.gateway.market import Market
-from momentum_lab.gateway.market_events import QuoteChange, Trade
 from momentum_lab.gateway.orders import (
     CANCELLED,
     FILLED,
@@ -31,6 +30,7 @@ from tests.gateway_factories import (
     NOON,
     at,
     exchange,
+    play_to,
     second_tape,
     seconds,
     tick_tape,
@@ -51,18 +51,7 @@ def opened(a_market: Market, *, played_s: float, rules: Rules | None = None) -> 
 
 def play(found: Exchange, n_seconds: float) -> list[ExchangeEvent]:
     """Let market and exchange go on, with a stop wherever something is due by time."""
-    a_market = found.account.market
-    to_ns = a_market.now_ns + round(n_seconds * NS_PER_S)
-    events: list[ExchangeEvent] = []
-    while a_market.now_ns < to_ns:
-        due_ns = found.next_due_ns() or to_ns
-        for event in a_market.advance(min(to_ns, max(due_ns, a_market.now_ns + 1))):
-            if isinstance(event, Trade):
-                events += found.on_trade(event)
-            elif isinstance(event, QuoteChange):
-                events += found.on_quote(event)
-        events += found.on_time()
-    return events
+    return play_to(found, found.account.market.now_ns + round(n_seconds * NS_PER_S))
 
 
 def order(found: Exchange, order_id: int = 1) -> Order:
