@@ -14,7 +14,7 @@ import hashlib
 import json
 import re
 import typing
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -32,6 +32,7 @@ from momentum_lab.core.sizing_parameters import SizingParameters
 from momentum_lab.core.tunable import check_tunables, described, tunable
 from momentum_lab.core.windows import WindowParameters
 from momentum_lab.errors import ParameterError
+from momentum_lab.parameter_yaml import UniqueKeys
 
 # A market order fills for certain and at any price; a marketable limit at a known price or not.
 EntryOrder = Literal["market", "marketable_limit"]
@@ -355,7 +356,7 @@ def load_parameters(path: Path) -> Parameters:
     except UnicodeDecodeError as error:
         raise ParameterError(f"{path}: not a text file in UTF-8") from error
     try:
-        content = yaml.load(text, Loader=_UniqueKeys)  # noqa: S506 - derived from the safe loader
+        content = yaml.load(text, Loader=UniqueKeys)  # noqa: S506 - derived from the safe loader
     except ParameterError as error:
         raise ParameterError(f"{path}: {error}") from error
     except yaml.YAMLError as error:
@@ -412,37 +413,6 @@ def refuse_live(parameters: Parameters) -> None:
             "real_money.accepted_for: mode live expects the id that stands in account written a"
             f" second time, found {found}"
         )
-
-
-class _UniqueKeys(yaml.SafeLoader):
-    """A safe loader that refuses a key given twice, where YAML silently takes the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen: set[object] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            line = key_node.start_mark.line + 1
-            if not isinstance(key, Hashable):
-                raise ParameterError(f"line {line}: expected a word as key, found {key!r}")
-            if key in seen:
-                raise ParameterError(f"line {line}: the key {key!r} is given twice")
-            seen.add(key)
-        return super().construct_mapping(node, deep=deep)
-
-
-def _whole_number(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> object:
-    """Read a whole number; 23:45 stays text, which YAML 1.1 takes for 1425 in base 60."""
-    return str(node.value) if ":" in node.value else loader.construct_yaml_int(node)
-
-
-_UniqueKeys.add_constructor("tag:yaml.org,2002:int", _whole_number)
-
-# YAML 1.1 reads 1e-3 as text, because it has no point; people mean the number.
-_UniqueKeys.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+"),
-    list("-+.0123456789"),
-)
 
 
 def _build(cls: type[Any], content: object, *, prefix: str) -> Any:
