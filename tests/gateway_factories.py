@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 
@@ -15,6 +15,7 @@ from momentum_lab.gateway.exchange import Exchange
 from momentum_lab.gateway.market import Market
 from momentum_lab.gateway.market_events import QuoteChange, Trade
 from momentum_lab.gateway.orders import ExchangeEvent, Execution, Ticket
+from momentum_lab.gateway.voice import Voice
 from momentum_lab.records.tape import BAR_COLUMNS, Tape, TapeHeadline
 from momentum_lab.records.tape_ticks import (
     HALT_COLUMNS,
@@ -31,6 +32,7 @@ DAY_NS = 86_400 * NS_PER_S
 SPY = Instrument("SPY", 756733, 0.01, "ARCA", "SPDR S&P 500 ETF TRUST", "ETF")
 IBM = Instrument("IBM", 8314, 0.01, "NYSE", "INTL BUSINESS MACHINES CORP")
 
+T = TypeVar("T")
 Row = tuple[str, int, int, float, float, float, float, int]
 
 
@@ -203,3 +205,12 @@ def play_to(found: Exchange, to_ns: int) -> list[ExchangeEvent]:
                 events += found.on_quote(event)
         events += found.on_time()
     return events
+
+
+def said(voice: Voice[T], way: str, values: Sequence[Any]) -> T:
+    """Return what a voice makes of all values of one of its methods."""
+    method = getattr(voice, way)
+    if way in ("price", "size", "text", "generic"):
+        method, values = method(*values[:2]), values[2:]
+    found: T = method(*values)
+    return found

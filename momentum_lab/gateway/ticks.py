@@ -12,8 +12,9 @@ tells the first thing that happens at once, and at the slot's end the newest sta
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Literal, TypeVar
+from typing import Any, Final, Generic, Literal, TypeVar
 
 from momentum_lab.gateway.line import DayPrices, with_quote
 from momentum_lab.gateway.market_events import STANDSTILLS, HaltChange, QuoteChange, Trade
@@ -117,6 +118,25 @@ def parse_generics(text: str) -> Generics:
     )
 
 
+class _Words(Generic[T]):
+    """What one line says again and again, in one voice."""
+
+    __slots__ = (
+        *("ask", "ask_size", "bid", "bid_size", "last", "last_time", "mark"),
+        *("rt_trades", "rt_volume", "voice", "volume"),
+    )
+
+    def __init__(self, voice: Voice[T], req_id: int) -> None:
+        self.voice = voice
+        self.bid, self.bid_size = voice.price(req_id, BID), voice.size(req_id, BID_SIZE)
+        self.ask, self.ask_size = voice.price(req_id, ASK), voice.size(req_id, ASK_SIZE)
+        self.last, self.volume = voice.price(req_id, LAST), voice.size(req_id, VOLUME)
+        self.mark = voice.price(req_id, MARK)
+        self.rt_volume = voice.text(req_id, RT_VOLUME)
+        self.rt_trades = voice.text(req_id, RT_TRADES)
+        self.last_time = voice.text(req_id, LAST_TIME)
+
+
 class QuoteLine:
     """The ticks of one reqMktData of a stock.
 
@@ -156,6 +176,7 @@ class QuoteLine:
         self._quoted: tuple[float, float, int, int] | None = None
         self._day: tuple[float, float, float | None, float | None] | None = None
         self._second: int | None = None
+        self._words: _Words[Any] | None = None
 
     @property
     def is_delayed(self) -> bool:
@@ -177,7 +198,7 @@ class QuoteLine:
         for tick_type, price in ((OPEN, before.open), (CLOSE, before.close)):
             if tick_type not in self._sent:
                 self._if_changed(found, _PLAIN, tick_type, price)
-        found.append(_PLAIN.generic(self.req_id, HALTED, halt if halt in STANDSTILLS else 0))
+        found.append(_PLAIN.generic(self.req_id, HALTED)(halt if halt in STANDSTILLS else 0))
         return self._spelled(found)
 
     def shortable(self, *, is_easy: bool) -> list[Message]:
@@ -187,8 +208,8 @@ class QuoteLine:
         score = EASY_TO_BORROW if is_easy else NOT_TO_BORROW
         shares = _SHARES_EASILY_BORROWED if is_easy else 0
         return [
-            _PLAIN.generic(self.req_id, SHORTABLE, score),
-            _PLAIN.size(self.req_id, SHARES_TO_SHORT, shares),
+            _PLAIN.generic(self.req_id, SHORTABLE)(score),
+            _PLAIN.size(self.req_id, SHARES_TO_SHORT)(shares),
         ]
 
     def forget(self) -> None:
@@ -217,9 +238,14 @@ class QuoteLine:
 
     def tell(self, event: Trade | QuoteChange, voice: Voice[T]) -> list[T]:
         """Return the ticks of an event, in their live spelling."""
-        if isinstance(event, QuoteChange) or not event.is_traded:
-            return self._quote(event, voice)
-        return self._trade(event, voice)
+        words = self._words
+        if words is None or words.voice is not voice:
+            words = self._words = _Words(voice, self.req_id)
+        found: list[T] = []
+        self._quote(found, words, event)
+        if isinstance(event, Trade) and event.is_traded:
+            self._trade(found, words, event)
+        return found
 
     def tell_delayed(self, event: Trade | QuoteChange) -> list[Message]:
         """Return the ticks of an event as a delayed line spells them."""
@@ -229,29 +255,30 @@ class QuoteLine:
         """Return the tick of a halt or of its end; prices at their band are marked from now on."""
         self._limit_mask = _PAST_LIMIT if change.kind == LIMIT_STATE else 0
         kind = change.kind if change.is_halt else 0
-        return self._spelled([_PLAIN.generic(self.req_id, HALTED, kind)])
+        return self._spelled([_PLAIN.generic(self.req_id, HALTED)(kind)])
 
-    def _trade(self, trade: Trade, voice: Voice[T]) -> list[T]:
-        req_id, generics = self.req_id, self.generics
-        found = self._quote(trade, voice)
-        found.append(voice.price(req_id, LAST, trade.price, trade.size, self._limit_mask))
-        found.append(voice.size(req_id, VOLUME, self._volume(trade.day_volume)))
+    def _trade(self, found: list[T], words: _Words[T], trade: Trade) -> None:
+        """Append what a trade tells beside its quote."""
+        generics, mask, last_ns = self.generics, self._limit_mask, trade.last_ns
+        found.append(words.last(trade.price, trade.size, mask))
+        found.append(words.volume(self._volume(trade.day_volume)))
         day = trade.day_high, trade.day_low, trade.day_open, trade.previous_close
         if day != self._day:
             self._day = day
             for tick_type, price in zip((HIGH, LOW, OPEN, CLOSE), day, strict=True):
-                self._if_changed(found, voice, tick_type, price)
-        if generics.has_rt_volume:
-            found.append(voice.text(req_id, RT_VOLUME, self._rt_text(trade)))
-        if generics.has_rt_trades:
-            found.append(voice.text(req_id, RT_TRADES, self._rt_text(trade)))
-        if generics.has_mark:
-            self._if_changed(found, voice, MARK, trade.price)
-        second = trade.last_ns // NS_PER_S
+                self._if_changed(found, words.voice, tick_type, price)
+        if generics.has_rt_volume or generics.has_rt_trades:
+            text = self._rt_text(trade, last_ns)
+            if generics.has_rt_volume:
+                found.append(words.rt_volume(text))
+            if generics.has_rt_trades:
+                found.append(words.rt_trades(text))
+        if generics.has_mark and self._is_new(MARK, trade.price):
+            found.append(words.mark(trade.price, 0, mask))
+        second = last_ns // NS_PER_S
         if second != self._second:
             self._second = second
-            found.append(voice.text(req_id, LAST_TIME, str(second)))
-        return found
+            found.append(words.last_time(str(second)))
 
     def _with_pending(self, event: Trade | QuoteChange) -> Trade | QuoteChange:
         """Return an event with what was not told before it: a trade must not get lost."""
@@ -259,33 +286,38 @@ class QuoteLine:
             return with_quote(self.pending, event)
         return event
 
-    def _quote(self, quote: Trade | QuoteChange, voice: Voice[T]) -> list[T]:
-        found: list[T] = []
-        state = quote.bid, quote.ask, quote.bid_size, quote.ask_size
+    def _quote(self, found: list[T], words: _Words[T], quote: Trade | QuoteChange) -> None:
+        """Append what has changed of a quote."""
+        state = bid, ask, bid_size, ask_size = quote.bid, quote.ask, quote.bid_size, quote.ask_size
         if state != self._quoted:
             self._quoted = state
-            self._side(found, voice, (BID, BID_SIZE), quote.bid, quote.bid_size)
-            self._side(found, voice, (ASK, ASK_SIZE), quote.ask, quote.ask_size)
-        return found
+            self._side(found, BID, words.bid, bid, BID_SIZE, words.bid_size, bid_size)
+            self._side(found, ASK, words.ask, ask, ASK_SIZE, words.ask_size, ask_size)
 
     def _side(
-        self, found: list[T], voice: Voice[T], types: tuple[int, int], price: float, size: int
+        self,
+        found: list[T],
+        price_type: int,
+        say_price: Callable[[float, int, int], T],
+        price: float,
+        size_type: int,
+        say_size: Callable[[int], T],
+        size: int,
     ) -> None:
-        price_type, size_type = types
         # A price of a quote can be executed against automatically.
         mask = self._limit_mask | _CAN_AUTO_EXECUTE
         if price <= 0:
             price, size, mask = _NO_PRICE, 0, self._limit_mask
         if self._is_new(price_type, price):
-            found.append(voice.price(self.req_id, price_type, price, size, mask))
+            found.append(say_price(price, size, mask))
         if self._is_new(size_type, size):
-            found.append(voice.size(self.req_id, size_type, size))
+            found.append(say_size(size))
 
     def _if_changed(
         self, found: list[T], voice: Voice[T], tick_type: int, price: float | None
     ) -> None:
         if price is not None and self._is_new(tick_type, price):
-            found.append(self._unsized(voice, tick_type, price))
+            found.append(voice.price(self.req_id, tick_type)(price, 0, self._limit_mask))
 
     def _is_new(self, tick_type: int, value: float) -> bool:
         if self._sent.get(tick_type) == value:
@@ -300,16 +332,13 @@ class QuoteLine:
             return messages
         return [told for message in messages if (told := as_delayed(message)) is not None]
 
-    def _unsized(self, voice: Voice[T], tick_type: int, price: float) -> T:
-        return voice.price(self.req_id, tick_type, price, 0, self._limit_mask)
-
     def _volume(self, shares: int) -> int:
         return shares // LOT_SHARES if self._in_lots else shares
 
-    def _rt_text(self, trade: Trade) -> str:
+    def _rt_text(self, trade: Trade, last_ns: int) -> str:
         size = trade.size / LOT_SHARES if self._in_lots else float(trade.size)
         return (
-            f"{trade.price:.10g};{size:.10g};{trade.last_ns // NS_PER_MS};"
+            f"{trade.price:.10g};{size:.10g};{last_ns // NS_PER_MS};"
             f"{self._volume(trade.day_volume)};{trade.day_vwap:.8f};false"
         )
 

@@ -24,11 +24,14 @@ Message = tuple[str, dict[str, Any]]
 class Voice(Generic[T]):
     """One way to say ticks; prices in US dollars, sizes in shares or, of day volumes, in lots.
 
+    A line says thousands of ticks that begin with the same request id and tick type, so the first
+    four take these two alone and give a function of the rest.
+
     Attributes:
-        price: of (request id, tick type, price, size, attribute bits).
-        size: of (request id, tick type, size).
-        text: of (request id, tick type, text).
-        generic: of (request id, tick type, value).
+        price: of (request id, tick type), then of (price, size, attribute bits).
+        size: of (request id, tick type), then of (size).
+        text: of (request id, tick type), then of (text).
+        generic: of (request id, tick type), then of (value).
         last: of (request id, epoch second, price, size, attribute bits, exchange, conditions),
             tick by tick; `all_last` likewise.
         bid_ask: of (request id, epoch second, bid, ask, bid size, ask size), tick by tick.
@@ -36,10 +39,10 @@ class Voice(Generic[T]):
         send: takes what the others have made, in its order.
     """
 
-    price: Callable[[int, int, float, int, int], T]
-    size: Callable[[int, int, int], T]
-    text: Callable[[int, int, str], T]
-    generic: Callable[[int, int, float], T]
+    price: Callable[[int, int], Callable[[float, int, int], T]]
+    size: Callable[[int, int], Callable[[int], T]]
+    text: Callable[[int, int], Callable[[str], T]]
+    generic: Callable[[int, int], Callable[[float], T]]
     last: Callable[[int, int, float, int, int, str, str], T]
     all_last: Callable[[int, int, float, int, int, str, str], T]
     bid_ask: Callable[[int, int, float, float, int, int], T]
@@ -49,16 +52,18 @@ class Voice(Generic[T]):
 
 _LAST_FIELDS: Final = "req_id time price size mask exchange special_conditions"
 _BID_ASK_FIELDS: Final = "req_id time bid_price ask_price bid_size ask_size"
-# Method of a voice -> message, its fields in the order of the method, what else it always holds.
-_SAID: Final[Mapping[str, tuple[str, str, Mapping[str, Any]]]] = {
-    "price": ("tickPrice", "req_id tick_type price size mask", {}),
-    "size": ("tickSize", "req_id tick_type size", {}),
-    "text": ("tickString", "req_id tick_type text", {}),
-    "generic": ("tickGeneric", "req_id tick_type value", {}),
-    "last": ("tickByTick", _LAST_FIELDS, {"kind": LAST}),
-    "all_last": ("tickByTick", _LAST_FIELDS, {"kind": ALL_LAST}),
-    "bid_ask": ("tickByTick", _BID_ASK_FIELDS, {"kind": BID_ASK}),
-    "middle": ("tickByTick", "req_id time mid_point", {"kind": MID_POINT}),
+_BOUND: Final = "req_id tick_type"
+# Method of a voice -> message, the fields that are given first, where some are, the fields in the
+# order of the method, what else it always holds.
+_SAID: Final[Mapping[str, tuple[str, str, str, Mapping[str, Any]]]] = {
+    "price": ("tickPrice", _BOUND, "price size mask", {}),
+    "size": ("tickSize", _BOUND, "size", {}),
+    "text": ("tickString", _BOUND, "text", {}),
+    "generic": ("tickGeneric", _BOUND, "value", {}),
+    "last": ("tickByTick", "", _LAST_FIELDS, {"kind": LAST}),
+    "all_last": ("tickByTick", "", _LAST_FIELDS, {"kind": ALL_LAST}),
+    "bid_ask": ("tickByTick", "", _BID_ASK_FIELDS, {"kind": BID_ASK}),
+    "middle": ("tickByTick", "", "req_id time mid_point", {"kind": MID_POINT}),
 }
 
 
@@ -73,20 +78,33 @@ def by_bytes(send: Callable[[list[bytes]], None], version: int) -> Voice[bytes]:
 
 
 def _message_maker(
-    name: str, names: Sequence[str], fixed: Mapping[str, Any]
-) -> Callable[..., Message]:
-    return lambda *values: (name, {**fixed, **dict(zip(names, values, strict=True))})
+    name: str, bound: Sequence[str], free: Sequence[str], fixed: Mapping[str, Any]
+) -> Callable[..., Any]:
+    def bind(*first: Any) -> Callable[..., Message]:
+        always = {**fixed, **dict(zip(bound, first, strict=True))}
+        return lambda *values: (name, {**always, **dict(zip(free, values, strict=True))})
+
+    return bind
 
 
 @cache
-def _framers(version: int) -> Mapping[str, Callable[..., bytes]]:
+def _framers(version: int) -> Mapping[str, Callable[..., Any]]:
     encoder = REPLIES.encoder(version)
-    return {
-        way: encoder.framer(name, fields.split(), fixed)
-        for way, (name, fields, fixed) in _SAID.items()
-    }
+
+    def binder(
+        name: str, bound: Sequence[str], free: Sequence[str], fixed: Mapping[str, Any]
+    ) -> Callable[..., Any]:
+        return encoder.binder(name, (*bound, *free), fixed, n_bound=len(bound))
+
+    return _ways(binder)
 
 
-_MESSAGES: Final = {
-    way: _message_maker(name, fields.split(), fixed) for way, (name, fields, fixed) in _SAID.items()
-}
+def _ways(maker: Callable[..., Callable[..., Any]]) -> Mapping[str, Callable[..., Any]]:
+    found = {}
+    for way, (name, bound, free, fixed) in _SAID.items():
+        bind = maker(name, bound.split(), free.split(), fixed)
+        found[way] = bind if bound else bind()
+    return found
+
+
+_MESSAGES: Final = _ways(_message_maker)

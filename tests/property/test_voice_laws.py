@@ -30,7 +30,7 @@ from momentum_lab.gateway.wire.connection import (
 from momentum_lab.gateway.wire.table import frame
 from momentum_lab.records.tape import Tape
 from momentum_lab.records.tape_ticks import HALTED_BY_VOLATILITY, LIMIT_STATE, TRADING
-from tests.gateway_factories import exchange, second, tick_tape
+from tests.gateway_factories import exchange, said, second, tick_tape
 from tests.property.test_compiled_laws import oddities, outcome
 
 N_SECONDS = 40
@@ -52,9 +52,9 @@ def test_any_values_are_written_or_refused_as_their_message_is(
     one = st.integers() | st.floats() | st.text() | oddities
     values = data.draw(st.tuples(*[one] * n_values(way)))
 
-    name, given_values = getattr(MESSAGES, way)(*values)
+    name, given_values = said(MESSAGES, way, values)
 
-    found = outcome(getattr(by_bytes(lambda _: None, version), way), *values)
+    found = outcome(said, by_bytes(lambda _: None, version), way, values)
     assert found == outcome(REPLIES.encode_by_items, name, given_values, version)
 
 

@@ -17,7 +17,7 @@ into the source of a function. That of tickSize at version 176 reads, with names
         return text
 
 Where the same few values are sent all day long, even the mapping is a burden: `compile_frame` makes
-a function of the values themselves.
+a function of the values themselves, and what all messages of one line begin with is written once.
 
 Such a function knows only what is right. Where something is wrong (a field is missing, unknown or
 of another kind) it raises something, and the caller lets the items themselves say what: there is
@@ -50,10 +50,14 @@ from momentum_lab.gateway.wire.layout import (
 Writer = Callable[[Any], str]
 # Takes values by position, returns a framed message.
 Framer = Callable[..., bytes]
+# Takes the first values, returns a framer of the others.
+Binder = Callable[..., Framer]
 # What a writer may raise where it does not write.
 UNUSUAL: Final = (DataError, LookupError, TypeError, ValueError, ArithmeticError, AttributeError)
 # Spelled so that a digit may follow it.
 _NUL: Final = r"\x00"
+# What stands before a payload, by its length.
+_PREFIXES: Final = tuple(length.to_bytes(4, "big") for length in range(256))
 
 
 def compile_layout(layout: Layout, *, ignored: frozenset[str] = frozenset()) -> Writer:
@@ -69,13 +73,16 @@ def compile_layout(layout: Layout, *, ignored: frozenset[str] = frozenset()) -> 
 
 
 def compile_frame(
-    layout: Layout, names: Sequence[str], *, fixed: Values, unusual: Framer
-) -> Framer:
-    """Return a function of the values of `names` that gives a whole message, framed.
+    layout: Layout, names: Sequence[str], *, n_bound: int, fixed: Values, unusual: Framer
+) -> Binder:
+    """Return a function of the first values of `names` that gives one of the others.
+
+    That one gives a whole message, framed.
 
     Args:
         layout: the items of one version, the number of the message included.
-        names: the values that it takes, in this order; all others have their defaults.
+        names: the values that both take, in this order; all others have their defaults.
+        n_bound: how many of them the first function takes.
         fixed: values that are the same in all its messages; conditions may look at these alone.
         unusual: what is called instead, with the same values, where it cannot write them.
 
@@ -84,9 +91,9 @@ def compile_frame(
     """
     if not {*names, *fixed} <= layout.absent.keys():
         raise LookupError(f"no such fields: {sorted({*names, *fixed} - layout.absent.keys())}")
-    source = _FrameSource(layout, names, fixed)
+    source = _FrameSource(layout, names, fixed, n_bound=n_bound)
     source.add_items(layout.items)
-    return source.framer(unusual)
+    return source.binder(unusual)
 
 
 class _Source:
@@ -212,29 +219,45 @@ class _Source:
 class _FrameSource(_Source):
     """The source of a function of values by position: flat messages, and nothing optional."""
 
-    def __init__(self, layout: Layout, names: Sequence[str], fixed: Values) -> None:
+    def __init__(
+        self, layout: Layout, names: Sequence[str], fixed: Values, *, n_bound: int
+    ) -> None:
         super().__init__(layout)
         self._places = {name: f"v{number}" for number, name in enumerate(names)}
+        self._bound, self._free = names[:n_bound], names[n_bound:]
+        # What stands before the first value that differs from message to message.
+        self._head: list[str] = []
         known = {**layout.defaults, **fixed}
         # Without what differs from message to message, so that no condition is decided by that.
         self._fixed = {name: known[name] for name in known.keys() - self._places.keys()}
 
-    def framer(self, unusual: Framer) -> Framer:
+    def binder(self, unusual: Framer) -> Binder:
         """Return the finished function."""
         values = ", ".join(self._places.values())
+        bound, free = (
+            ", ".join(self._places[name] for name in names) for names in (self._bound, self._free)
+        )
         lines = [
-            f"def frame({values}):",
+            f"def bind({bound}):",
             "    try:",
-            f'        payload = f"{"".join(self._pieces)}".encode()',
+            f'        head = f"{"".join(self._head)}"',
             "    except unusual_values:",
-            f"        return unusual({values})",
-            '    return len(payload).to_bytes(4, "big") + payload',
+            f"        return lambda {free}: unusual({values})",
+            f"    def frame({free}):",
+            "        try:",
+            f'            payload = f"{{head}}{"".join(self._pieces)}".encode()',
+            # A long one has no prefix there: that is a LookupError.
+            "            return prefixes[len(payload)] + payload",
+            "        except unusual_values:",
+            f"            return unusual({values})",
+            "    return frame",
         ]
-        names = {**self._names, "unusual": unusual, "unusual_values": UNUSUAL}
+        own = {"unusual": unusual, "unusual_values": UNUSUAL, "prefixes": _PREFIXES}
+        names = {**self._names, **own}
         # As above: made of declarations alone.
         exec("\n".join(lines), names)  # noqa: S102
-        framer: Framer = names["frame"]
-        return framer
+        binder: Binder = names["bind"]
+        return binder
 
     def _add_item(self, item: Item) -> None:
         match item:
@@ -244,6 +267,9 @@ class _FrameSource(_Source):
                 if item.condition(self._fixed):
                     self.add_items(item.items)
             case Field() | Const():
+                is_head = not self._head and isinstance(item, Field) and item.name in self._free
+                if is_head:
+                    self._head, self._pieces = self._pieces, []
                 super()._add_item(item)
             case _:
                 raise LookupError(f"{item!r} is not flat")

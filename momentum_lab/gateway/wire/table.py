@@ -9,7 +9,7 @@ from typing import Any
 from momentum_lab.errors import DataError
 from momentum_lab.gateway.wire.compiled import (
     UNUSUAL,
-    Framer,
+    Binder,
     Writer,
     compile_frame,
     compile_layout,
@@ -156,12 +156,17 @@ class Encoder:
             self._writers[name] = compile_layout(self._numbered(name))
         return self._writers[name]
 
-    def framer(self, name: str, names: Sequence[str], fixed: Values | None = None) -> Framer:
-        """Return a function of the values of `names`, in this order, that gives `encode`'s bytes.
+    def binder(
+        self, name: str, names: Sequence[str], fixed: Values | None = None, *, n_bound: int = 0
+    ) -> Binder:
+        """Return a function of the first values of `names` that gives one of the others.
+
+        That one gives `encode`'s bytes. What many messages have in common is written once so.
 
         Args:
             name: a message without nested parts.
-            names: what the function takes; other fields have their defaults.
+            names: what both functions take, in this order; other fields have their defaults.
+            n_bound: how many of them the first one takes.
             fixed: further values, the same in all its messages.
 
         Raises:
@@ -173,7 +178,9 @@ class Encoder:
         def unusual(*values: Any) -> bytes:
             return self.encode(name, {**dict(zip(names, values, strict=True)), **always})
 
-        return compile_frame(self._numbered(name), names, fixed=always, unusual=unusual)
+        return compile_frame(
+            self._numbered(name), names, n_bound=n_bound, fixed=always, unusual=unusual
+        )
 
     def _numbered(self, name: str) -> Layout:
         layout = self._table.layout(name, self._version)

@@ -7,6 +7,7 @@ import pytest
 from momentum_lab.gateway.voice import Message, by_bytes, by_message
 from momentum_lab.gateway.wire import REPLIES
 from momentum_lab.gateway.wire.connection import NEWEST_VERSION
+from tests.gateway_factories import said
 
 LAST = {"price": 10.5, "size": 3, "mask": 2, "exchange": "P", "special_conditions": "@"}
 BID_ASK = {"bid_price": 9.5, "ask_price": 10.5, "bid_size": 3, "ask_size": 4}
@@ -48,10 +49,17 @@ BID_ASK = {"bid_price": 9.5, "ask_price": 10.5, "bid_size": 3, "ask_size": 4}
 def test_a_voice_puts_each_value_in_its_place(
     way: str, values: tuple[Any, ...], expected: Message
 ) -> None:
-    as_message = getattr(by_message(lambda _: None), way)(*values)
-    as_bytes = getattr(by_bytes(lambda _: None, NEWEST_VERSION), way)(*values)
+    as_message = said(by_message(lambda _: None), way, values)
+    as_bytes = said(by_bytes(lambda _: None, NEWEST_VERSION), way, values)
     assert as_message == expected
     assert as_bytes == REPLIES.encode(*expected, NEWEST_VERSION)
+
+
+def test_a_message_longer_than_most_is_framed_too() -> None:
+    text = "x" * 70_000
+    as_bytes = said(by_bytes(lambda _: None, NEWEST_VERSION), "text", (7, 45, text))
+    expected = {"req_id": 7, "tick_type": 45, "text": text}
+    assert as_bytes == REPLIES.encode("tickString", expected, NEWEST_VERSION)
 
 
 @pytest.mark.parametrize(
@@ -66,4 +74,4 @@ def test_a_function_of_values_needs_a_flat_message_and_all_its_fields(
     name: str, names: list[str], reason: str
 ) -> None:
     with pytest.raises(LookupError, match=reason):
-        REPLIES.encoder(NEWEST_VERSION).framer(name, names)
+        REPLIES.encoder(NEWEST_VERSION).binder(name, names)
