@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+import os
 import re
+import signal
 import socket
 import struct
 from collections.abc import Callable, Iterator, Mapping
@@ -51,7 +53,28 @@ def told(pipe: Connection) -> Any:
 def gateway_process(settings: GatewaySettings) -> Iterator[int]:
     """Run a paper gateway in a process of its own; yield its port."""
     with process(_serve, settings) as pipe:
-        yield told(pipe)
+        port, _ = told(pipe)
+        yield port
+
+
+@contextmanager
+def stoppable_gateway(settings: GatewaySettings) -> Iterator[tuple[int, Callable[[bool], None]]]:
+    """Run a paper gateway likewise; yield its port, and what lets its process run or stand still.
+
+    So two things can be measured in turns, in pieces that are too short for a host to change its
+    speed in between.
+    """
+    with process(_serve, settings) as pipe:
+        port, process_id = told(pipe)
+
+        def let_run(is_running: bool) -> None:
+            os.kill(process_id, signal.SIGCONT if is_running else signal.SIGSTOP)
+
+        try:
+            yield port, let_run
+        finally:
+            # One that stands still would not hear that it is to end.
+            let_run(True)
 
 
 def _serve(pipe: Connection, settings: GatewaySettings) -> None:
@@ -60,7 +83,7 @@ def _serve(pipe: Connection, settings: GatewaySettings) -> None:
     def report(text: str) -> None:
         listening = re.search(r"listening on \S+:(\d+) ", text)
         if listening:
-            pipe.send(int(listening[1]))
+            pipe.send((int(listening[1]), os.getpid()))
 
     run(settings, report=report)
 

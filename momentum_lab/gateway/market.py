@@ -59,7 +59,7 @@ class Market:
         self._tape_halts, self._imposed_halts = dict(self.halts), dict[str, int]()
         self._halted_ns: dict[str, int] = {}
         self._reopening: set[str] = set()
-        self._names = list(self.lines)
+        self._names, self._lines = list(self.lines), list(self.lines.values())
         self._at_ns, self._kind, self._line_no, self._index = self._merged()
         self._headline_ns = [item.at_ns for item in tape.headlines]
         self._cursor = bisect_right(self._at_ns, self.now_ns)
@@ -138,8 +138,13 @@ class Market:
                 break
             self.now_ns = due_ns
             if is_tick:
-                self._cursor += 1
-                yield from self._tick(self._cursor - 1)
+                position = self._cursor
+                self._cursor = position + 1
+                if self._kind[position] == _ROWS and not self.halts:
+                    # Nearly all of a tape: nothing keeps a row from being told.
+                    yield self._lines[self._line_no[position]].trade(self._index[position])
+                else:
+                    yield from self._tick(position)
             else:
                 self._next_headline += 1
                 yield self.tape.headlines[self._next_headline - 1]

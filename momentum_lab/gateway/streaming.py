@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from momentum_lab.core.market import NS_PER_S
 from momentum_lab.gateway.catalog import BBO_EXCHANGE
@@ -18,7 +18,7 @@ from momentum_lab.gateway.history_bars import HistoryBar, bars, flat_bar
 from momentum_lab.gateway.market_events import HaltChange, QuoteChange, Trade
 from momentum_lab.gateway.streams import PAST_LIMIT, REAL_TIME_S, RealTimeBars
 from momentum_lab.gateway.ticks import FROZEN, LIVE, QuoteLine
-from momentum_lab.gateway.voice import Message
+from momentum_lab.gateway.voice import Message, Voice
 
 if TYPE_CHECKING:
     from momentum_lab.gateway.hub import Hub
@@ -42,11 +42,11 @@ class Streaming:
         symbol = event.symbol
         for session in self._hub.sessions.values():
             quotes, every_tick, depths = session.subscriptions.followers(symbol)
+            voice = session.voice
             for line in quotes:
-                self._tell_line(session, line, event)
+                self._tell_line(session, line, event, voice)
             for ticks in every_tick:
                 mask = PAST_LIMIT if self._hub.market.is_at_limit(symbol) else 0
-                voice = session.voice
                 voice.send(ticks.hear(event, mask, voice))
             for depth in depths:
                 session.send_all(depth.hear(event))
@@ -155,7 +155,9 @@ class Streaming:
             for line in session.subscriptions.quotes.values():
                 yield session, line
 
-    def _tell_line(self, session: Session, line: QuoteLine, event: Trade | QuoteChange) -> None:
+    def _tell_line(
+        self, session: Session, line: QuoteLine, event: Trade | QuoteChange, voice: Voice[Any]
+    ) -> None:
         if line.data_type == FROZEN:
             line.data_type = LIVE
             session.send("marketDataType", req_id=line.req_id, market_data_type=LIVE)
@@ -163,7 +165,6 @@ class Streaming:
             session.has_conflated = True
             line.wait(event)
             return
-        voice = session.voice
         if not self._sample_ns:
             voice.send(line.tell(event, voice))
             return

@@ -242,7 +242,11 @@ class QuoteLine:
         if words is None or words.voice is not voice:
             words = self._words = _Words(voice, self.req_id)
         found: list[T] = []
-        self._quote(found, words, event)
+        state = bid, ask, bid_size, ask_size = event.bid, event.ask, event.bid_size, event.ask_size
+        if state != self._quoted:
+            self._quoted = state
+            self._side(found, BID, words.bid, bid, BID_SIZE, words.bid_size, bid_size)
+            self._side(found, ASK, words.ask, ask, ASK_SIZE, words.ask_size, ask_size)
         if isinstance(event, Trade) and event.is_traded:
             self._trade(found, words, event)
         return found
@@ -260,15 +264,16 @@ class QuoteLine:
     def _trade(self, found: list[T], words: _Words[T], trade: Trade) -> None:
         """Append what a trade tells beside its quote."""
         generics, mask, last_ns = self.generics, self._limit_mask, trade.last_ns
+        volume = trade.day_volume // LOT_SHARES if self._in_lots else trade.day_volume
         found.append(words.last(trade.price, trade.size, mask))
-        found.append(words.volume(self._volume(trade.day_volume)))
+        found.append(words.volume(volume))
         day = trade.day_high, trade.day_low, trade.day_open, trade.previous_close
         if day != self._day:
             self._day = day
             for tick_type, price in zip((HIGH, LOW, OPEN, CLOSE), day, strict=True):
                 self._if_changed(found, words.voice, tick_type, price)
         if generics.has_rt_volume or generics.has_rt_trades:
-            text = self._rt_text(trade, last_ns)
+            text = self._rt_text(trade, last_ns, volume)
             if generics.has_rt_volume:
                 found.append(words.rt_volume(text))
             if generics.has_rt_trades:
@@ -285,14 +290,6 @@ class QuoteLine:
         if isinstance(event, QuoteChange) and isinstance(self.pending, Trade):
             return with_quote(self.pending, event)
         return event
-
-    def _quote(self, found: list[T], words: _Words[T], quote: Trade | QuoteChange) -> None:
-        """Append what has changed of a quote."""
-        state = bid, ask, bid_size, ask_size = quote.bid, quote.ask, quote.bid_size, quote.ask_size
-        if state != self._quoted:
-            self._quoted = state
-            self._side(found, BID, words.bid, bid, BID_SIZE, words.bid_size, bid_size)
-            self._side(found, ASK, words.ask, ask, ASK_SIZE, words.ask_size, ask_size)
 
     def _side(
         self,
@@ -332,15 +329,11 @@ class QuoteLine:
             return messages
         return [told for message in messages if (told := as_delayed(message)) is not None]
 
-    def _volume(self, shares: int) -> int:
-        return shares // LOT_SHARES if self._in_lots else shares
-
-    def _rt_text(self, trade: Trade, last_ns: int) -> str:
+    def _rt_text(self, trade: Trade, last_ns: int, volume: int) -> str:
         size = trade.size / LOT_SHARES if self._in_lots else float(trade.size)
-        return (
-            f"{trade.price:.10g};{size:.10g};{last_ns // NS_PER_MS};"
-            f"{self._volume(trade.day_volume)};{trade.day_vwap:.8f};false"
-        )
+        # Said with every trade: an f-string takes a quarter longer.
+        values = (trade.price, size, last_ns // NS_PER_MS, volume, trade.day_vwap)
+        return "%.10g;%.10g;%d;%d;%.8f;false" % values  # noqa: UP031
 
 
 def as_delayed(message: Message) -> Message | None:
