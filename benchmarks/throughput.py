@@ -88,29 +88,37 @@ def main() -> None:
         rounds = [play_round(settings, tape, asked.turns) for _ in range(asked.rounds)]
     served, several, decoded, at_best, shares = zip(*rounds, strict=True)
     sys.stdout.write(
-        f"served to one client    {spread(served, ',.0f')} messages/s\n"
-        f"decodable by ib_insync  {spread(decoded, ',.0f')} messages/s:"
-        f" served / decodable {spread(ratios(served, decoded), '.2f')}\n"
-        f"  ... in small pieces   {spread(at_best, ',.0f')} messages/s:"
-        f" served / decodable {spread(ratios(served, at_best), '.2f')}\n"
-        f"served to {N_CLIENTS} clients     {spread(several, ',.0f')} messages/s in sum:"
-        f" sum / decodable {spread(ratios(several, decoded), '.2f')},"
-        f" fewest / most {spread(shares, '.3f')}\n"
+        f"served to one client    {spread(medians(served), ',.0f')} messages/s\n"
+        f"decodable by ib_insync  {spread(medians(decoded), ',.0f')} messages/s:"
+        f" served / decodable {spread(median_ratios(served, decoded), '.2f')}\n"
+        f"  ... in small pieces   {spread(medians(at_best), ',.0f')} messages/s:"
+        f" served / decodable {spread(median_ratios(served, at_best), '.2f')}\n"
+        f"served to {N_CLIENTS} clients     {spread(medians(several), ',.0f')} messages/s in sum:"
+        f" sum / decodable {spread(median_ratios(several, decoded), '.2f')},"
+        f" fewest / most {spread(medians(shares), '.3f')}\n"
     )
 
 
-def spread(rounds: Sequence[Sequence[float]], form: str) -> str:
-    """Return the median of the medians of some rounds, and their range, as text."""
-    values = [statistics.median(of_round) for of_round in rounds]
+def spread(values: Sequence[float], form: str) -> str:
+    """Return the median and the range of some figures as text."""
     return f"{statistics.median(values):{form}} ({min(values):{form}}..{max(values):{form}})"
 
 
-def ratios(ours: Sequence[Sequence[float]], theirs: Sequence[Sequence[float]]) -> list[list[float]]:
-    """Return the ratio of each turn of each round."""
-    return [
-        [one / other for one, other in zip(*pair, strict=True)]
-        for pair in zip(ours, theirs, strict=True)
-    ]
+def ratios(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
+    """Return the ratio of each pair."""
+    return [one / other for one, other in zip(ours, theirs, strict=True)]
+
+
+def medians(rounds: Sequence[Sequence[float]]) -> list[float]:
+    """Return the median of each round."""
+    return [statistics.median(of_round) for of_round in rounds]
+
+
+def median_ratios(
+    ours: Sequence[Sequence[float]], theirs: Sequence[Sequence[float]]
+) -> list[float]:
+    """Return of each round the median of its turns' ratios."""
+    return medians([ratios(*pair) for pair in zip(ours, theirs, strict=True)])
 
 
 def play_round(
