@@ -68,6 +68,7 @@ _ORDERS: tuple[tuple[str, Mapping[str, Any]], ...] = (
     ("commission_first", {}),
     ("lost_acknowledgement", {}),
     ("partial_then_silence", {}),
+    ("forgotten_parent", {}),
 )
 _HALTS: tuple[tuple[str, Mapping[str, Any]], ...] = (
     ("halt", {"symbol": "AAA", "kind": 1}),

@@ -42,6 +42,9 @@ class Books:
         self.exec_prefix = exec_prefix
         self.n_executions = 0
         self._live: dict[str, list[Key]] = {}
+        # Whose new terms must not name a parent that has ended, and whether that is all clients.
+        self.forgetful_ids: frozenset[int] = frozenset()
+        self.is_forgetful = False
 
     def next_order_id(self, client_id: int) -> int:
         """Return the lowest order id this client has never used."""
@@ -83,6 +86,10 @@ class Books:
     def parent_of(self, ticket: Ticket) -> Order | None:
         """Return the parent that a ticket names, None where there is none."""
         return self.orders.get((ticket.client_id, ticket.parent_id))
+
+    def forgets(self, client_id: int) -> bool:
+        """Whether new terms of a client must not name a parent that has ended."""
+        return self.is_forgetful or client_id in self.forgetful_ids
 
     def next_exec_id(self) -> str:
         """Return an execution id that has never been given."""

@@ -29,7 +29,7 @@ UNSUPPORTED_TYPE = 387
 BAD_PRICE = 110
 TIF_MISMATCH = 111
 FRACTIONAL = 10243
-NO_PARENT = 10006
+NO_PARENT, NO_SUCH_ORDER = 10006, 135
 TOO_LARGE, NO_SIZE = 383, 434
 NOT_ENOUGH_SHARES = 426
 NO_TRAIL, TWO_TRAILS = 159, 158
@@ -120,6 +120,18 @@ def check_parent(ticket: Ticket, parent: Order | None) -> None:
         raise rejected("Parent order is cancelled")
     if parent.symbol != ticket.instrument.symbol:
         raise rejected("The contract of a child order must be that of its parent")
+
+
+def check_parent_of_change(ticket: Ticket, parent: Order | None, *, forgets: bool) -> None:
+    """Refuse new terms that name a parent which the broker does not know (any more).
+
+    Args:
+        ticket: the new terms.
+        parent: the order that they name, None without one.
+        forgets: whether orders that have ended are not known any more.
+    """
+    if ticket.parent_id and (parent is None or (forgets and parent.is_done)):
+        raise RefusedError(NO_SUCH_ORDER, f"Can't find order with id = {ticket.parent_id}")
 
 
 def check_time_of_close(ticket: Ticket, *, market: Market, rules: Rules) -> None:

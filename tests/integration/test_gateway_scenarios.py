@@ -489,6 +489,38 @@ async def test_of_an_order_in_silence_no_commission_and_no_end_is_told(tmp_path:
         assert heard == ["execDetails", "commissionReport"]
 
 
+async def test_forgotten_parent(tmp_path: Path) -> None:
+    async with desk(tmp_path) as (gateway, ib):
+        entry, target, stop = ib.bracketOrder("BUY", 10, 200.0, 300.0, 50.0)
+        trades = [ib.placeOrder(spy(), order) for order in (entry, target, stop)]
+        await settle(ib)
+        assert trades[0].orderStatus.status == "Filled"
+        begin(gateway, "forgotten_parent")
+        heard = hear(ib, "error")
+        texts: list[str] = []
+        ib.errorEvent += lambda _id, _code, text, _contract: texts.append(text)
+        stop.auxPrice = 60.0
+        ib.placeOrder(spy(), stop)
+        await settle(ib)
+        assert heard == ["135"]
+        assert texts == [f"Can't find order with id = {entry.orderId}"]
+        # The library takes it for cancelled, and it works on under its old terms.
+        assert trades[2].orderStatus.status == "Cancelled"
+        working = gateway.hub.exchange.books.orders[1, stop.orderId]
+        assert (working.ticket.stop_usd, working.is_done) == (50.0, False)
+        # New terms that name no parent are taken.
+        target.parentId, target.lmtPrice, target.transmit = 0, 290.0, True
+        ib.placeOrder(spy(), target)
+        await settle(ib)
+        changed = gateway.hub.exchange.books.orders[1, target.orderId]
+        assert (changed.ticket.limit_usd, changed.is_done) == (290.0, False)
+        end(gateway, "forgotten_parent")
+        stop.auxPrice = 61.0
+        ib.client.placeOrder(stop.orderId, spy(), stop)
+        await settle(ib)
+        assert gateway.hub.exchange.books.orders[1, stop.orderId].ticket.stop_usd == 61.0
+
+
 async def test_execution_correction(tmp_path: Path) -> None:
     async with desk(tmp_path) as (gateway, ib):
         trade = ib.placeOrder(spy(), MarketOrder("BUY", 10))

@@ -9,6 +9,7 @@ are the gateway's executions to the share and the cent, and that everything is f
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -16,6 +17,7 @@ import pytest
 
 from momentum_lab.core.market import Side
 from momentum_lab.core.order import OrderState
+from momentum_lab.core.position import ExitReason
 from momentum_lab.core.signal import Outcome, Reason
 from momentum_lab.gateway.checks import Rules
 from momentum_lab.gateway.faults.orders import FAULTS as ORDER_FAULTS
@@ -233,6 +235,33 @@ def test_execution_correction_while_the_line_is_down_is_found_at_the_reconnect(
 
     (trade,) = found.final["trades"]
     assert trade["entry_price"] == pytest.approx(found.executions()[0].price_usd)
+
+
+def test_forgotten_parent_of_a_stop_is_not_named_when_the_stop_is_changed(
+    tape: Path, tmp_path: Path
+) -> None:
+    async def scenario(found: OrderDesk) -> None:
+        def has_stop_at(usd: float) -> bool:
+            live = found.gateway.hub.exchange.live_orders()
+            return [one.ticket.stop_usd for one in live if one.ticket.order_type == "STP"] == [usd]
+
+        found.inject("forgotten_parent")
+        await found.enter()
+        (trade,) = found.store.open_trades()
+        for cut_usd in (0.02, 0.04):
+            tighter_usd = round(trade["stop"] + cut_usd, 2)
+            await found.session._execution.move_stop(
+                trade["trade_id"], tighter_usd, ExitReason.TRAIL
+            )
+            await found.until(partial(has_stop_at, tighter_usd), patience_s=15)
+            # The second time by a connection that has not heard of the entry.
+            found.inject("tcp_reset")
+            await found.until(lambda: not found.is_operational())
+            await found.until(found.is_operational)
+        assert "protection not changed" not in found.incidents()
+        assert await found.close()
+
+    trade_one_day(tape, tmp_path, scenario)
 
 
 def test_every_fault_of_orders_has_a_test_here() -> None:

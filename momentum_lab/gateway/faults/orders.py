@@ -198,6 +198,29 @@ class PartialThenSilence(ReportFault):
 
 
 @dataclass
+class ForgottenParent(Fault):
+    """135: new terms that name a parent which has ended are refused: it has been forgotten.
+
+    The order works on as it was, while some clients take it for cancelled.
+    """
+
+    name: ClassVar[str] = "forgotten_parent"
+
+    def begin(self, hub: Hub) -> None:
+        """Forget them."""
+        self._change(hub)
+
+    def end(self, hub: Hub) -> None:
+        """Know them again."""
+        self._change(hub)
+
+    def _change(self, hub: Hub) -> None:
+        ids = {one.client_id for one in hub.faults.active if isinstance(one, ForgottenParent)}
+        hub.exchange.books.is_forgetful = ALL_CLIENTS in ids
+        hub.exchange.books.forgetful_ids = frozenset(ids)
+
+
+@dataclass
 class ExecutionCorrection(Fault):
     """The exchange corrects the price of the last execution, or of the client's last one."""
 
@@ -224,5 +247,6 @@ FAULTS = (
     CommissionFirst,
     LostAcknowledgement,
     PartialThenSilence,
+    ForgottenParent,
     ExecutionCorrection,
 )

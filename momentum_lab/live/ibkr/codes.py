@@ -129,7 +129,7 @@ CODES: Mapping[int, Code] = {
     # orders. 103 is not final: the first order of that id may be alive.
     103: Code(_ERROR, "the order id has been used", _R.ORDER_NOTE),
     110: Code(_ERROR, "the price is not on the grid", _R.ORDER_REFUSED),
-    135: Code(_WARNING, "no order of that id", _R.ORDER_NOTE),
+    135: Code(_WARNING, "no order of that id; of new terms, no parent", _R.ORDER_NOTE),
     161: Code(_WARNING, "the order cannot be cancelled any more", _R.ORDER_NOTE),
     201: Code(_ERROR, "the order was rejected", _R.ORDER_REFUSED),
     202: Code(_NOTE, "the order was cancelled", _R.ORDER_NOTE),

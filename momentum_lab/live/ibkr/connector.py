@@ -351,7 +351,7 @@ class IBKRConnector:
             order,
             order_id=known.order_id,
             account=self._ears.account,
-            parent_id=known.parent_id,
+            parent_id=self._ears.live_parent(known),
         )
         self._ears.expect_change(known.order_id)
         # Not by the library's own function: it refuses to change what it takes for finished, and

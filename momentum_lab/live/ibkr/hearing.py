@@ -226,6 +226,14 @@ class Ears:
         """Return one of our orders as the broker last described it, None if it did not."""
         return self._working.get(order_ref)
 
+    def live_parent(self, known: WorkingOrder) -> int:
+        """Return the broker's id of the order that one belongs to, 0 once that has ended.
+
+        New terms must not name one that the broker may have forgotten: they would be refused (135).
+        """
+        parent = self._working.get(self._order_refs.get(known.parent_id, ""))
+        return known.parent_id if parent is not None and parent.is_live else 0
+
     def mark(self) -> anyio.Event:
         """Return what is set once all that was reported until now has been read."""
         passed = anyio.Event()

@@ -391,6 +391,27 @@ def test_a_child_needs_its_parent() -> None:
     ]
 
 
+def test_new_terms_that_name_an_unknown_parent_are_refused_and_the_old_ones_work() -> None:
+    found = exchange(path(100.0))
+    found.place(order("STP", Side.SELL, order_id=8, stop_usd=9.0))
+    changed = found.place(order("STP", Side.SELL, parent_id=7, order_id=8, stop_usd=8.0))
+    assert errors(changed) == [135]
+    assert found.books.orders[1, 8].ticket.stop_usd == 9.0
+
+
+@pytest.mark.parametrize("client_id", [1, 2])
+def test_a_forgotten_parent_is_one_that_has_ended(client_id: int) -> None:
+    found = exchange(path(100.0))
+    found.books.forgetful_ids = frozenset({1})
+    for order_id, limit_usd in ((7, 50.0), (17, 200.0)):
+        terms: dict[str, Any] = {"client_id": client_id, "parent_id": order_id}
+        entry = order("LMT", limit_usd=limit_usd, order_id=order_id, client_id=client_id)
+        found.place(entry)
+        for stop_usd, is_known in ((9.0, True), (8.0, order_id == 7 or client_id == 2)):
+            stop = order("STP", Side.SELL, order_id=order_id + 1, stop_usd=stop_usd, **terms)
+            assert errors(found.place(stop)) == ([] if is_known else [135])
+
+
 # -------------------------------------------------------------- the rules
 
 
