@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import anyio
 import pytest
@@ -519,6 +521,29 @@ async def test_forgotten_parent(tmp_path: Path) -> None:
         ib.client.placeOrder(stop.orderId, spy(), stop)
         await settle(ib)
         assert gateway.hub.exchange.books.orders[1, stop.orderId].ticket.stop_usd == 61.0
+
+
+async def test_utc_execution_times(tmp_path: Path) -> None:
+    async with desk(tmp_path) as (gateway, ib):
+        heard: list[str] = []
+        interpret = ib.client.decoder.interpret
+
+        def both(fields: list[str]) -> None:
+            if fields[0] == "11":
+                heard.append(fields[15])
+            interpret(fields)
+
+        ib.client.decoder.interpret = both
+        ib.placeOrder(spy(), MarketOrder("BUY", 10))
+        await settle(ib)
+        begin(gateway, "utc_execution_times")
+        await ib.reqExecutionsAsync(ExecutionFilter())
+        zoned, in_utc = heard
+        date, clock, zone = zoned.split()
+        local = datetime.strptime(f"{date} {clock}", "%Y%m%d %H:%M:%S").replace(
+            tzinfo=ZoneInfo(zone)
+        )
+        assert in_utc == f"{local.astimezone(timezone.utc):%Y%m%d-%H:%M:%S}"
 
 
 async def test_execution_correction(tmp_path: Path) -> None:

@@ -8,14 +8,15 @@ are the gateway's executions to the share and the cent, and that everything is f
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
 import anyio
 import pytest
 
-from momentum_lab.core.market import Side
+from momentum_lab.core.market import NS_PER_S, Side
 from momentum_lab.core.order import OrderState
 from momentum_lab.core.position import ExitReason
 from momentum_lab.core.signal import Outcome, Reason
@@ -259,6 +260,36 @@ def test_forgotten_parent_of_a_stop_is_not_named_when_the_stop_is_changed(
             await found.until(lambda: not found.is_operational())
             await found.until(found.is_operational)
         assert "protection not changed" not in found.incidents()
+        assert await found.close()
+
+    trade_one_day(tape, tmp_path, scenario)
+
+
+@pytest.fixture(params=["UTC", "America/New_York", "Asia/Tokyo"])
+def machine_zone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    monkeypatch.setenv("TZ", request.param)
+    time.tzset()
+    yield request.param
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.usefixtures("machine_zone")
+def test_utc_execution_times_are_not_read_in_the_zone_of_the_machine(
+    tape: Path, tmp_path: Path
+) -> None:
+    async def scenario(found: OrderDesk) -> None:
+        found.inject("utc_execution_times")
+        before_ns = found.gateway.now_ns
+        await found.enter()
+        await anyio.sleep(20)
+        (trade,) = found.store.open_trades()
+        assert before_ns - NS_PER_S < trade["opened_ns"] < found.gateway.now_ns
+        # Heard again after a reconnect, it is the same execution.
+        found.inject("tcp_reset")
+        await found.until(lambda: not found.is_operational())
+        await found.until(found.is_operational)
+        assert found.store.open_trades() == [trade]
         assert await found.close()
 
     trade_one_day(tape, tmp_path, scenario)

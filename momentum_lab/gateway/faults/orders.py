@@ -9,10 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, ClassVar
+from zoneinfo import ZoneInfo
 
 from momentum_lab.core.tunable import tunable
 from momentum_lab.gateway.faults.base import ALL_CLIENTS, Fault, Told, is_order_error
+from momentum_lab.gateway.messages import ZONES_SINCE
 
 if TYPE_CHECKING:
     from momentum_lab.gateway.hub import Hub
@@ -221,6 +224,25 @@ class ForgottenParent(Fault):
 
 
 @dataclass
+class UtcExecutionTimes(Fault):
+    """Executions tell their time as UTC and without a zone, as a gateway set to UTC does.
+
+    Some clients read such a time in the zone of their own machine.
+    """
+
+    name: ClassVar[str] = "utc_execution_times"
+
+    def outgoing(self, hub: Hub, session: Session, told: Told) -> list[Told]:
+        """Spell the times of executions anew; before version 174 they name no zone anyway."""
+        name, values = told
+        if not self.strikes(session) or name != "execDetails" or session.version < ZONES_SINCE:
+            return [told]
+        text, _, zone = str(values["time"]).rpartition(" ")
+        local = datetime.strptime(text, "%Y%m%d %H:%M:%S").replace(tzinfo=ZoneInfo(zone))
+        return [(name, {**values, "time": f"{local.astimezone(timezone.utc):%Y%m%d-%H:%M:%S}"})]
+
+
+@dataclass
 class ExecutionCorrection(Fault):
     """The exchange corrects the price of the last execution, or of the client's last one."""
 
@@ -248,5 +270,6 @@ FAULTS = (
     LostAcknowledgement,
     PartialThenSilence,
     ForgottenParent,
+    UtcExecutionTimes,
     ExecutionCorrection,
 )

@@ -54,6 +54,8 @@ _log = logging.getLogger(__name__)
 
 _PORT = re.compile(r"\b(\d{2,5})\D*$")
 _MAX_PORT = 65_535
+# Since this version of the protocol.
+_TIMES_NAME_THEIR_ZONE = 174
 _DOUBTS_APART_S = 60.0
 
 Reconcile = Callable[[BrokerSnapshot], Awaitable[None]]
@@ -292,6 +294,10 @@ class Supervisor:
             group.cancel_scope.cancel()
         if self._lost.is_set():
             raise ConnectionLostError(f"{self._address}: {self._lost_cause}")
+        if ib.client.serverVersion() >= _TIMES_NAME_THEIR_ZONE:
+            # A gateway that is set to UTC names none; the library would read its times of
+            # executions in the zone of this machine.
+            ib.TimezoneTWS = "UTC"
         return ib
 
     def _watch_over(self, ib: ib_insync.IB) -> Liveness:
