@@ -66,6 +66,8 @@ class OrderIntent:
         limit_price: of a LMT, US dollars.
         stop_price: of a STP, US dollars.
         oca_group: orders of one group reduce each other at the broker.
+        joins: references of the orders that are in this group already: the broker may call it by
+            another name.
         parent_ref: the order at whose fill the broker makes this one live.
         size_json: of an entry, every cap of its size.
     """
@@ -90,6 +92,7 @@ class OrderIntent:
     limit_price: float | None = None
     stop_price: float | None = None
     oca_group: str | None = None
+    joins: tuple[str, ...] = ()
     parent_ref: str | None = None
     size_json: str | None = None
 

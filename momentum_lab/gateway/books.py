@@ -45,6 +45,8 @@ class Books:
         # Whose new terms must not name a parent that has ended, and whether that is all clients.
         self.forgetful_ids: frozenset[int] = frozenset()
         self.is_forgetful = False
+        # Whether children are grouped under their parent's permanent id, for good.
+        self.renames_groups = False
 
     def next_order_id(self, client_id: int) -> int:
         """Return the lowest order id this client has never used."""
@@ -55,6 +57,10 @@ class Books:
         parent = self.parent_of(ticket)
         # Children of one parent are a group by themselves, as the broker shows it.
         family = str(parent.perm_id) if parent is not None and ticket.parent_id else ""
+        if family and self.renames_groups:
+            ticket_group, ticket_type = family, REDUCE_RIVALS
+        else:
+            ticket_group, ticket_type = ticket.oca_group or family, ticket.oca_type or REDUCE_RIVALS
         return Order(
             ticket=ticket,
             perm_id=0,
@@ -62,8 +68,8 @@ class Books:
             placed_ns=now_ns,
             expires_ns=expires_ns,
             quantity=_whole_shares(ticket.quantity),
-            oca_group=ticket.oca_group or family,
-            oca_type=ticket.oca_type or REDUCE_RIVALS,
+            oca_group=ticket_group,
+            oca_type=ticket_type,
         )
 
     def register(self, draft: Order) -> Order:

@@ -30,6 +30,7 @@ BAD_PRICE = 110
 TIF_MISMATCH = 111
 FRACTIONAL = 10243
 NO_PARENT, NO_SUCH_ORDER = 10006, 135
+GROUP_REVISED, GROUP_TYPE_REVISED = 10326, 10327
 TOO_LARGE, NO_SIZE = 383, 434
 NOT_ENOUGH_SHARES = 426
 NO_TRAIL, TWO_TRAILS = 159, 158
@@ -132,6 +133,16 @@ def check_parent_of_change(ticket: Ticket, parent: Order | None, *, forgets: boo
     """
     if ticket.parent_id and (parent is None or (forgets and parent.is_done)):
         raise RefusedError(NO_SUCH_ORDER, f"Can't find order with id = {ticket.parent_id}")
+
+
+def check_group_of_change(ticket: Ticket, known: Order) -> None:
+    """Refuse new terms that name another group than the one that an order is in."""
+    if not known.oca_group:
+        return
+    if ticket.oca_group not in ("", known.oca_group):
+        raise RefusedError(GROUP_REVISED, "OCA group revision is not allowed.")
+    if ticket.oca_type not in (0, known.oca_type):
+        raise RefusedError(GROUP_TYPE_REVISED, "OCA group type revision is not allowed.")
 
 
 def check_time_of_close(ticket: Ticket, *, market: Market, rules: Rules) -> None:

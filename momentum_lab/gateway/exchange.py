@@ -23,6 +23,7 @@ from momentum_lab.gateway.books import NEVER_NS, Books, Key
 from momentum_lab.gateway.changes import changed, meant
 from momentum_lab.gateway.checks import (
     Rules,
+    check_group_of_change,
     check_parent,
     check_parent_of_change,
     check_ticket,
@@ -315,6 +316,8 @@ class Exchange:
             raise RefusedError(STILL_PROCESSED, text)
         forgets = self.books.forgets(ticket.client_id)
         check_parent_of_change(ticket, self.books.parent_of(ticket), forgets=forgets)
+        if self.books.renames_groups:
+            check_group_of_change(ticket, known)
         self._check(ticket)
         ticket = meant(known, ticket, self.books.parent_of(ticket))
         order = self._changed(known, ticket)

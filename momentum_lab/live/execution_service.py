@@ -343,7 +343,8 @@ class ExecutionService:
             exit_reason=reason,
             bid=quote.bid if quote else None,
             ask=quote.ask if quote else None,
-            oca_group=group,
+            oca_group=group.name if group else None,
+            joins=group.members if group else (),
         )
         await self._end_entry_of(trade)
         _log.info("exit: %s %s %d shares", intent.symbol, reason.value, intent.shares)

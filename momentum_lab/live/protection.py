@@ -28,6 +28,7 @@ from momentum_lab.live.ibkr.translate import WorkingOrder
 from momentum_lab.live.patience import ASK_AGAIN_S, Patience
 from momentum_lab.live.protective_orders import (
     MOST_ATTEMPTS,
+    Group,
     group_of,
     intent_of,
     is_hopeless,
@@ -123,7 +124,7 @@ class Protection:
                 return True
         return False
 
-    def group_of(self, trade: Row) -> str | None:
+    def group_of(self, trade: Row) -> Group | None:
         """Return the group that a new order of a trade must join, None where there is none."""
         rows = (*self._family(trade), *self._store.exits_of(trade["trade_id"]))
         return group_of(rows, self._store.filled_shares)
@@ -369,7 +370,7 @@ class Protection:
             return Verdict.WAITING
         text = f"trade {trade['trade_id']}: {held:g} shares and no stop at the broker; placing one"
         self._on_incident("position without a stop", text, trade["symbol"])
-        entry_ref = family[0]["order_ref"]
+        entry_ref, group = family[0]["order_ref"], self.group_of(trade)
         intent = OrderIntent(
             order_ref=f"{entry_ref}-sl{n_stops + 1}",
             symbol=trade["symbol"],
@@ -383,7 +384,8 @@ class Protection:
             order_type=OrderType.STOP,
             tif="GTC",
             stop_price=trade["stop"],
-            oca_group=self.group_of(trade),
+            oca_group=group.name if group else None,
+            joins=group.members if group else (),
         )
         try:
             self._store.add_order(self._run_id, intent)

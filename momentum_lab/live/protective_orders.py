@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import partial
+from typing import NamedTuple
 
 from momentum_lab.core.market import Side
 from momentum_lab.core.order import OrderIntent, OrderPurpose, OrderState, OrderType
@@ -76,7 +77,19 @@ def _n_refused(orders: list[Row]) -> int:
     return sum(row["state"] == OrderState.REJECTED.value for row in orders)
 
 
-def group_of(family: Iterable[Row], filled_shares: Callable[[str], float]) -> str | None:
+class Group(NamedTuple):
+    """Orders that reduce each other at the broker.
+
+    Attributes:
+        name: as it was sent with its first members.
+        members: references of its orders, none where it is new.
+    """
+
+    name: str
+    members: tuple[str, ...]
+
+
+def group_of(family: Iterable[Row], filled_shares: Callable[[str], float]) -> Group | None:
     """Return the group that a new order of a trade must join, None where there is none.
 
     Also when nothing seems to work in it: what we take for ended may live at the broker, and
@@ -92,8 +105,9 @@ def group_of(family: Iterable[Row], filled_shares: Callable[[str], float]) -> st
     groups = list(dict.fromkeys(row["oca_group"] for row in rows))
     newest: str = _newest(rows)["oca_group"]
     members = [row for row in rows if row["oca_group"] == newest]
-    is_over = _is_over(members, filled_shares)
-    return f"{groups[0]}-g{len(groups) + 1}" if is_over else newest
+    if _is_over(members, filled_shares):
+        return Group(f"{groups[0]}-g{len(groups) + 1}", ())
+    return Group(newest, tuple(row["order_ref"] for row in members))
 
 
 def _is_over(members: list[Row], filled_shares: Callable[[str], float]) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime, timezone
 from pathlib import Path
@@ -523,17 +523,47 @@ async def test_forgotten_parent(tmp_path: Path) -> None:
         assert gateway.hub.exchange.books.orders[1, stop.orderId].ticket.stop_usd == 61.0
 
 
-async def test_utc_execution_times(tmp_path: Path) -> None:
+async def test_renamed_groups(tmp_path: Path) -> None:
+    async with desk(tmp_path) as (gateway, ib):
+        begin(gateway, "renamed_groups")
+        entry, target, stop = ib.bracketOrder("BUY", 10, 50.0, 300.0, 40.0)
+        for child in (target, stop):
+            child.ocaGroup, child.ocaType = "mine", 2
+        trades = [ib.placeOrder(spy(), order) for order in (entry, target, stop)]
+        await settle(ib)
+        books = gateway.hub.exchange.books
+        name = str(trades[0].order.permId)
+        for child in (target, stop):
+            kept = books.orders[1, child.orderId]
+            assert (kept.oca_group, kept.oca_type) == (name, 3)
+        heard = hear(ib, "error")
+        for group, kind in (("mine", 3), (name, 2), (name, 3), ("", 0)):
+            stop.auxPrice, stop.ocaGroup, stop.ocaType = stop.auxPrice - 1, group, kind
+            ib.client.placeOrder(stop.orderId, spy(), stop)
+            await settle(ib)
+        assert heard == ["10326", "10327"]
+        changed = books.orders[1, stop.orderId]
+        assert (changed.ticket.stop_usd, changed.oca_group, changed.oca_type) == (36.0, name, 3)
+        end(gateway, "renamed_groups")
+        free = ib.bracketOrder("BUY", 10, 50.0, 300.0, 40.0)
+        for order in free:
+            order.ocaGroup = "other"
+            ib.placeOrder(spy(), order)
+        await settle(ib)
+        assert books.orders[1, free.stopLoss.orderId].oca_group == "other"
+
+
+async def test_utc_execution_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with desk(tmp_path) as (gateway, ib):
         heard: list[str] = []
-        interpret = ib.client.decoder.interpret
+        interpret: Callable[[list[str]], None] = ib.client.decoder.interpret
 
         def both(fields: list[str]) -> None:
             if fields[0] == "11":
                 heard.append(fields[15])
             interpret(fields)
 
-        ib.client.decoder.interpret = both
+        monkeypatch.setattr(ib.client.decoder, "interpret", both)
         ib.placeOrder(spy(), MarketOrder("BUY", 10))
         await settle(ib)
         begin(gateway, "utc_execution_times")

@@ -22,7 +22,7 @@ from momentum_lab.core.position import ExitReason
 from momentum_lab.core.signal import Outcome, Reason
 from momentum_lab.gateway.checks import Rules
 from momentum_lab.gateway.faults.orders import FAULTS as ORDER_FAULTS
-from momentum_lab.gateway.orders import Ticket
+from momentum_lab.gateway.orders import Order, Ticket
 from momentum_lab.gateway.session import Session
 from momentum_lab.gateway.voice import Message
 from tests.connection_kit import make_tape
@@ -261,6 +261,37 @@ def test_forgotten_parent_of_a_stop_is_not_named_when_the_stop_is_changed(
             await found.until(found.is_operational)
         assert "protection not changed" not in found.incidents()
         assert await found.close()
+
+    trade_one_day(tape, tmp_path, scenario)
+
+
+def test_renamed_groups_take_new_terms_and_the_exit_under_their_new_names(
+    tape: Path, tmp_path: Path
+) -> None:
+    async def scenario(found: OrderDesk) -> None:
+        books = found.gateway.hub.exchange.books
+
+        def works(kind: str) -> list[Order]:
+            return [one for one in books.unfinished() if one.ticket.order_type == kind]
+
+        found.inject("renamed_groups")
+        await found.enter()
+        (trade,) = found.store.open_trades()
+        entry = next(one for one in books.orders.values() if not one.ticket.parent_id)
+        name = str(entry.perm_id)
+        assert [one.oca_group for one in (*works("STP"), *works("LMT"))] == [name, name]
+        tighter_usd = round(trade["stop"] + 0.02, 2)
+        await found.session._execution.move_stop(trade["trade_id"], tighter_usd, ExitReason.TRAIL)
+        await found.until(
+            lambda: [one.ticket.stop_usd for one in works("STP")] == [tighter_usd], patience_s=15
+        )
+        # One that is put back joins them, and so does the exit: what it fills nobody else does.
+        found.gateway.hub.publish(found.gateway.hub.exchange.cancel(*works("STP")[0].key))
+        await found.until(lambda: "position without a stop" in found.incidents())
+        await found.until(lambda: [one.oca_group for one in works("STP")] == [name], patience_s=15)
+        assert await found.close()
+        assert books.unfinished() == []
+        assert "protection not changed" not in found.incidents()
 
     trade_one_day(tape, tmp_path, scenario)
 

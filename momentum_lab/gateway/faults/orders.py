@@ -224,6 +224,26 @@ class ForgottenParent(Fault):
 
 
 @dataclass
+class RenamedGroups(Fault):
+    """Children get their parent's permanent id as their group, whatever they name.
+
+    New terms that name another group are refused (10326), or another type of it (10327).
+    """
+
+    name: ClassVar[str] = "renamed_groups"
+    strikes_all: ClassVar[bool] = True
+
+    def begin(self, hub: Hub) -> None:
+        """Rename the groups of the orders to come."""
+        hub.exchange.books.renames_groups = True
+
+    def end(self, hub: Hub) -> None:
+        """Take groups as they are named; those that were renamed stay."""
+        others = hub.faults.active
+        hub.exchange.books.renames_groups = any(isinstance(one, RenamedGroups) for one in others)
+
+
+@dataclass
 class UtcExecutionTimes(Fault):
     """Executions tell their time as UTC and without a zone, as a gateway set to UTC does.
 
@@ -270,6 +290,7 @@ FAULTS = (
     LostAcknowledgement,
     PartialThenSilence,
     ForgottenParent,
+    RenamedGroups,
     UtcExecutionTimes,
     ExecutionCorrection,
 )

@@ -40,6 +40,7 @@ class Reaction(str, Enum):
     LINE_DELAYED = "the symbol is not traded while its data are not live"
     REQUEST_FAILED = "the one who asked is told"
     ORDER_NOTE = "the order goes on; the words are kept with it"
+    CHANGE_REFUSED = "the order works on as it was; the words are kept with it"
     ORDER_REFUSED = "the order cannot work any more"
     ASK_ACCOUNT = "the account's values are asked for again"
 
@@ -129,7 +130,7 @@ CODES: Mapping[int, Code] = {
     # orders. 103 is not final: the first order of that id may be alive.
     103: Code(_ERROR, "the order id has been used", _R.ORDER_NOTE),
     110: Code(_ERROR, "the price is not on the grid", _R.ORDER_REFUSED),
-    135: Code(_WARNING, "no order of that id; of new terms, no parent", _R.ORDER_NOTE),
+    135: Code(_WARNING, "no order of that id; of new terms, no parent", _R.CHANGE_REFUSED),
     161: Code(_WARNING, "the order cannot be cancelled any more", _R.ORDER_NOTE),
     201: Code(_ERROR, "the order was rejected", _R.ORDER_REFUSED),
     202: Code(_NOTE, "the order was cancelled", _R.ORDER_NOTE),
@@ -148,6 +149,8 @@ CODES: Mapping[int, Code] = {
     10147: Code(_WARNING, "the order to cancel is not known", _R.ORDER_NOTE),
     10148: Code(_WARNING, "the order is in a state that cannot be cancelled", _R.ORDER_NOTE),
     10243: Code(_ERROR, "a fraction of a share cannot be ordered", _R.ORDER_REFUSED),
+    10326: Code(_WARNING, "new terms name another group than the order's", _R.CHANGE_REFUSED),
+    10327: Code(_WARNING, "new terms name another type of group", _R.CHANGE_REFUSED),
     10349: Code(_NOTE, "the time in force was changed by a preset", _R.ORDER_NOTE),
 }
 
@@ -160,6 +163,11 @@ _REMARK = Code(_NOTE, "a remark of the gateway", _R.RECORD)
 def code_of(number: int) -> Code:
     """Return what is known about a code; for an unknown one that it has to be recorded."""
     return CODES.get(number) or (_REMARK if number in _REMARKS else _UNKNOWN)
+
+
+def refuses_change(number: int) -> bool:
+    """Whether the code says that new terms of an order are not taken."""
+    return code_of(number).reaction is Reaction.CHANGE_REFUSED
 
 
 def is_final_for_order(number: int) -> bool:

@@ -322,6 +322,9 @@ class IBKRConnector:
             )
             for order_id, member in zip(order_ids, family, strict=True)
         ]
+        told_group = self._ears.told_group(order.joins)
+        if told_group is not None:
+            messages[0].ocaGroup, messages[0].ocaType = told_group
         limiter = self._line.limiter
         with limiter.speaking(priority), limiter.together():
             for message in messages:
@@ -353,6 +356,8 @@ class IBKRConnector:
             account=self._ears.account,
             parent_id=self._ears.live_parent(known),
         )
+        # As the broker tells it: to name a group otherwise is to ask for another one, and refused.
+        message.ocaGroup, message.ocaType = known.oca_group, known.oca_type
         self._ears.expect_change(known.order_id)
         # Not by the library's own function: it refuses to change what it takes for finished, and
         # it takes an order for finished when a code of the broker merely warned of it.

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -24,7 +24,7 @@ from momentum_lab.core.order import ORDER_REF_PREFIX, OrderEvent
 from momentum_lab.errors import DataError
 from momentum_lab.live.ibkr import translate
 from momentum_lab.live.ibkr.account_values import Account, account_of, check_account_value
-from momentum_lab.live.ibkr.codes import is_final_for_order
+from momentum_lab.live.ibkr.codes import is_final_for_order, refuses_change
 from momentum_lab.live.ibkr.incidents import OnIncident
 from momentum_lab.live.ibkr.line import Line, OnHeard
 from momentum_lab.live.ibkr.ticks import TickEars
@@ -234,6 +234,17 @@ class Ears:
         parent = self._working.get(self._order_refs.get(known.parent_id, ""))
         return known.parent_id if parent is not None and parent.is_live else 0
 
+    def told_group(self, order_refs: Iterable[str]) -> tuple[str, int] | None:
+        """Return name and type of the group that some orders are in, None where none is told.
+
+        A broker calls the group of an entry's children by a number of its own.
+        """
+        for order_ref in order_refs:
+            known = self._working.get(order_ref)
+            if known is not None and known.is_live and known.oca_group:
+                return known.oca_group, known.oca_type
+        return None
+
     def mark(self) -> anyio.Event:
         """Return what is set once all that was reported until now has been read."""
         passed = anyio.Event()
@@ -317,8 +328,9 @@ class Ears:
     def _hear_error(self, request: int, code: int, text: str, on_code: OnCode) -> None:
         words = f"{code} {text}"
         if request in self._order_refs:
-            event = OrderEvent.REJECT if is_final_for_order(code) else None
-            if event is not None and request in self._changing:
+            is_final = is_final_for_order(code)
+            event = OrderEvent.REJECT if is_final else None
+            if request in self._changing and (is_final or refuses_change(code)):
                 # The change is refused; what worked before works on, until the broker says more.
                 self._changing.discard(request)
                 event = None

@@ -109,6 +109,8 @@ class WorkingOrder:
         remaining: what still works.
         limit_price: of a LMT, US dollars.
         stop_price: of a STP, US dollars.
+        oca_group: what the broker calls the group that it is in, empty without one.
+        oca_type: of that group.
     """
 
     order_id: int
@@ -118,6 +120,8 @@ class WorkingOrder:
     remaining: float
     limit_price: float | None
     stop_price: float | None
+    oca_group: str
+    oca_type: int
 
     @property
     def is_live(self) -> bool:
@@ -358,6 +362,8 @@ def working_of(order_id: int, order: ib_insync.Order, status: str) -> WorkingOrd
         remaining=float(order.totalQuantity),
         limit_price=price(order.lmtPrice or 0.0),
         stop_price=price(order.auxPrice or 0.0),
+        oca_group=order.ocaGroup,
+        oca_type=order.ocaType,
     )
 
 
