@@ -157,12 +157,14 @@ class ExecutionService:
             self._planner.read_ahead()
 
     def _is_unwanted(self, entry: Row) -> bool:
-        """Whether an entry that works must end: by brake or bell, or a limit that was too long.
+        """Whether an entry that works must end: by brake or bell, or one that nobody waits for.
 
-        Nobody waits for it then: its cancel could not leave, or its session has died.
+        Nobody waits for a limit any more whose cancel could not leave, or whose session has died,
+        nor for a short sale whose shares are still looked for: it could fill long after its shock.
         """
-        is_limit = entry["order_type"] == OrderType.LIMIT.value
-        return not self._may_enter or (is_limit and entry["symbol"] not in self._entering)
+        works = self._connector.working(entry["order_ref"])
+        is_late = entry["order_type"] == OrderType.LIMIT.value or (works and works.is_sought)
+        return not self._may_enter or bool(is_late and entry["symbol"] not in self._entering)
 
     def close_streams(self) -> None:
         """Close the stream of opened trades; for the end of a session."""

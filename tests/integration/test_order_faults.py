@@ -400,14 +400,14 @@ def test_an_order_refused_without_a_status_is_final(tape: Path, tmp_path: Path) 
     assert found.executions() == []
 
 
-def test_an_order_held_for_a_locate_is_cancelled_at_the_end(tape: Path, tmp_path: Path) -> None:
+def test_an_order_held_for_a_locate_is_cancelled_once_nobody_waits_for_it(
+    tape: Path, tmp_path: Path
+) -> None:
     async def scenario(found: OrderDesk) -> None:
         await found.enter(Side.SELL)
         assert "order outcome unknown" in found.incidents()
-        await found.until(found.is_operational)
-        again = await found.enter(Side.SELL)
-        assert again.reason is Reason.SYMBOL_BUSY
-        assert len(found.working()) == 1
+        await found.until(lambda: found.states() == {"d1": _S.CANCELLED}, patience_s=15)
+        assert found.working() == []
 
     rules = Rules(hard_to_borrow=frozenset({"SPY"}))
     found = trade_one_day(tape, tmp_path, scenario, rules=rules)

@@ -304,12 +304,13 @@ class Ears:
             known = self._working.get(order.orderRef)
             if known is not None:
                 filled = known.shares - known.remaining
-                told = replace(told, remaining=max(0.0, told.shares - filled))
+                left = max(0.0, told.shares - filled)
+                told = replace(told, remaining=left, why_held=known.why_held)
             self._working[order.orderRef] = told
 
     def _hear_status(self, order_id: int, status: str, *rest: Any) -> None:
         order_ref = self._order_refs.get(order_id)
-        # filled, remaining, average price, permanent id, parent, last price, client, ...
+        # filled, remaining, average price, permanent id, parent, last price, client, why held, ...
         perm_id, client_id = int(rest[3]), int(rest[6])
         if order_ref is None or self._ib is None or client_id != self._ib.client.clientId:
             # Each client counts for itself, and who asks for all orders hears of theirs, too.
@@ -318,7 +319,11 @@ class Ears:
         if known is not None:
             filled, remaining = float(rest[0]), float(rest[1])
             self._working[order_ref] = replace(
-                known, status=status, shares=filled + remaining, remaining=remaining
+                known,
+                status=status,
+                shares=filled + remaining,
+                remaining=remaining,
+                why_held=str(rest[7]),
             )
         event = translate.status_event(status)
         self._reports_in.send_nowait(

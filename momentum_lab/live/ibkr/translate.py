@@ -111,6 +111,7 @@ class WorkingOrder:
         stop_price: of a STP, US dollars.
         oca_group: what the broker calls the group that it is in, empty without one.
         oca_type: of that group.
+        why_held: why the broker holds it back, as far as it says: "locate", "trigger", "child".
     """
 
     order_id: int
@@ -122,6 +123,12 @@ class WorkingOrder:
     stop_price: float | None
     oca_group: str
     oca_type: int
+    why_held: str = ""
+
+    @property
+    def is_sought(self) -> bool:
+        """Whether the broker still looks for the shares that a short sale borrows."""
+        return "locate" in self.why_held
 
     @property
     def is_live(self) -> bool:
