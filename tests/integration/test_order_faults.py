@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from momentum_lab.core.position import ExitReason
 from momentum_lab.core.signal import Outcome, Reason
 from momentum_lab.gateway.checks import Rules
 from momentum_lab.gateway.faults.orders import FAULTS as ORDER_FAULTS
+from momentum_lab.gateway.messages import open_order
 from momentum_lab.gateway.orders import Order, Ticket
 from momentum_lab.gateway.session import Session
 from momentum_lab.gateway.voice import Message
@@ -292,6 +294,22 @@ def test_renamed_groups_take_new_terms_and_the_exit_under_their_new_names(
         assert await found.close()
         assert books.unfinished() == []
         assert "protection not changed" not in found.incidents()
+
+    trade_one_day(tape, tmp_path, scenario)
+
+
+def test_an_order_that_the_broker_has_twice_is_an_incident(tape: Path, tmp_path: Path) -> None:
+    async def scenario(found: OrderDesk) -> None:
+        await found.enter()
+        hub = found.gateway.hub
+        stop = next(o for o in hub.exchange.live_orders() if o.ticket.order_type == "STP")
+        (session,) = hub.sessions.values()
+        for _ in range(2):
+            session.send("openOrder", **open_order(hub, replace(stop, perm_id=stop.perm_id + 99)))
+            session.send("openOrder", **open_order(hub, stop))
+        await anyio.sleep(1)
+        assert found.incidents().count("one order twice") == 1
+        assert await found.close()
 
     trade_one_day(tape, tmp_path, scenario)
 

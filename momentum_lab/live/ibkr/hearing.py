@@ -91,6 +91,8 @@ class Ears:
         self._order_refs: dict[int, str] = {}
         self._working: dict[str, WorkingOrder] = {}
         self._changing: set[int] = set()
+        # Permanent ids of each of our orders: more than one would be two orders.
+        self._perm_ids: dict[str, set[int]] = {}
         self._commissions: dict[str, float] = {}
         self.subscribed_ns = 0
         self._last_words, self._last_words_s = "", -math.inf
@@ -300,6 +302,7 @@ class Ears:
         if is_mine and str(order.orderRef).startswith(ORDER_REF_PREFIX):
             self.expect_order(order_id, order.orderRef)
             self._changing.discard(order_id)
+            self._count_twins(order.orderRef, order.permId)
             told = translate.working_of(order_id, order, state.status)
             known = self._working.get(order.orderRef)
             if known is not None:
@@ -307,6 +310,15 @@ class Ears:
                 left = max(0.0, told.shares - filled)
                 told = replace(told, remaining=left, why_held=known.why_held)
             self._working[order.orderRef] = told
+
+    def _count_twins(self, order_ref: str, perm_id: int) -> None:
+        known = self._perm_ids.setdefault(order_ref, set())
+        if perm_id and perm_id not in known:
+            known.add(perm_id)
+            if len(known) > 1:
+                # New terms sent while the broker's own line died have made a second order.
+                ids = ", ".join(map(str, sorted(known)))
+                self._on_incident("one order twice", f"{order_ref}: permanent ids {ids}; see TWS")
 
     def _hear_status(self, order_id: int, status: str, *rest: Any) -> None:
         order_ref = self._order_refs.get(order_id)
