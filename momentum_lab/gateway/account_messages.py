@@ -169,15 +169,16 @@ def pnl(account: Account, req_id: int) -> dict[str, Any]:
 
 
 def pnl_single(account: Account, req_id: int, symbol: str) -> dict[str, Any]:
-    """Return the fields of pnlSingle."""
+    """Return the fields of pnlSingle; nothing is realized before the day's first fill."""
     held = account.ledger.position(symbol)
     values = portfolio(account, held)
+    has_traded = any(fill.symbol == symbol for fill in account.executions_today())
     return {
         "req_id": req_id,
         "position": values["position"],
         "daily_pnl": round(values["market_value"] - _paid_usd(account, held), 6),
         "unrealized_pnl": values["unrealized_pnl"],
-        "realized_pnl": values["realized_pnl"],
+        "realized_pnl": values["realized_pnl"] if has_traded else None,
         "market_value": values["market_value"],
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import anyio
@@ -58,6 +59,8 @@ async def test_profits_of_a_day_are_counted_from_the_last_regular_close(tmp_path
         assert gateway.now_ns == midnight_ns
         # The late trade at 117 counts: the regular session has closed at 110.
         assert [single.dailyPnL for single in singles] == [700.0, 0.0]
+        # Of what has not been traded today the broker knows no realized profit.
+        assert [single.realizedPnL for single in singles] == [sys.float_info.max] * 2
         assert whole.dailyPnL == 700.0
         gateway.hub.step_to(OPEN - NS_PER_S)
 
@@ -66,6 +69,7 @@ async def test_profits_of_a_day_are_counted_from_the_last_regular_close(tmp_path
         await trade(ib, spy(), "SELL", 60)
         await trade(ib, IBM, "SELL", 10)
         await play(gateway, 3, ib)
+        assert 0 < singles[0].realizedPnL < 60 * 11.0
         assert singles[0].dailyPnL < 100.0
         assert singles[1].dailyPnL < 80.0
         assert whole.dailyPnL == pytest.approx(sum(single.dailyPnL for single in singles))
