@@ -217,8 +217,13 @@ def _settle_orders(
             order, snapshot, is_filled=bool(store.filled_shares(order["order_ref"]))
         )
         is_absent = report.event is OrderEvent.NOT_FOUND
+        is_unknown = report.event is OrderEvent.SILENCE
         is_reduced = report.event is OrderEvent.CANCEL and report.message == _REDUCED
-        if is_reduced or is_absent:
+        if is_unknown and order["state"] == OrderState.UNKNOWN.value:
+            # A second look would tell as little; an audit asks on.
+            books.forget_missing(report.order_ref)
+            continue
+        if is_reduced or is_absent or is_unknown:
             # Also one whose id was never stored may have left, and not be listed yet.
             if not books.note_missing(report.order_ref):
                 continue
@@ -373,6 +378,9 @@ def _settlement(order: Row, snapshot: BrokerSnapshot, *, is_filled: bool) -> Ord
     event, words = OrderEvent.NOT_FOUND, "not known to the broker"
     if order_ref in snapshot.open_orders:
         event, words = OrderEvent.FOUND_OPEN, f"open: {snapshot.open_orders[order_ref]}"
+    elif snapshot.completed_orders is None:
+        # It may have ended in any way, or never have arrived.
+        event, words = OrderEvent.SILENCE, "not open, and completed orders were not answered"
     elif (status := snapshot.completed_orders.get(order_ref)) is not None:
         words = f"completed: {status}"
         if status in _REJECTED:

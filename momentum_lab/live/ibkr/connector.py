@@ -262,6 +262,7 @@ class IBKRConnector:
             return await ask_for_books(
                 ib,
                 Checklist(),
+                self._ears.completed,
                 account=self._ears.account,
                 server_ns=self._clock.now_ns(),
                 timeout_s=self._request_s,

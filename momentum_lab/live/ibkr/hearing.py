@@ -25,6 +25,7 @@ from momentum_lab.errors import DataError
 from momentum_lab.live.ibkr import translate
 from momentum_lab.live.ibkr.account_values import Account, account_of, check_account_value
 from momentum_lab.live.ibkr.codes import is_final_for_order, refuses_change
+from momentum_lab.live.ibkr.completed_orders import CompletedOrders
 from momentum_lab.live.ibkr.incidents import OnIncident
 from momentum_lab.live.ibkr.line import Line, OnHeard
 from momentum_lab.live.ibkr.ticks import TickEars
@@ -72,6 +73,7 @@ class Ears:
         news: stream of raw headlines.
         reports: stream of executions, commissions, positions and order messages.
         subscribed_ns: market time at which the news was last subscribed to.
+        completed: what was told as completed, and asks for it.
         account: the account that is traded; empty before it has been chosen.
         account_heard_s: transport time of the account's last word, -inf before the first of the
             connection.
@@ -96,6 +98,7 @@ class Ears:
         self._commissions: dict[str, float] = {}
         self.subscribed_ns = 0
         self._last_words, self._last_words_s = "", -math.inf
+        self.completed = CompletedOrders(on_incident)
         self.account = ""
         self._account_values: dict[tuple[str, str], str] = {}
         self.account_heard_s = -math.inf
@@ -162,6 +165,8 @@ class Ears:
         translate.tap(ib.wrapper, "tickNews", only_mine(self._hear_headline), instead=True)
         translate.tap(ib.wrapper, "openOrder", only_mine(self._hear_open_order))
         translate.tap(ib.wrapper, "orderStatus", only_mine(self._hear_status))
+        translate.tap(ib.wrapper, "completedOrder", only_mine(self.completed.hear))
+        translate.tap(ib.wrapper, "completedOrdersEnd", only_mine(self.completed.hear_end))
         translate.tap(ib.wrapper, "execDetails", only_mine(self._hear_execution))
         translate.tap(ib.wrapper, "commissionReport", only_mine(self._hear_commission))
         translate.tap(ib.wrapper, "position", only_mine(self._hear_position))
@@ -192,6 +197,7 @@ class Ears:
         self._working.clear()
         self._changing.clear()
         self._commissions.clear()
+        self.completed.clear()
         self._account_values.clear()
         self.account_heard_s = -math.inf
 

@@ -367,7 +367,9 @@ class Supervisor:
     ) -> None:
         self.ears.account = choose_account(list(ib.managedAccounts()), self._parameters)
         async with self.asking:
-            snapshot = await take_snapshot(ib, liveness, checklist, parameters=self._parameters)
+            snapshot = await take_snapshot(
+                ib, liveness, checklist, self.ears.completed, parameters=self._parameters
+            )
         with checklist.item("reconciliation"):
             await reconcile(snapshot)
         self._set_reconciled()
@@ -438,7 +440,9 @@ class Supervisor:
             words: why.
             do_lines_flow: it never was away, so that no subscription has to be made anew.
         """
-        self._must_renew = self._must_renew or not do_lines_flow
+        if not do_lines_flow:
+            self._must_renew = True
+            self.ears.completed.expect_no_answer()
         self._is_upstream_lost = False
         if self.liveness is not None:
             self.liveness.upstream_lost_s = None

@@ -3,7 +3,8 @@
 The library's own start-up requests are not made: its `connectedEvent` fires although they timed
 out. Everything is asked for here, one after the other (the library loses the first of two equal
 requests that overlap), each within a time limit. A failed item keeps the connection out of
-OPERATIONAL and is named; how long each item took is kept.
+OPERATIONAL and is named, but for the completed orders, which a gateway may never answer; how long
+each item took is kept.
 """
 
 from __future__ import annotations
@@ -16,13 +17,20 @@ import ib_insync
 
 from momentum_lab.clock import transport_s
 from momentum_lab.core.position import Fill
-from momentum_lab.errors import BrokerError, DataError, ParameterError
+from momentum_lab.errors import BrokerError, ConnectionLostError, DataError, ParameterError
 from momentum_lab.live.ibkr.asking import ask
+from momentum_lab.live.ibkr.completed_orders import CompletedOrders
 from momentum_lab.live.ibkr.liveness import Liveness
 from momentum_lab.live.ibkr.translate import fill_of, is_ours
 from momentum_lab.parameters import UNREAL_ACCOUNTS, Parameters
 
 PAPER_PREFIX = "DU"
+
+# A TWS that sends times in the zone of the instrument is known never to end this list.
+_ZONE_HINT = (
+    "if it stays so, set in TWS, API settings: Send instrument-specific attributes for dual-mode"
+    " API client in: UTC format"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +43,8 @@ class BrokerSnapshot:
         positions: con_id -> signed shares of the account, asked for last.
         positions_before: the same, asked for first: a fill meanwhile is in one of the two.
         open_orders: our reference -> status text, all clients.
-        completed_orders: our reference -> status text, today.
+        completed_orders: our reference -> status text, today; None where the broker did not answer.
+            Nothing may be concluded from that.
         fills: our executions since the broker's midnight, which is as far back as it remembers.
         foreign_fills: those of the same account that carry no reference of ours, e.g. by hand.
         names: con_id -> what a person calls it, of all positions.
@@ -46,7 +55,7 @@ class BrokerSnapshot:
     positions: dict[int, float]
     positions_before: dict[int, float]
     open_orders: dict[str, str]
-    completed_orders: dict[str, str]
+    completed_orders: dict[str, str] | None
     fills: tuple[Fill, ...]
     foreign_fills: tuple[Fill, ...] = ()
     names: Mapping[int, str] = field(default_factory=dict)
@@ -148,6 +157,7 @@ async def take_snapshot(
     ib: ib_insync.IB,
     liveness: Liveness,
     checklist: Checklist,
+    completed_orders: CompletedOrders,
     *,
     parameters: Parameters,
 ) -> BrokerSnapshot:
@@ -157,6 +167,7 @@ async def take_snapshot(
         ib: the connection.
         liveness: asks for the time, spaced as the broker wants it, and for the account.
         checklist: each item is entered here.
+        completed_orders: asks for the list that may stay unknown.
         parameters: the checked set.
 
     Raises:
@@ -176,7 +187,12 @@ async def take_snapshot(
     with checklist.item("account values"):
         await liveness.ask_account()
     return await ask_for_books(
-        ib, checklist, account=liveness.account, server_ns=server_ns, timeout_s=timeout_s
+        ib,
+        checklist,
+        completed_orders,
+        account=liveness.account,
+        server_ns=server_ns,
+        timeout_s=timeout_s,
     )
 
 
@@ -202,31 +218,38 @@ async def ask_for_holdings(ib: ib_insync.IB, *, account: str, timeout_s: float) 
 
 
 async def ask_for_books(
-    ib: ib_insync.IB, checklist: Checklist, *, account: str, server_ns: int, timeout_s: float
+    ib: ib_insync.IB,
+    checklist: Checklist,
+    completed_orders: CompletedOrders,
+    *,
+    account: str,
+    server_ns: int,
+    timeout_s: float,
 ) -> BrokerSnapshot:
     """Ask for positions, orders and executions: what a record is compared with.
 
     Args:
         ib: the connection.
         checklist: each item is entered here.
+        completed_orders: asks for the list that may stay unknown.
         account: the account that is traded.
         server_ns: the broker's time, as known.
         timeout_s: how long each answer may take.
 
     Raises:
-        ConnectionLostError: an item was not answered.
+        ConnectionLostError: an item other than the completed orders was not answered.
     """
     with checklist.item("positions"):
         positions = await ask("positions", ib.reqPositionsAsync, timeout_s=timeout_s)
     with checklist.item("open orders") as words:
         open_orders = await ask("open orders", ib.reqAllOpenOrdersAsync, timeout_s=timeout_s)
         words.append(f"{len(open_orders)}")
-    with checklist.item("completed orders"):
-        completed = await ask(
-            "completed orders", lambda: ib.reqCompletedOrdersAsync(False), timeout_s=timeout_s
-        )
+    with checklist.item("completed orders") as words:
+        completed = await completed_orders.ask(ib, timeout_s=timeout_s)
+        if completed is None:
+            words.append("no answer: unknown")
     with checklist.item("executions") as words:
-        fills = await ask("executions", ib.reqExecutionsAsync, timeout_s=timeout_s)
+        fills = await _ask_for_executions(ib, timeout_s=timeout_s)
         words.append(f"{len(fills)}")
     with checklist.item("positions again"):
         later = await ask("positions", ib.reqPositionsAsync, timeout_s=timeout_s)
@@ -236,11 +259,21 @@ async def ask_for_books(
         positions=held(later, account),
         positions_before=held(positions, account),
         open_orders=_by_ref(still_open(open_orders)),
-        completed_orders=_by_ref(completed),
+        completed_orders=completed,
         fills=tuple(fill_of(fill) for fill in fills if is_ours(fill)),
         foreign_fills=_foreign(fills, account),
         names={row.contract.conId: _name_of(row.contract) for row in (*positions, *later)},
     )
+
+
+async def _ask_for_executions(ib: ib_insync.IB, *, timeout_s: float) -> list[ib_insync.Fill]:
+    """Return the day's executions; where they are not answered, say what is known to help."""
+    try:
+        return await ask("the list of executions", ib.reqExecutionsAsync, timeout_s=timeout_s)
+    except ConnectionLostError as error:
+        if not ib.isConnected():
+            raise
+        raise ConnectionLostError(f"{error}; {_ZONE_HINT}") from error
 
 
 def held(rows: list[ib_insync.Position], account: str) -> dict[int, float]:
