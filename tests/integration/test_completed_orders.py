@@ -202,6 +202,54 @@ def test_executions_stay_mandatory_and_the_loss_names_them(tape: Path) -> None:
     live_through(tape, scenario)
 
 
+def test_completed_orders_that_nobody_asked_for_are_no_doubt(tape: Path) -> None:
+    async def scenario(found: Patient) -> None:
+        before = (await found.connector.audit()).completed_orders
+        session, began_s = session_of(found), anyio.current_time()
+        # As after a trade by hand in TWS, and while orders are placed.
+        for _ in range(20):
+            tell_completed(session, session.hub.exchange.done_today())
+            session.send("completedOrdersEnd")
+            await anyio.sleep(1)
+        assert found.states_after(began_s) == []
+        assert found.connector.is_operational()
+        # What the request brings is the same.
+        told = (await found.connector.audit()).completed_orders
+        assert before
+        assert told is not None
+        assert {**told, **before} == told
+
+    assert live_through(tape, scenario).kinds() == []
+
+
+def test_an_end_that_nobody_asked_for_is_no_answer(tape: Path) -> None:
+    async def scenario(found: Patient) -> None:
+        lose(found)
+        session_of(found).send("completedOrdersEnd")
+        await anyio.sleep(1)
+        assert (await found.connector.audit()).completed_orders is None
+
+    live_through(tape, scenario)
+
+
+def test_completed_orders_that_nobody_asked_for_do_not_end_a_waiting_order(
+    tape: Path, tmp_path: Path
+) -> None:
+    async def scenario(found: OrderDesk) -> None:
+        await found.enter()
+        (session,) = found.gateway.hub.sessions.values()
+        working = found.exchange.live_orders()
+        assert working
+        tell_completed(session, working)
+        await anyio.sleep(1)
+        await found.session._auditor.audit()
+        assert {row["state"] for row in found.store.unsettled_orders()} == {"WORKING"}
+        assert found.incidents() == []
+        assert await found.close()
+
+    trade_one_day(tape, tmp_path, scenario)
+
+
 # --- the record -----------------------------------------------------------------------------------
 
 
@@ -231,8 +279,11 @@ def test_an_order_in_no_list_stays_unknown_until_completed_orders_tell(
         # Only entries of this symbol are kept back.
         assert found.is_operational()
         assert (await found.enter()).reason is Reason.SYMBOL_BUSY
+        n_steps = len(found.store.table("connection", found.session.run_id))
         await anyio.sleep(600)
         assert found.states() == {"d1": OrderState.UNKNOWN}
+        # Audits look for it, and nothing waits for them.
+        assert len(found.store.table("connection", found.session.run_id)) == n_steps
         found.end("lost_answer")
         await found.until(lambda: found.states() == {"d1": OrderState.ABSENT}, patience_s=400)
         await found.enter()

@@ -51,12 +51,12 @@ class CompletedOrders:
     def hear(
         self, _contract: ib_insync.Contract, order: ib_insync.Order, state: ib_insync.OrderState
     ) -> None:
-        """Take in one completed order."""
+        """Take in one completed order, asked for or not."""
         if order.orderRef.startswith(ORDER_REF_PREFIX):
             self._told[order.orderRef] = state.status
 
     def hear_end(self) -> None:
-        """A request has been answered, perhaps late."""
+        """A request has been answered, perhaps late; or it is the end of nothing."""
         self._asked_s = -math.inf
 
     async def ask(self, ib: ib_insync.IB, *, timeout_s: float) -> dict[str, str] | None:

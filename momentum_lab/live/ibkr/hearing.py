@@ -165,7 +165,8 @@ class Ears:
         translate.tap(ib.wrapper, "tickNews", only_mine(self._hear_headline), instead=True)
         translate.tap(ib.wrapper, "openOrder", only_mine(self._hear_open_order))
         translate.tap(ib.wrapper, "orderStatus", only_mine(self._hear_status))
-        translate.tap(ib.wrapper, "completedOrder", only_mine(self.completed.hear))
+        # The library fails on one that it did not ask for, and TWS tells them after trades by hand.
+        translate.tap(ib.wrapper, "completedOrder", only_mine(self.completed.hear), instead=True)
         translate.tap(ib.wrapper, "completedOrdersEnd", only_mine(self.completed.hear_end))
         translate.tap(ib.wrapper, "execDetails", only_mine(self._hear_execution))
         translate.tap(ib.wrapper, "commissionReport", only_mine(self._hear_commission))
