@@ -69,6 +69,9 @@ _ORDERS: tuple[tuple[str, Mapping[str, Any]], ...] = (
     ("lost_acknowledgement", {}),
     ("partial_then_silence", {}),
     ("forgotten_parent", {}),
+    ("renamed_groups", {}),
+    ("utc_execution_times", {}),
+    ("lost_answer", {"request": "reqCompletedOrders"}),
 )
 _HALTS: tuple[tuple[str, Mapping[str, Any]], ...] = (
     ("halt", {"symbol": "AAA", "kind": 1}),

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from momentum_lab.core.market import EPSILON, Side
-from momentum_lab.core.order import ORDER_REF_PREFIX, OrderEvent, OrderState
+from momentum_lab.core.order import ORDER_REF_PREFIX, OrderEvent, OrderPurpose, OrderState
 from momentum_lab.core.position import Fill
 from momentum_lab.live.bookkeeper import Bookkeeper
 from momentum_lab.live.ibkr.synchronisation import BrokerSnapshot, Holdings
@@ -210,11 +210,17 @@ def _settle_orders(
     sent_before_ns: int | None,
 ) -> list[Difference]:
     found = []
+    ours = store.positions()
+    both = (snapshot.positions_before, snapshot.positions)
+    disputed = {con_id for theirs in both for con_id, *_ in differing(theirs, ours)}
     for order in store.unsettled_orders():
         if sent_before_ns is not None and order["created_ns"] >= sent_before_ns:
             continue
         report = _settlement(
-            order, snapshot, is_filled=bool(store.filled_shares(order["order_ref"]))
+            order,
+            snapshot,
+            is_filled=bool(store.filled_shares(order["order_ref"])),
+            is_disputed=order["con_id"] in disputed,
         )
         is_absent = report.event is OrderEvent.NOT_FOUND
         is_unknown = report.event is OrderEvent.SILENCE
@@ -366,18 +372,25 @@ def differing(
     ]
 
 
-def _settlement(order: Row, snapshot: BrokerSnapshot, *, is_filled: bool) -> OrderReport:
+def _settlement(
+    order: Row, snapshot: BrokerSnapshot, *, is_filled: bool, is_disputed: bool
+) -> OrderReport:
     """Return what the broker's lists say about an order whose end is not known.
 
     Args:
         order: its row.
         snapshot: the broker's lists.
         is_filled: an execution of it has been booked.
+        is_disputed: what the broker holds in its contract is not what the executions make.
     """
     order_ref = order["order_ref"]
+    is_exit = order["purpose"] == OrderPurpose.EXIT.value
     event, words = OrderEvent.NOT_FOUND, "not known to the broker"
     if order_ref in snapshot.open_orders:
         event, words = OrderEvent.FOUND_OPEN, f"open: {snapshot.open_orders[order_ref]}"
+    elif snapshot.completed_orders is None and is_exit and not is_disputed:
+        # It does not work, and has not filled: another one must not wait for it.
+        words = "not open, nor filled; completed orders were not answered"
     elif snapshot.completed_orders is None:
         # It may have ended in any way, or never have arrived.
         event, words = OrderEvent.SILENCE, "not open, and completed orders were not answered"

@@ -293,6 +293,20 @@ def test_an_order_in_no_list_stays_unknown_until_completed_orders_tell(
     trade_one_day(tape, tmp_path, scenario)
 
 
+def test_an_exit_in_no_list_makes_room_for_another_one(tape: Path, tmp_path: Path) -> None:
+    async def scenario(found: OrderDesk) -> None:
+        await found.enter()
+        lose(found)
+        found.inject("lost_answer", request="placeOrder", for_s=5)
+        assert not await found.close()
+        await found.until(
+            lambda: found.states()["t1x1"] is OrderState.ABSENT, patience_s=4 * ABSENT_WITHIN_S
+        )
+        assert await found.close()
+
+    trade_one_day(tape, tmp_path, scenario)
+
+
 def test_a_stop_that_ended_in_silence_is_doubted_although_only_completed_orders_tell_it(
     tape: Path, tmp_path: Path
 ) -> None:
