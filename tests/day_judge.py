@@ -53,6 +53,8 @@ _CENT_USD = 0.005
 # In ten minutes: each fault costs a few, and each order that is looked for twice.
 MOST_SYNCHRONISATIONS = 60
 _SPAN_NS = 600 * NS_PER_S
+# What the broker has kept silent about is looked for in its lists within this time.
+_SILENT_S = 60.0
 # What a stalled reader has left in the sockets is read within this time of its end.
 _PIPE_S = 6.0
 _PURPOSES = (
@@ -126,7 +128,7 @@ class Judge:
         self._bare_since_ns: dict[str, int] = {}
         self._idle_since_ns: dict[str, int] = {}
         self._oversized: set[str] = set()
-        self._stalled_s = -math.inf
+        self._stalled_s = self._silent_s = -math.inf
         self._digest = _Digest()
         self._listen()
 
@@ -243,6 +245,8 @@ class Judge:
 
     def _judge_event(self, event: ExchangeEvent) -> None:
         self.counts.events += 1
+        if "partial_then_silence" in self.active():
+            self._silent_s = transport_s()
         if isinstance(event, Executed):
             self._judge_execution(event.execution)
 
@@ -262,7 +266,9 @@ class Judge:
         if purpose in ("exit", *_PROTECTING) and before * after <= 0 and after:
             self.counts.flips += 1
             self._flipped_ns.setdefault(symbol, self._gateway.now_ns)
-            if not before or ref not in self._oversized:
+            # At zero the rest of a group is cancelled, unless nobody tells that it is there.
+            is_silent = transport_s() - self._silent_s < _SILENT_S
+            if ref not in self._oversized or not (before or is_silent):
                 self._found("exit beyond zero", f"{ref}: {before:+d} to {after:+d}")
         is_larger = before * execution.side.sign > 0
         if purpose in ("exit", *_PROTECTING) and is_larger and ref not in self._oversized:
