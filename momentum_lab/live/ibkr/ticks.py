@@ -33,7 +33,7 @@ _BID, _ASK, _LAST = ("1", "66"), ("2", "67"), ("4", "68")
 _BID_SIZE, _ASK_SIZE = ("0", "69"), ("3", "70")
 _DELAYED = frozenset(("66", "67", "68", "69", "70"))
 _HALTED, _RT_VOLUME = "49", "48"
-_IS_HALTED = (1.0, 2.0)
+_TRADES, _IS_HALTED = 0.0, (1.0, 2.0)
 # No trade is of later than now; clocks may differ by less than this. Candles begin with the latest
 # trade: one that is stamped wrongly would end them, and hold a halt open, until its time has come.
 _MOST_AHEAD_NS = 60 * NS_PER_S
@@ -159,8 +159,11 @@ class TickEars:
             line.data_type = DataType.LIVE
 
     def _hear_halted(self, line: Line, fields: Fields) -> bool:
-        at_ns = self._now_ns or self._read_clock()
-        line.hear_halted(float(fields[4]) in _IS_HALTED, at_ns)
+        kind = float(fields[4])
+        is_halted = kind in _IS_HALTED
+        # Anything else, -1 above all, says that the broker does not know: no halt ends by that.
+        if is_halted or kind == _TRADES:
+            line.hear_halted(is_halted, self._now_ns or self._read_clock())
         return False
 
     def _hear_trade(self, line: Line, fields: Fields) -> bool:
