@@ -21,8 +21,11 @@ from momentum_lab.core.market import NS_PER_S
 from momentum_lab.core.windows import WindowParameters
 from momentum_lab.faces.cli import main
 from momentum_lab.gateway.answers import ANSWERS
+from momentum_lab.gateway.refusal import invalid
 from momentum_lab.gateway.server import Gateway, GatewaySettings, paper_gateway
+from momentum_lab.gateway.session import Session
 from momentum_lab.gateway.ticks import DELAYED
+from momentum_lab.gateway.wire import Request
 from momentum_lab.live.finding import Finding, Verdict
 from momentum_lab.live.ibkr.examine import examine, spare_client_id
 from momentum_lab.parameters import Parameters
@@ -431,6 +434,47 @@ async def test_quotes_that_were_not_bought_are_a_failure() -> None:
 
     assert report.of(Verdict.FAILURE) == {"quote IBM"}
     assert "354" in report["quote IBM"].found
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("providers", "verdict"), [(("BRFG",), "warning"), ((), "failure")])
+async def test_a_user_without_headlines_of_stocks_is_told_so(
+    monkeypatch: pytest.MonkeyPatch, providers: tuple[str, ...], verdict: str
+) -> None:
+    answer = ANSWERS["reqMktData"]
+
+    def refuse(session: Session, request: Request) -> None:
+        if "292" in request["generic_ticks"]:
+            raise invalid("Incorrect generic tick list of 233,292.  Legal ones for (STK) are: 233")
+        answer(session, request)
+
+    monkeypatch.setitem(ANSWERS, "reqMktData", refuse)
+    async with gateway() as found:
+        news = replace(demo_parameters(found.port).news, providers=providers)
+        report = await examined(found.port, with_quotes=True, news=news)
+
+    assert report.verdict("headlines") == verdict
+    assert "321" in report["headlines"].found
+    assert {report.verdict(f"quote {symbol}") for symbol in ("SPY", "IBM", "BAC")} == {"ok"}
+
+
+@pytest.mark.anyio
+async def test_the_ticks_of_a_session_s_lines_are_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answer, asked = ANSWERS["reqMktData"], list[str]()
+
+    def note(session: Session, request: Request) -> None:
+        asked.append(request["generic_ticks"])
+        answer(session, request)
+
+    monkeypatch.setitem(ANSWERS, "reqMktData", note)
+    async with gateway() as found:
+        report = await examined(found.port, with_quotes=True)
+
+    assert asked == 3 * ["233,292"]
+    assert report.of(Verdict.FAILURE) == set()
+    assert "headlines" not in {item.check for item in report.findings}
 
 
 @pytest.mark.anyio

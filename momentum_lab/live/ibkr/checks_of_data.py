@@ -15,6 +15,11 @@ from momentum_lab.live.ibkr import translate
 from momentum_lab.live.ibkr.asking import ask
 from momentum_lab.live.ibkr.case import Case
 from momentum_lab.live.ibkr.codes import Reaction, Severity, code_of
+from momentum_lab.live.ibkr.generic_ticks import (
+    LINE_TICKS,
+    TICKS_WITHOUT_HEADLINES,
+    refuses_ticks,
+)
 from momentum_lab.live.ibkr.handshake import Heard
 
 _N_QUOTED, _N_NAMED = 3, 8
@@ -165,28 +170,62 @@ async def check_quotes(case: Case) -> Sequence[Finding]:
         return [skipped("quotes", "needs one known symbol of the universe")]
     lines = [_Quoted(case, contract) for contract in case.contracts[:_N_QUOTED]]
     with anyio.move_on_after(_QUOTE_WAIT_S):
-        while not all(line.is_told for line in lines):  # noqa: ASYNC110 - ticks set no event
+        while True:
+            are_told = [line.look() for line in lines]
+            if all(are_told):
+                break
             await anyio.sleep(_LOOK_EVERY_S)
     findings = [line.finding() for line in lines]
     for line in lines:
         line.close()
-    return findings
+    refusals = [line.headlines_refusal for line in lines if line.headlines_refusal is not None]
+    return [*findings, *(_headlines_refused(case, refusal) for refusal in refusals[:1])]
+
+
+def _headlines_refused(case: Case, refusal: Heard) -> Finding:
+    """Return what it means that the lines bring no headlines of their stocks."""
+    has_tape = bool(case.parameters.news.providers)
+    say = warning if has_tape else failure
+    rest = "the tapes alone bring them" if has_tape else "and no tape is configured"
+    return say(
+        "headlines",
+        f"of single stocks refused, {rest}: {refusal.code} {refusal.text}",
+        "Subscribe this user to news for the API, and name the provider in news.providers.",
+    )
 
 
 class _Quoted:
-    """One symbol's line while it is looked at."""
+    """One symbol's line while it is looked at.
+
+    Attributes:
+        headlines_refusal: what the broker said when it refused the headlines of the stock.
+    """
 
     def __init__(self, case: Case, contract: ib_insync.Contract) -> None:
-        """Subscribe."""
+        """Subscribe, as a session does."""
         self._case, self._contract = case, contract
-        self._ticker = case.ib.reqMktData(contract, "", False, False)
-        known = case.ib.wrapper.reqId2Ticker.items()
-        self._request = next(request for request, ticker in known if ticker is self._ticker)
+        self.headlines_refusal: Heard | None = None
+        self._ask(LINE_TICKS)
 
-    @property
-    def is_told(self) -> bool:
-        """Whether there is something to report: a quote, or a refusal."""
-        return self._quote().mid is not None or self._refusal() is not None
+    def _ask(self, ticks: str) -> None:
+        ib = self._case.ib
+        self._ticker = ib.reqMktData(self._contract, ticks, False, False)
+        self._request: int = ib.wrapper.ticker2ReqId["mktData"][self._ticker]
+
+    def look(self) -> bool:
+        """Return whether there is something to report: a quote, or a refusal.
+
+        Where the headlines of the stock are refused, quotes alone are asked for, as a session does.
+        """
+        refusal = self._refusal()
+        if refusal is None:
+            return self._quote().mid is not None
+        if self.headlines_refusal is not None or not refuses_ticks(refusal.code, refusal.text):
+            return True
+        self.headlines_refusal = refusal
+        self.close()
+        self._ask(TICKS_WITHOUT_HEADLINES)
+        return False
 
     def close(self) -> None:
         """Cancel the line."""

@@ -24,14 +24,18 @@ from momentum_lab.live.ibkr import translate
 from momentum_lab.live.ibkr.asking import ask
 from momentum_lab.live.ibkr.codes import Reaction, code_of
 from momentum_lab.live.ibkr.contracts import ContractBook
+from momentum_lab.live.ibkr.generic_ticks import (
+    LINE_TICKS,
+    TAPE_TICKS,
+    TICKS_WITHOUT_HEADLINES,
+    refuses_ticks,
+)
 from momentum_lab.live.ibkr.hearing import Ears
 from momentum_lab.live.ibkr.line import Line, Lines, LineStatus
 from momentum_lab.parameters import Parameters
 
 _log = logging.getLogger(__name__)
 
-_LINE_TICKS = "233,292"
-_TAPE_TICKS = "mdoff,292"
 _LIVE_DATA = 1
 _NO_CONTRACT = 200
 
@@ -84,6 +88,9 @@ class Subscriptions:
         # In the order of the universe: the first are the last to give up their line.
         self._symbols: dict[str, None] = dict.fromkeys(parameters.universe)
         self._wants_news = False
+        self._line_ticks = LINE_TICKS
+        # Requests of this connection that may be refused for their headlines.
+        self._with_headlines: set[int] = set()
         pacing = parameters.pacing
         self._capacity = max(1, pacing.market_data_lines - pacing.spare_lines)
         # Whoever opens lines at the same time must not count the same free one.
@@ -195,6 +202,7 @@ class Subscriptions:
     def park(self) -> None:
         """The connection is gone, and with it what was subscribed to; the wishes stay."""
         self._lines.park()
+        self._with_headlines.clear()
         for tape in self.tapes:
             tape.request, tape.words = None, ""
 
@@ -232,12 +240,16 @@ class Subscriptions:
                 self._cancel(ib, line.request)
                 self._ask(ib, line)
 
-    def hear_code(self, request: int, code: int, words: str) -> bool:
+    def hear_code(self, ib: ib_insync.IB, request: int, *, code: int, words: str) -> bool:
         """Take in what the broker says about a subscription; return whether it is one of ours."""
         line = next((line for line in self._lines if line.request == request), None)
         if line is None:
             return self._hear_tape_code(request, words)
         symbol = line.instrument.symbol
+        if request in self._with_headlines and refuses_ticks(code, words):
+            self._with_headlines.discard(request)
+            self._ask_without_headlines(ib, line, words)
+            return True
         reaction = code_of(code).reaction
         if reaction is Reaction.LOOK_AGAIN_LATER:
             line.fall_silent(words)
@@ -285,17 +297,30 @@ class Subscriptions:
         request = ib.client.getReqId()
         line.begin(request)
         self._ears.expect_line(request, line)
+        if self._line_ticks == LINE_TICKS:
+            self._with_headlines.add(request)
         contract = _contract(line.instrument)
-        ib.client.reqMktData(request, contract, _LINE_TICKS, False, False, [])
+        ib.client.reqMktData(request, contract, self._line_ticks, False, False, [])
+
+    def _ask_without_headlines(self, ib: ib_insync.IB, line: Line, words: str) -> None:
+        if self._line_ticks == LINE_TICKS:
+            # So it is for this user, whichever the stock: once is enough to learn it.
+            self._line_ticks = TICKS_WITHOUT_HEADLINES
+            text = f"{words}; quotes alone are asked for from now on, headlines come by tapes only"
+            self._on_incident("no stock headlines", text)
+        if line.request is not None:
+            self._ears.forget_subscription(line.request)
+        self._ask(ib, line)
 
     def _ask_tape(self, ib: ib_insync.IB, tape: Tape) -> None:
         tape.request, tape.words = ib.client.getReqId(), ""
         self._ears.expect_tape(tape.request)
         contract = translate.news_tape(tape.provider, tape.name)
-        ib.client.reqMktData(tape.request, contract, _TAPE_TICKS, False, False, [])
+        ib.client.reqMktData(tape.request, contract, TAPE_TICKS, False, False, [])
 
     def _cancel(self, ib: ib_insync.IB, request: int) -> None:
         self._ears.forget_subscription(request)
+        self._with_headlines.discard(request)
         ib.client.cancelMktData(request)
 
     def _unsubscribe(self, ib: ib_insync.IB) -> None:

@@ -407,7 +407,8 @@ class Supervisor:
 
     def _hear_code(self, request: int, code: int, words: str) -> None:
         """React to a code that belongs to no order of ours, as the table says."""
-        if request > 0 and self.subscriptions.hear_code(request, code, words):
+        ib, told = self.ib, self.subscriptions.hear_code
+        if ib is not None and request > 0 and told(ib, request, code=code, words=words):
             return
         _log.info("broker says: request=%d text=%s", request, words)
         reaction = code_of(code).reaction
