@@ -28,6 +28,7 @@ from momentum_lab.live.ibkr.codes import is_final_for_order, refuses_change
 from momentum_lab.live.ibkr.completed_orders import CompletedOrders
 from momentum_lab.live.ibkr.incidents import OnIncident
 from momentum_lab.live.ibkr.line import Line, OnHeard
+from momentum_lab.live.ibkr.news_tapes import Tape
 from momentum_lab.live.ibkr.ticks import TickEars
 from momentum_lab.live.ibkr.translate import RawHeadline, Report, WorkingOrder
 
@@ -89,7 +90,8 @@ class Ears:
         self._on_heard = on_heard
         self._ib: ib_insync.IB | None = None
         self._ticks: TickEars | None = None
-        self._sources: dict[int, str | None] = {}
+        # Whose headlines a subscription brings: a symbol's, or those of a tape.
+        self._sources: dict[int, str | Tape] = {}
         self._order_refs: dict[int, str] = {}
         self._working: dict[str, WorkingOrder] = {}
         self._changing: set[int] = set()
@@ -213,9 +215,9 @@ class Ears:
         if self._ticks is not None:
             self._ticks.expect(request, line)
 
-    def expect_tape(self, request: int) -> None:
-        """Remember that a subscription is a broad news tape."""
-        self._sources[request] = None
+    def expect_tape(self, request: int, tape: Tape) -> None:
+        """Remember which broad news tape a subscription is for."""
+        self._sources[request] = tape
 
     def forget_subscription(self, request: int) -> None:
         """What still comes for a subscription is late."""
@@ -268,9 +270,12 @@ class Ears:
     def _hear_headline(
         self, request: int, stamp: int, provider: str, article: str, text: str, extra: str
     ) -> None:
-        symbol = self._sources.get(request)
+        source = self._sources.get(request)
+        symbol = source if isinstance(source, str) else None
         if symbol is None:
             self.tapes_heard_s = transport_s()
+        if isinstance(source, Tape):
+            source.heard_s = self.tapes_heard_s
         self._news_in.send_nowait(
             RawHeadline(
                 provider=provider,

@@ -34,6 +34,7 @@ _TIME_REQUESTS_APART_S = 1.1
 _LOOK_EVERY_S = 5.0
 _SHORTEST_NAP_S = 0.5
 _LOOK_AT_NIGHT_EVERY_S = 60.0
+_SEEK_TAPES_EVERY_S = 180.0
 
 
 def is_session_open(clock: Clock) -> bool:
@@ -105,6 +106,7 @@ class Liveness:
         async with anyio.create_task_group() as group:
             group.start_soon(self._probe_for_ever, name="probe")
             group.start_soon(self._look_for_ever, name="expected traffic")
+            group.start_soon(self._seek_tapes_for_ever, name="missing tapes")
 
     @property
     def account(self) -> str:
@@ -217,8 +219,9 @@ class Liveness:
     # --- lines, account, tapes -------------------------------------------------------------
 
     def check_lines(self) -> None:
-        """A farm is there again: lines that do not flow soon are asked for anew."""
+        """A farm is there again: lines and tapes that say nothing soon are asked for anew."""
         self._check_since_s = transport_s()
+        self._subscriptions.tapes.doubt(patience_s=self._limits.flow_s)
         self._look_again.nudge()
 
     async def _look_for_ever(self) -> None:
@@ -226,6 +229,7 @@ class Liveness:
             await self._look_again.rest(self._nap_s())
             if self.is_synchronising or self.upstream_lost_s is not None:
                 continue
+            self._subscriptions.ask_due_tapes(self._ib)
             await self._ask_account_if_silent()
             if is_session_open(self._clock):
                 self._check_farm()
@@ -297,6 +301,21 @@ class Liveness:
         if silent_s > self._limits.tapes_quiet_s:
             self._are_tapes_told = True
             self._on_incident("news silent", f"no headline on any tape for {silent_s:.0f} s")
+
+    async def _seek_tapes_for_ever(self) -> None:
+        """Look up what was not found at the start; a provider may be there later."""
+        while True:
+            await anyio.sleep(_SEEK_TAPES_EVERY_S)
+            is_asked_anyway = self.is_synchronising or self.upstream_lost_s is not None
+            if is_asked_anyway or not self._subscriptions.tapes.are_missing:
+                continue
+            try:
+                await self._subscriptions.tapes.find(self._ib)
+            except ConnectionLostError as error:
+                # Whether the connection is lost is for the time requests to find out.
+                _log.info("news tapes: %s", error)
+            # What was found is asked for with the next look.
+            self._look_again.nudge()
 
     async def _ask_account_if_silent(self) -> None:
         silent_s = transport_s() - self._ears.account_heard_s

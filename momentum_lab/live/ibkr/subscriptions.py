@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
 import anyio
 import ib_insync
@@ -21,7 +20,6 @@ from momentum_lab.clock import Clock, transport_s
 from momentum_lab.core.market import Instrument
 from momentum_lab.errors import BrokerError, ConnectionLostError, ParameterError
 from momentum_lab.live.ibkr import translate
-from momentum_lab.live.ibkr.asking import ask
 from momentum_lab.live.ibkr.codes import Reaction, code_of
 from momentum_lab.live.ibkr.contracts import ContractBook
 from momentum_lab.live.ibkr.generic_ticks import (
@@ -32,29 +30,13 @@ from momentum_lab.live.ibkr.generic_ticks import (
 )
 from momentum_lab.live.ibkr.hearing import Ears
 from momentum_lab.live.ibkr.line import Line, Lines, LineStatus
+from momentum_lab.live.ibkr.news_tapes import Tape, Tapes
 from momentum_lab.parameters import Parameters
 
 _log = logging.getLogger(__name__)
 
 _LIVE_DATA = 1
 _NO_CONTRACT = 200
-
-
-@dataclass(slots=True, eq=False)
-class Tape:
-    """A broad news tape.
-
-    Attributes:
-        provider: provider code.
-        name: the tape's own name, e.g. "BRFG:BRFG_ALL".
-        request: id of the subscription in this connection, None when there is none.
-        words: the broker's refusal; empty when there was none.
-    """
-
-    provider: str
-    name: str
-    request: int | None = None
-    words: str = ""
 
 
 class Subscriptions:
@@ -79,7 +61,11 @@ class Subscriptions:
             on_incident: hears (kind, text) of a line or a tape that cannot be had.
         """
         self.contracts = ContractBook(timeout_s=parameters.connection.request_timeout_s)
-        self.tapes: list[Tape] = []
+        self.tapes = Tapes(
+            parameters.news.providers,
+            timeout_s=parameters.connection.request_timeout_s,
+            on_incident=on_incident,
+        )
         self._lines = lines
         self._ears = ears
         self._clock = clock
@@ -87,7 +73,6 @@ class Subscriptions:
         self._on_incident = on_incident
         # In the order of the universe: the first are the last to give up their line.
         self._symbols: dict[str, None] = dict.fromkeys(parameters.universe)
-        self._wants_news = False
         self._line_ticks = LINE_TICKS
         # Requests of this connection that may be refused for their headlines.
         self._with_headlines: set[int] = set()
@@ -102,7 +87,7 @@ class Subscriptions:
 
     def want_news(self) -> None:
         """Want the broad tapes too, from the next renewal on."""
-        self._wants_news = True
+        self.tapes.want()
 
     # --- on every synchronisation ----------------------------------------------------------
 
@@ -132,36 +117,6 @@ class Subscriptions:
                 raise
             self._on_incident("line lost", str(error))
 
-    async def find_tapes(self, ib: ib_insync.IB) -> None:
-        """Ask each wanted provider which tapes it offers; one without any is an incident.
-
-        Raises:
-            ConnectionLostError: a request was not answered.
-        """
-        if not self._wants_news or self.tapes:
-            return
-        for provider in self._parameters.news.providers:
-            self.tapes += await self._tapes_of(ib, provider)
-
-    async def _tapes_of(self, ib: ib_insync.IB, provider: str) -> list[Tape]:
-        contract = translate.news_provider(provider)
-        try:
-            found = await ask(
-                f"news tapes of {provider}",
-                lambda: ib.reqContractDetailsAsync(contract),
-                timeout_s=self._parameters.connection.request_timeout_s,
-            )
-        except ConnectionLostError:
-            raise
-        except BrokerError as error:
-            # The watch list's own headlines still come; one tape less is no reason to stop.
-            self._on_incident("news tape", str(error))
-            return []
-        names = [details.contract.symbol for details in found if details.contract is not None]
-        # The tape of everything holds what the others hold.
-        whole = [name for name in names if name.endswith("_ALL")]
-        return [Tape(provider, name) for name in whole or names]
-
     def renew(self, ib: ib_insync.IB) -> None:
         """Cancel what this connection subscribed to, and subscribe to all that is wanted."""
         self._unsubscribe(ib)
@@ -178,9 +133,7 @@ class Subscriptions:
         for line in self._most_useful(self._capacity - len(self.tapes)):
             if line.request is None and self.n_used < self._capacity:
                 self._ask(ib, line)
-        for tape in self.tapes:
-            if tape.request is None:
-                self._ask_tape(ib, tape)
+        self._ask_tapes(ib, [tape for tape in self.tapes if tape.request is None or tape.words])
 
     async def wait_flowing(self, *, timeout_s: float) -> list[Line]:
         """Wait until each line that was asked for flows or is refused; return the silent ones.
@@ -203,8 +156,7 @@ class Subscriptions:
         """The connection is gone, and with it what was subscribed to; the wishes stay."""
         self._lines.park()
         self._with_headlines.clear()
-        for tape in self.tapes:
-            tape.request, tape.words = None, ""
+        self.tapes.park()
 
     # --- while it goes on ------------------------------------------------------------------
 
@@ -240,11 +192,15 @@ class Subscriptions:
                 self._cancel(ib, line.request)
                 self._ask(ib, line)
 
+    def ask_due_tapes(self, ib: ib_insync.IB) -> None:
+        """Subscribe to tapes that have been found since, and anew to those that are due."""
+        self._ask_tapes(ib, self.tapes.due())
+
     def hear_code(self, ib: ib_insync.IB, request: int, *, code: int, words: str) -> bool:
         """Take in what the broker says about a subscription; return whether it is one of ours."""
         line = next((line for line in self._lines if line.request == request), None)
         if line is None:
-            return self._hear_tape_code(request, words)
+            return self.tapes.hear_code(request, code, words)
         symbol = line.instrument.symbol
         if request in self._with_headlines and refuses_ticks(code, words):
             self._with_headlines.discard(request)
@@ -312,11 +268,25 @@ class Subscriptions:
             self._ears.forget_subscription(line.request)
         self._ask(ib, line)
 
+    def _ask_tapes(self, ib: ib_insync.IB, tapes: Iterable[Tape]) -> None:
+        """Subscribe anew; one that had no line so far takes the least useful line's place."""
+        for tape in tapes:
+            if tape.request is not None:
+                self._cancel(ib, tape.request)
+            elif self.n_used >= self._capacity:
+                try:
+                    self._give_up_one(ib, tape.name)
+                except BrokerError as error:
+                    _log.info("news tape waits: %s", error)
+                    continue
+            self._ask_tape(ib, tape)
+
     def _ask_tape(self, ib: ib_insync.IB, tape: Tape) -> None:
-        tape.request, tape.words = ib.client.getReqId(), ""
-        self._ears.expect_tape(tape.request)
+        request = ib.client.getReqId()
+        tape.begin(request)
+        self._ears.expect_tape(request, tape)
         contract = translate.news_tape(tape.provider, tape.name)
-        ib.client.reqMktData(tape.request, contract, TAPE_TICKS, False, False, [])
+        ib.client.reqMktData(request, contract, TAPE_TICKS, False, False, [])
 
     def _cancel(self, ib: ib_insync.IB, request: int) -> None:
         self._ears.forget_subscription(request)
@@ -329,14 +299,6 @@ class Subscriptions:
             if found.request is not None:
                 self._cancel(ib, found.request)
         self.park()
-
-    def _hear_tape_code(self, request: int, words: str) -> bool:
-        tape = next((tape for tape in self.tapes if tape.request == request), None)
-        if tape is None:
-            return False
-        tape.words = words
-        self._on_incident("news tape", f"{tape.name}: {words}")
-        return True
 
 
 def _contract(instrument: Instrument) -> ib_insync.Contract:

@@ -376,7 +376,7 @@ class Supervisor:
         with checklist.item("contracts"):
             await self.subscriptions.look_up(ib, is_first=not self._was_operational)
         with checklist.item("news tapes"):
-            await self.subscriptions.find_tapes(ib)
+            await self.subscriptions.tapes.find(ib)
         with checklist.item("lines") as words:
             if self._must_renew:
                 self._must_renew = False
