@@ -315,7 +315,7 @@ async def patient(
             async with anyio.create_task_group() as group:
                 group.start_soon(connector.run, agree)
                 group.start_soon(swallow)
-                await found.until(connector.is_operational, patience_s=30)
+                await found.until(connector.is_operational, patience_s=90)
                 yield found
                 found.is_over = True
                 group.cancel_scope.cancel()

@@ -18,7 +18,12 @@ import ib_insync
 
 from momentum_lab.clock import Clock, transport_s
 from momentum_lab.core.market import Instrument
-from momentum_lab.errors import BrokerError, ConnectionLostError, ParameterError
+from momentum_lab.errors import (
+    BrokerError,
+    ConnectionLostError,
+    MomentumLabError,
+    ParameterError,
+)
 from momentum_lab.live.ibkr import translate
 from momentum_lab.live.ibkr.codes import Reaction, code_of
 from momentum_lab.live.ibkr.contracts import ContractBook
@@ -103,19 +108,36 @@ class Subscriptions:
             ParameterError: the broker does not know a symbol of the universe.
             BrokerError: a look-up was not answered, or failed although the symbol may exist.
         """
-        for symbol in list(self._symbols):
-            await self._look_up_one(ib, symbol, may_lack=not is_first)
+        unknown = await self._look_up_each(ib, list(self._symbols), may_lack=not is_first)
+        # Before the day begins the whole universe is wanted; later it is one line less.
+        refused = [symbol for symbol in unknown if symbol in self._parameters.universe]
+        if is_first and refused:
+            raise unknown[refused[0]]
+        for error in unknown.values():
+            self._on_incident("line lost", str(error))
 
-    async def _look_up_one(self, ib: ib_insync.IB, symbol: str, *, may_lack: bool) -> None:
+    async def _look_up_each(
+        self, ib: ib_insync.IB, symbols: Iterable[str], *, may_lack: bool
+    ) -> dict[str, MomentumLabError]:
+        """Return why which symbols have no contract."""
+        found = {one: await self._look_up_one(ib, one, may_lack=may_lack) for one in symbols}
+        return {symbol: error for symbol, error in found.items() if error is not None}
+
+    async def _look_up_one(
+        self, ib: ib_insync.IB, symbol: str, *, may_lack: bool
+    ) -> MomentumLabError | None:
         try:
             self._lines.want(await self.contracts.look_up(ib, symbol))
         except ConnectionLostError:
             raise
-        except (BrokerError, ParameterError) as error:
-            # Before the day begins the whole universe is wanted; later it is one line less.
+        except ParameterError as error:
+            return error
+        except BrokerError as error:
+            # It says nothing about the symbol; the next connection asks again.
             if not may_lack and symbol in self._parameters.universe:
                 raise
-            self._on_incident("line lost", str(error))
+            return error
+        return None
 
     def renew(self, ib: ib_insync.IB) -> None:
         """Cancel what this connection subscribed to, and subscribe to all that is wanted."""

@@ -57,6 +57,7 @@ _MAX_PORT = 65_535
 # Since this version of the protocol.
 _TIMES_NAME_THEIR_ZONE = 174
 _DOUBTS_APART_S = 60.0
+_SECOND_LOOK_AFTER_S = 30.0
 
 Reconcile = Callable[[BrokerSnapshot], Awaitable[None]]
 OnTransition = Callable[[ConnectionState, ConnectionEvent, str], None]
@@ -374,7 +375,7 @@ class Supervisor:
             await reconcile(snapshot)
         self._set_reconciled()
         with checklist.item("contracts"):
-            await self.subscriptions.look_up(ib, is_first=not self._was_operational)
+            await self._look_up_contracts(ib)
         with checklist.item("news tapes"):
             await self.subscriptions.tapes.find(ib)
         with checklist.item("lines") as words:
@@ -391,6 +392,23 @@ class Supervisor:
                     names = ", ".join(line.instrument.symbol for line in silent)
                     words.append(f"silent: {names}")
                     self._on_incident("line silent", f"{names}: nothing heard when asked for")
+
+    async def _look_up_contracts(self, ib: ib_insync.IB) -> None:
+        """Make sure of all contracts; a symbol that is not known is refused at the second look.
+
+        Around its restart a gateway says so of symbols that it knows well.
+        """
+        is_first = not self._was_operational
+        try:
+            await self.subscriptions.look_up(ib, is_first=is_first)
+        except ParameterError as error:
+            if not self._must_begin_anew():
+                _log.warning("asked again in %g s: %s", _SECOND_LOOK_AFTER_S, error)
+                with anyio.move_on_after(_SECOND_LOOK_AFTER_S):
+                    await self._resync.wait()
+            if self._must_begin_anew():
+                raise
+            await self.subscriptions.look_up(ib, is_first=is_first)
 
     def _set_reconciled(self) -> None:
         """Let exits leave from here on; the lines may take their time."""
