@@ -57,10 +57,7 @@ class Books:
         parent = self.parent_of(ticket)
         # Children of one parent are a group by themselves, as the broker shows it.
         family = str(parent.perm_id) if parent is not None and ticket.parent_id else ""
-        if family and self.renames_groups:
-            ticket_group, ticket_type = family, REDUCE_RIVALS
-        else:
-            ticket_group, ticket_type = ticket.oca_group or family, ticket.oca_type or REDUCE_RIVALS
+        is_renamed = bool(family) and self.renames_groups
         return Order(
             ticket=ticket,
             perm_id=0,
@@ -68,8 +65,8 @@ class Books:
             placed_ns=now_ns,
             expires_ns=expires_ns,
             quantity=_whole_shares(ticket.quantity),
-            oca_group=ticket_group,
-            oca_type=ticket_type,
+            oca_group=family if is_renamed else ticket.oca_group or family,
+            oca_type=REDUCE_RIVALS if is_renamed else ticket.oca_type or REDUCE_RIVALS,
         )
 
     def register(self, draft: Order) -> Order:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from momentum_lab.core.market import EPSILON, NS_PER_S
 from momentum_lab.errors import ParameterError
+from momentum_lab.gateway.books import Books
 from momentum_lab.gateway.market import Market
 from momentum_lab.gateway.orders import (
     AT_CLOSE,
@@ -123,21 +124,13 @@ def check_parent(ticket: Ticket, parent: Order | None) -> None:
         raise rejected("The contract of a child order must be that of its parent")
 
 
-def check_parent_of_change(ticket: Ticket, parent: Order | None, *, forgets: bool) -> None:
-    """Refuse new terms that name a parent which the broker does not know (any more).
-
-    Args:
-        ticket: the new terms.
-        parent: the order that they name, None without one.
-        forgets: whether orders that have ended are not known any more.
-    """
-    if ticket.parent_id and (parent is None or (forgets and parent.is_done)):
+def check_change(ticket: Ticket, known: Order, books: Books) -> None:
+    """Refuse new terms that name a parent or a group otherwise than the broker knows them."""
+    parent = books.parent_of(ticket)
+    is_gone = parent is None or (parent.is_done and books.forgets(ticket.client_id))
+    if ticket.parent_id and is_gone:
         raise RefusedError(NO_SUCH_ORDER, f"Can't find order with id = {ticket.parent_id}")
-
-
-def check_group_of_change(ticket: Ticket, known: Order) -> None:
-    """Refuse new terms that name another group than the one that an order is in."""
-    if not known.oca_group:
+    if not (books.renames_groups and known.oca_group):
         return
     if ticket.oca_group not in ("", known.oca_group):
         raise RefusedError(GROUP_REVISED, "OCA group revision is not allowed.")

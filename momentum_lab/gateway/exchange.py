@@ -23,9 +23,8 @@ from momentum_lab.gateway.books import NEVER_NS, Books, Key
 from momentum_lab.gateway.changes import changed, meant
 from momentum_lab.gateway.checks import (
     Rules,
-    check_group_of_change,
+    check_change,
     check_parent,
-    check_parent_of_change,
     check_ticket,
     check_time_of_close,
     rejected,
@@ -314,10 +313,7 @@ class Exchange:
         if known.cancel_ns:
             text = "Unable to modify this order as it is still being processed."
             raise RefusedError(STILL_PROCESSED, text)
-        forgets = self.books.forgets(ticket.client_id)
-        check_parent_of_change(ticket, self.books.parent_of(ticket), forgets=forgets)
-        if self.books.renames_groups:
-            check_group_of_change(ticket, known)
+        check_change(ticket, known, self.books)
         self._check(ticket)
         ticket = meant(known, ticket, self.books.parent_of(ticket))
         order = self._changed(known, ticket)

@@ -40,7 +40,7 @@ from momentum_lab.live.ibkr.connector import IBKRConnector
 from momentum_lab.live.order_sender import OrderSender
 from momentum_lab.live.position_guard import GuardActions, PositionGuard
 from momentum_lab.live.protection import Protection
-from momentum_lab.live.protective_orders import children_of
+from momentum_lab.live.protective_orders import NO_GROUP, children_of
 from momentum_lab.live.report_desk import ReportDesk
 from momentum_lab.parameters import Parameters
 from momentum_lab.records.ledger import Row
@@ -159,8 +159,7 @@ class ExecutionService:
     def _is_unwanted(self, entry: Row) -> bool:
         """Whether an entry that works must end: by brake or bell, or one that nobody waits for.
 
-        Nobody waits for a limit any more whose cancel could not leave, or whose session has died,
-        nor for a short sale whose shares are still looked for: it could fill long after its shock.
+        Such is a limit whose cancel could not leave, and a short sale held for a locate.
         """
         works = self._connector.working(entry["order_ref"])
         is_late = entry["order_type"] == OrderType.LIMIT.value or (works and works.is_sought)
@@ -328,11 +327,11 @@ class ExecutionService:
         group = self.protection.group_of(trade)
         is_flipped = shares * Side(trade["side"]).sign < 0
         was_refused = any(row["state"] == OrderState.REJECTED.value for row in earlier)
-        if group is not None and (is_flipped or was_refused):
+        if group.name is not None and (is_flipped or was_refused):
             # What closes a flipped position, or was refused in the group, goes alone.
             if not await self.protection.strip(trade):
                 return False
-            group = None
+            group = NO_GROUP
         intent = OrderIntent(
             order_ref=f"{ORDER_REF_PREFIX}{self._book.run_id}-t{trade_id}x{len(earlier) + 1}",
             symbol=trade["symbol"],
@@ -345,8 +344,8 @@ class ExecutionService:
             exit_reason=reason,
             bid=quote.bid if quote else None,
             ask=quote.ask if quote else None,
-            oca_group=group.name if group else None,
-            joins=group.members if group else (),
+            oca_group=group.name,
+            joins=group.members,
         )
         await self._end_entry_of(trade)
         _log.info("exit: %s %s %d shares", intent.symbol, reason.value, intent.shares)

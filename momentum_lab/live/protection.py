@@ -124,8 +124,8 @@ class Protection:
                 return True
         return False
 
-    def group_of(self, trade: Row) -> Group | None:
-        """Return the group that a new order of a trade must join, None where there is none."""
+    def group_of(self, trade: Row) -> Group:
+        """Return the group that a new order of a trade must join."""
         rows = (*self._family(trade), *self._store.exits_of(trade["trade_id"]))
         return group_of(rows, self._store.filled_shares)
 
@@ -384,8 +384,8 @@ class Protection:
             order_type=OrderType.STOP,
             tif="GTC",
             stop_price=trade["stop"],
-            oca_group=group.name if group else None,
-            joins=group.members if group else (),
+            oca_group=group.name,
+            joins=group.members,
         )
         try:
             self._store.add_order(self._run_id, intent)

@@ -81,16 +81,19 @@ class Group(NamedTuple):
     """Orders that reduce each other at the broker.
 
     Attributes:
-        name: as it was sent with its first members.
+        name: as it was sent with its first members, None for no group.
         members: references of its orders, none where it is new.
     """
 
-    name: str
-    members: tuple[str, ...]
+    name: str | None
+    members: tuple[str, ...] = ()
 
 
-def group_of(family: Iterable[Row], filled_shares: Callable[[str], float]) -> Group | None:
-    """Return the group that a new order of a trade must join, None where there is none.
+NO_GROUP = Group(None)
+
+
+def group_of(family: Iterable[Row], filled_shares: Callable[[str], float]) -> Group:
+    """Return the group that a new order of a trade must join, `NO_GROUP` where there is none.
 
     Also when nothing seems to work in it: what we take for ended may live at the broker, and
     takes from the new order what it fills. But a group that has filled takes nobody any more.
@@ -101,12 +104,12 @@ def group_of(family: Iterable[Row], filled_shares: Callable[[str], float]) -> Gr
     """
     rows = [row for row in family if row["oca_group"]]
     if not rows:
-        return None
+        return NO_GROUP
     groups = list(dict.fromkeys(row["oca_group"] for row in rows))
     newest: str = _newest(rows)["oca_group"]
     members = [row for row in rows if row["oca_group"] == newest]
     if _is_over(members, filled_shares):
-        return Group(f"{groups[0]}-g{len(groups) + 1}", ())
+        return Group(f"{groups[0]}-g{len(groups) + 1}")
     return Group(newest, tuple(row["order_ref"] for row in members))
 
 

@@ -172,7 +172,7 @@ class PartialThenSilence(ReportFault):
 
     def begin(self, hub: Hub) -> None:
         """Let no order fill for more than half."""
-        self._change(hub)
+        _change_half_fills(hub)
 
     def outgoing(self, hub: Hub, session: Session, told: Told) -> list[Told]:
         """Swallow everything about an order whose first part was told."""
@@ -192,12 +192,7 @@ class PartialThenSilence(ReportFault):
 
     def end(self, hub: Hub) -> None:
         """Let orders fill again; what was not told stays untold."""
-        self._change(hub)
-
-    def _change(self, hub: Hub) -> None:
-        ids = {one.client_id for one in hub.faults.active if isinstance(one, PartialThenSilence)}
-        hub.exchange.floor.fills_only_half = ALL_CLIENTS in ids
-        hub.exchange.floor.half_ids = frozenset(ids)
+        _change_half_fills(hub)
 
 
 @dataclass
@@ -211,16 +206,11 @@ class ForgottenParent(Fault):
 
     def begin(self, hub: Hub) -> None:
         """Forget them."""
-        self._change(hub)
+        _change_memory(hub)
 
     def end(self, hub: Hub) -> None:
         """Know them again."""
-        self._change(hub)
-
-    def _change(self, hub: Hub) -> None:
-        ids = {one.client_id for one in hub.faults.active if isinstance(one, ForgottenParent)}
-        hub.exchange.books.is_forgetful = ALL_CLIENTS in ids
-        hub.exchange.books.forgetful_ids = frozenset(ids)
+        _change_memory(hub)
 
 
 @dataclass
@@ -235,12 +225,11 @@ class RenamedGroups(Fault):
 
     def begin(self, hub: Hub) -> None:
         """Rename the groups of the orders to come."""
-        hub.exchange.books.renames_groups = True
+        _change_groups(hub)
 
     def end(self, hub: Hub) -> None:
         """Take groups as they are named; those that were renamed stay."""
-        others = hub.faults.active
-        hub.exchange.books.renames_groups = any(isinstance(one, RenamedGroups) for one in others)
+        _change_groups(hub)
 
 
 @dataclass
@@ -280,6 +269,26 @@ class ExecutionCorrection(Fault):
         if last is not None:
             price_usd = max(0.01, round(last.price_usd + self.change_usd, 4))
             hub.publish(hub.exchange.correct(last.exec_id, price_usd=price_usd))
+
+
+def _struck_by(kind: type[Fault], hub: Hub) -> tuple[bool, frozenset[int]]:
+    """Return whether the faults of a kind that go on strike all clients, and whom they strike."""
+    ids = frozenset(one.client_id for one in hub.faults.active if isinstance(one, kind))
+    return ALL_CLIENTS in ids, ids
+
+
+def _change_half_fills(hub: Hub) -> None:
+    floor = hub.exchange.floor
+    floor.fills_only_half, floor.half_ids = _struck_by(PartialThenSilence, hub)
+
+
+def _change_memory(hub: Hub) -> None:
+    books = hub.exchange.books
+    books.is_forgetful, books.forgetful_ids = _struck_by(ForgottenParent, hub)
+
+
+def _change_groups(hub: Hub) -> None:
+    hub.exchange.books.renames_groups, _ = _struck_by(RenamedGroups, hub)
 
 
 FAULTS = (

@@ -54,7 +54,7 @@ _log = logging.getLogger(__name__)
 
 _PORT = re.compile(r"\b(\d{2,5})\D*$")
 _MAX_PORT = 65_535
-# Since this version of the protocol.
+# The version of the protocol since which they do.
 _TIMES_NAME_THEIR_ZONE = 174
 _DOUBTS_APART_S = 60.0
 _SECOND_LOOK_AFTER_S = 30.0
